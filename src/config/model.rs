@@ -1,0 +1,277 @@
+//! The validated configuration, as plain values.
+//!
+//! Everything here has been checked and has its default filled in; nothing
+//! here knows TOML. Files that the config names (certificates, keys, CAs) are
+//! absolute paths and have not been read: that is `state`'s work, so that this
+//! room does no I/O beyond the config files themselves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+use super::pattern::{HostPattern, PathPattern};
+
+/// One whole configuration: what the main file and its includes say together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Threads of the data plane; `None` is one per core. Read at start only.
+    pub workers: Option<usize>,
+    /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: Limits,
+    pub tcp: Tcp,
+    pub log: Log,
+    pub drain: Drain,
+    /// The admin API's Unix socket, if there is one.
+    pub admin: Option<Admin>,
+    pub listeners: BTreeMap<String, Listener>,
+    /// In the order of the files; matching does not depend on it.
+    pub routes: Vec<Route>,
+    pub upstreams: BTreeMap<String, Upstream>,
+}
+
+/// Bounds and deadlines of connections until they are tunnels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Open client connections, tunnels included; `None` derives it from the
+    /// limit of open files.
+    pub max_connections: Option<usize>,
+    /// Open connections of one client address (IPv6: one /64); `None` is no limit.
+    pub max_connections_per_address: Option<usize>,
+    /// TLS handshakes in flight.
+    pub max_tls_handshakes: usize,
+    /// Bytes of a request head.
+    pub max_request_head: usize,
+    /// Header lines of a request.
+    pub max_request_headers: usize,
+    /// From accept (or the end of the TLS handshake) to the first byte.
+    pub first_byte_timeout: Duration,
+    pub tls_handshake_timeout: Duration,
+    /// From the first byte of a request head to its last.
+    pub request_head_timeout: Duration,
+    /// Between two requests of one connection.
+    pub keepalive_timeout: Duration,
+    /// Between two parts of a request body.
+    pub request_body_timeout: Duration,
+}
+
+/// What the kernel is asked to do about peers that vanish, on both legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Silence before the first keepalive probe.
+    pub keepalive_idle: Duration,
+    /// Between two probes.
+    pub keepalive_interval: Duration,
+    /// Unanswered probes until the peer counts as gone.
+    pub keepalive_probes: u32,
+    /// Sent data unacknowledged for this long ends the connection
+    /// (`TCP_USER_TIMEOUT`, RFC 5482).
+    pub user_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A `tracing` filter, such as `info` or `longhaul=debug`.
+    pub level: String,
+    /// Whether requests and tunnels are logged.
+    pub access: bool,
+    /// Whether the values of query parameters appear in the log.
+    pub query_values: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// How longhaul ends tunnels that it must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Closes of many tunnels are spread over this time.
+    pub window: Duration,
+    /// A stopping process ends by then whatever is left.
+    pub deadline: Duration,
+    /// The status code of the Close frame; `None` closes without one.
+    pub close_code: Option<u16>,
+    /// How long one tunnel may take to reach a message boundary and to answer
+    /// the Close frame.
+    pub close_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub socket: PathBuf,
+    /// Permission bits of the socket file.
+    pub mode: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub name: String,
+    pub address: ListenAddress,
+    /// The first pair serves clients whose SNI matches none. Empty: plain.
+    pub certificates: Vec<CertificatePair>,
+    pub client_certificates: Option<ClientCertificates>,
+    /// TLS 1.3 only, instead of 1.2 and 1.3.
+    pub tls_1_3_only: bool,
+    /// `Some(port)`: every request is answered with a redirect to `https` there.
+    pub redirect_to_https: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    Unix { path: PathBuf, mode: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CertificatePair {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    pub ca: PathBuf,
+    /// Whether a client without one is refused.
+    pub required: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Given, or made of host and path; unique.
+    pub name: String,
+    pub host: HostPattern,
+    pub path: PathPattern,
+    /// Empty: any.
+    pub methods: Vec<Method>,
+    /// All must be there; `None` accepts any value.
+    pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// The client must offer one of these; empty: any or none.
+    pub subprotocols: Vec<String>,
+    pub upstream: String,
+    /// Lower-case upgrade protocols that this route passes on.
+    pub upgrades: Vec<String>,
+    /// To the backend's response head for plain requests.
+    pub response_timeout: Duration,
+    pub clocks: Clocks,
+}
+
+/// The four clocks of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// From the request head to both sides being joined.
+    pub handshake_timeout: Duration,
+    /// Neither side sent a byte; `None` is off.
+    pub idle_timeout: Option<Duration>,
+    /// One side has ended its stream and the other has not.
+    pub half_close_timeout: Duration,
+    /// From open, whatever passes; `None` is off.
+    pub max_lifetime: Option<Duration>,
+    /// Share of `max_lifetime`, 0.0–1.0, that is taken off at random.
+    pub max_lifetime_jitter: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    pub name: String,
+    pub scheme: Scheme,
+    pub tls: UpstreamTls,
+    pub balance: Balance,
+    /// Where the sticky key comes from: the first source that is present.
+    pub sticky: Vec<StickySource>,
+    /// The cookie that longhaul itself sets, for [`StickySource::OwnCookie`].
+    pub cookie: StickyCookie,
+    pub backends: Vec<Backend>,
+    /// To one backend, TLS handshake included.
+    pub dial_timeout: Duration,
+    /// Backends tried for one request.
+    pub max_attempts: usize,
+    pub on_removed: OnRemoved,
+    /// Idle keep-alive connections kept for each backend.
+    pub max_idle_connections: usize,
+    pub idle_connection_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file of the only CAs to trust; `None` is the system's.
+    pub ca: Option<PathBuf>,
+    pub client_certificate: Option<CertificatePair>,
+    /// Name to ask for and to verify; `None` is the host of the backend's address.
+    pub server_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    Hash,
+    LeastConnections,
+    RoundRobin,
+    /// The less loaded of two random ones.
+    Random,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickySource {
+    Cookie(String),
+    Header(HeaderName),
+    Query(String),
+    /// Counted from 1: in `/doc/42`, segment 2 is `42`.
+    PathSegment(usize),
+    /// IPv6 by /64.
+    ClientIp,
+    /// The cookie that longhaul sets.
+    OwnCookie,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyCookie {
+    pub name: String,
+    pub same_site: SameSite,
+    /// `None` is a session cookie.
+    pub max_age: Option<Duration>,
+    /// Whether `Secure` is set on plain listeners too (behind a TLS terminator).
+    pub secure: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    Lax,
+    Strict,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// What is hashed; unique within the upstream.
+    pub name: String,
+    pub address: BackendAddress,
+    /// Share of keys relative to the others; at least 1.
+    pub weight: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BackendAddress {
+    /// A name is resolved at each dial.
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// What becomes of the live tunnels of a backend that an edit takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRemoved {
+    Keep,
+    Drain,
+}
