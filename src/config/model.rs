@@ -164,7 +164,7 @@ pub struct Route {
 }
 
 /// The four clocks of a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clocks {
     /// From the request head to both sides being joined.
     pub handshake_timeout: Duration,
