@@ -1,0 +1,3 @@
+//! The room as a whole: texts in, configs or diagnostics out.
+
+mod files;
