@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Diagnostic, Place};
 use super::findings::Findings;
-use super::model::{Admin, ListenAddress, Route};
+use super::model::{Admin, ListenAddress, Listener, Route};
 use super::nearest::nearest;
 use super::parse::Draft;
 use super::routes::RouteDraft;
+
+const FIRST: &str = "the first is";
 
 pub(super) fn check(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
     absences(draft, findings);
@@ -21,11 +23,11 @@ pub(super) fn check(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
 
 fn absences(draft: &Draft, findings: &Findings) {
     let main = || Place::file(draft.main.clone());
-    if draft.listeners_written == 0 {
+    if !draft.mentions_listeners {
         let message = "no listener: there must be at least one table [listeners.NAME]";
         findings.absent(Diagnostic::new(main(), message));
     }
-    if draft.routes_written == 0 {
+    if !draft.mentions_routes {
         let message = "no route: there must be at least one table [[routes]]";
         findings.absent(Diagnostic::new(main(), message));
     }
@@ -33,37 +35,34 @@ fn absences(draft: &Draft, findings: &Findings) {
 
 /// Two sockets cannot have one address; of port 0 the kernel gives each its own.
 fn addresses(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
-    for (index, (listener, at)) in draft.listeners.iter().enumerate() {
-        let same = |other: &ListenAddress| match (&listener.address, other) {
+    let mut listeners: Vec<_> = draft.listeners.iter().collect();
+    listeners.sort_by_key(|(_, at)| at);
+    for (index, (listener, at)) in listeners.iter().enumerate() {
+        let name = &listener.name;
+        let same = |(other, _): &&&(Listener, Place)| match (&listener.address, &other.address) {
             (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => a == b && a.port() != 0,
             (ListenAddress::Unix { path: a, .. }, ListenAddress::Unix { path: b, .. }) => a == b,
             _ => false,
         };
-        let earlier = draft.listeners[..index].iter();
-        for (other, other_at) in earlier.filter(|(other, _)| same(&other.address)) {
-            let (name, other) = (&listener.name, &other.name);
+        if let Some((other, other_at)) = listeners[..index].iter().find(same) {
+            let other = &other.name;
             let message = format!("listener `{name}` has the address of listener `{other}`");
-            // Listeners are read by name; the later place is the finding.
-            let (first, second) = if at < other_at {
-                (at, other_at)
-            } else {
-                (other_at, at)
-            };
-            findings
-                .push(Diagnostic::new(second.clone(), message).see("the first is", first.clone()));
+            findings.push(Diagnostic::new(at.clone(), message).see(FIRST, other_at.clone()));
         }
-        let is_admin = |admin: &&Admin| matches!(&listener.address, ListenAddress::Unix { path, .. } if *path == admin.socket);
-        if admin.filter(is_admin).is_some() {
-            let message = format!(
-                "listener `{}` has the address of the admin socket",
-                listener.name
-            );
+        let ListenAddress::Unix { path, .. } = &listener.address else {
+            continue;
+        };
+        if admin.is_some_and(|admin| admin.socket == *path) {
+            let message = format!("listener `{name}` has the address of the admin socket");
             findings.push(Diagnostic::new(at.clone(), message));
         }
     }
 }
 
 fn upstreams(draft: &Draft, findings: &Findings) {
+    if draft.misspells_upstreams {
+        return;
+    }
     for RouteDraft {
         route, upstream_at, ..
     } in &draft.routes
@@ -80,10 +79,7 @@ fn upstreams(draft: &Draft, findings: &Findings) {
         findings.absent(
             Diagnostic::new(
                 upstream_at.clone(),
-                format!(
-                    "route `{}` names an upstream `{name}` that is not there",
-                    route.name
-                ),
+                format!("unknown upstream `{name}` in route `{}`", route.name),
             )
             .allowed(known)
             .nearest(nearest(name, names)),
@@ -101,16 +97,16 @@ fn routes(draft: &Draft, findings: &Findings) {
             let message = format!("route `{name}` matches the same requests as route `{other}`");
             findings.push(
                 Diagnostic::new(this.route.place.0.clone(), message)
-                    .see("the first is", first.route.place.0.clone()),
+                    .see(FIRST, first.route.place.0.clone()),
             );
             continue;
         }
         requests.insert(matched(&this.route), this);
         if let Some(first) = names.get(name) {
-            let message = format!("two routes are named `{name}`: give one another `name`");
+            let message =
+                format!("two routes are named `{name}`: give one of them a `name` of its own");
             findings.push(
-                Diagnostic::new(this.name_at.clone(), message)
-                    .see("the first is", first.name_at.clone()),
+                Diagnostic::new(this.name_at.clone(), message).see(FIRST, first.name_at.clone()),
             );
             continue;
         }

@@ -1,10 +1,11 @@
 //! Collects the findings of one parse.
 //!
 //! Invariant: where a file could not be parsed, nothing is reported that may
-//! only follow from that: no finding on a line with a syntax error, and
-//! nothing about things that are absent.
+//! only follow from that: no other finding on those lines, one syntax error a
+//! line, and nothing about things that are absent.
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
@@ -13,14 +14,25 @@ use super::diagnostic::{Diagnostic, Diagnostics, Place};
 pub(super) struct Findings {
     syntax: RefCell<Vec<Diagnostic>>,
     others: RefCell<Vec<Diagnostic>>,
-    /// Held back until it is known that every file could be parsed.
+    /// Held back until it is known that every file could be read and parsed.
     absences: RefCell<Vec<Diagnostic>>,
+    hidden: RefCell<Vec<(Arc<str>, RangeInclusive<usize>)>>,
 }
 
 impl Findings {
-    /// Text that is not TOML.
+    /// A file that cannot be read, or text that is not TOML.
     pub(super) fn syntax(&self, diagnostic: Diagnostic) {
-        self.syntax.borrow_mut().push(diagnostic);
+        let mut syntax = self.syntax.borrow_mut();
+        let Diagnostic { place, .. } = &diagnostic;
+        let same_line = |d: &&Diagnostic| d.place.file == place.file && d.place.line == place.line;
+        if place.line == 0 || !syntax.iter().any(|d| same_line(&d)) {
+            syntax.push(diagnostic);
+        }
+    }
+
+    /// Lines of which nothing but syntax errors is reported.
+    pub(super) fn hide(&self, file: &Arc<str>, lines: RangeInclusive<usize>) {
+        self.hidden.borrow_mut().push((file.clone(), lines));
     }
 
     pub(super) fn push(&self, diagnostic: Diagnostic) {
@@ -35,15 +47,15 @@ impl Findings {
     /// Everything, sorted by the order of `files`, then by line.
     pub(super) fn into_diagnostics(self, files: &[Arc<str>]) -> Diagnostics {
         let mut all = self.syntax.into_inner();
-        let broken: Vec<Place> = all.iter().map(|d| d.place.clone()).collect();
-        let follows = |d: &Diagnostic| {
-            broken
-                .iter()
-                .any(|at| at.file == d.place.file && at.line == d.place.line)
+        let complete = all.is_empty();
+        let hidden = self.hidden.into_inner();
+        let is_hidden = |at: &Place| {
+            let mut hidden = hidden.iter();
+            hidden.any(|(file, lines)| *file == at.file && lines.contains(&at.line))
         };
         let others = self.others.into_inner();
-        all.extend(others.into_iter().filter(|d| !follows(d)));
-        if broken.is_empty() {
+        all.extend(others.into_iter().filter(|d| !is_hidden(&d.place)));
+        if complete {
             all.extend(self.absences.into_inner());
         }
         let rank = |place: &Place| files.iter().position(|file| *file == place.file);

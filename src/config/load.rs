@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::findings::Findings;
+use super::include::{Matched, existing, is_pattern};
 use super::model::Config;
 use super::parse::{includes, parse_with};
 use super::source::Source;
@@ -128,25 +128,22 @@ impl Loading {
         None
     }
 
-    /// The files of one pattern that no earlier one had.
+    /// The files of one entry of `include` that no earlier one had.
     fn include(&mut self, written: &str, place: &Place, findings: &Findings) -> Vec<Source> {
-        let is_pattern = written.contains(['*', '?', '[']);
-        if !is_pattern {
+        if !is_pattern(written) {
             let path = self.directory.join(written);
-            self.directories
-                .insert(existing(path.parent().unwrap_or(&path)));
+            let directory = path.parent().unwrap_or(&path);
+            self.directories.insert(existing(directory));
             if path == self.main {
                 let message = "the main file includes itself";
                 findings.push(Diagnostic::new(place.clone(), message));
                 return Vec::new();
             }
-            return self
-                .read_new(path, Some(place), findings)
-                .into_iter()
-                .collect();
+            let source = self.read_new(path, Some(place), findings);
+            return source.into_iter().collect();
         }
-        let (parents, paths) = match self.matches(written) {
-            Ok(matches) => matches,
+        let matched = match Matched::new(&self.directory, written) {
+            Ok(matched) => matched,
             Err(error) => {
                 findings.push(
                     Diagnostic::new(place.clone(), "wrong pattern in `include`")
@@ -156,13 +153,17 @@ impl Loading {
                 return Vec::new();
             }
         };
-        self.directories.extend(parents);
-        let paths = paths.into_iter().filter(|path| *path != self.main);
-        let paths: Vec<_> = paths.collect();
-        paths
-            .into_iter()
-            .filter_map(|path| self.read_new(path, None, findings))
-            .collect()
+        self.directories.extend(matched.directories);
+        for error in matched.unreadable {
+            let (path, error) = (error.path().display(), error.error());
+            let message = format!("include `{written}`: cannot read {path}: {error}");
+            findings.syntax(Diagnostic::new(place.clone(), message));
+        }
+        let mut sources = Vec::new();
+        for path in matched.files {
+            sources.extend(self.read_new(path, None, findings));
+        }
+        sources
     }
 
     fn read_new(
@@ -179,35 +180,6 @@ impl Loading {
             Err(_) => path.clone(),
         };
         self.read(shown.display().to_string(), &path, included_at, findings)
-    }
-
-    /// The directories that a pattern looks into, and the files it matches.
-    fn matches(&self, written: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), glob::PatternError> {
-        // Names that begin with a dot are what editors leave behind.
-        let options = MatchOptions {
-            require_literal_leading_dot: true,
-            ..MatchOptions::new()
-        };
-        let above = match Path::new(written).is_absolute() {
-            true => String::new(),
-            false => format!("{}/", Pattern::escape(&self.directory.to_string_lossy())),
-        };
-        let files = glob::glob_with(&format!("{above}{written}"), options)?
-            .map(|path| path.unwrap_or_else(|error| error.path().to_owned()))
-            .filter(|path| !path.is_dir())
-            .collect();
-        let mut parents = vec![existing(&self.directory.join(literal_start(written)))];
-        let mut pattern = Path::new(written);
-        while let Some(parent) = pattern.parent() {
-            let text = parent.to_string_lossy();
-            if !text.contains(['*', '?', '[']) {
-                break;
-            }
-            let found = glob::glob_with(&format!("{above}{text}"), options)?;
-            parents.extend(found.flatten().filter(|path| path.is_dir()));
-            pattern = parent;
-        }
-        Ok((parents, files))
     }
 
     /// A file that cannot be read hashes unlike an empty one.
@@ -239,27 +211,4 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("larger than 16 MiB"));
     }
     Ok(contents)
-}
-
-/// The components of a pattern before the first that is not literal.
-fn literal_start(pattern: &str) -> PathBuf {
-    let literal = |component: &Component<'_>| {
-        !component
-            .as_os_str()
-            .to_string_lossy()
-            .contains(['*', '?', '['])
-    };
-    Path::new(pattern)
-        .components()
-        .take_while(literal)
-        .collect()
-}
-
-/// The directory, or the nearest one above it that exists.
-fn existing(directory: &Path) -> PathBuf {
-    let mut ancestors = directory.ancestors();
-    ancestors
-        .find(|path| path.is_dir())
-        .unwrap_or(directory)
-        .to_owned()
 }

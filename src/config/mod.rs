@@ -7,6 +7,8 @@
 mod cross;
 mod diagnostic;
 mod findings;
+mod include;
+mod keys;
 mod limits;
 mod listeners;
 mod load;

@@ -10,7 +10,12 @@ pub(super) fn nearest<'a>(
     candidates
         .into_iter()
         .map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&plain, &self::plain(candidate));
+            let wanted = self::plain(candidate);
+            let distance = match plain.len() >= 4 && wanted.starts_with(&plain) {
+                // `least_conn`, `cert`: cut short, not misspelt.
+                true => 1,
+                false => strsim::damerau_levenshtein(&plain, &wanted),
+            };
             (distance, candidate)
         })
         // A third of the letters: `adress` and `max_conections` are near,
@@ -44,6 +49,7 @@ mod tests {
             ("hots", Some("host")),
             ("hsot", Some("host")),
             ("paht", Some("path")),
+            ("addr", Some("address")),
             ("zzz", None),
             ("", None),
         ] {

@@ -13,6 +13,7 @@ use toml::de::DeTable;
 use super::cross;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::findings::Findings;
+use super::keys::{INCLUDED, MAIN, is_main_only};
 use super::limits::{limits, tcp};
 use super::listeners::listener;
 use super::model::{Admin, Config, Listener, Upstream};
@@ -76,9 +77,6 @@ pub(super) fn includes(main: &Source) -> Vec<(String, Place)> {
     include(&root(main, &table, &findings, MAIN))
 }
 
-const MAIN: &str = "the main file";
-const INCLUDED: &str = "an included file";
-
 /// What all files together name, with what is needed to check it.
 #[derive(Default)]
 pub(super) struct Draft {
@@ -86,13 +84,15 @@ pub(super) struct Draft {
     pub(super) main: Arc<str>,
     /// Each with the place of its address.
     pub(super) listeners: Vec<(Listener, Place)>,
-    /// How many are written, right or wrong.
-    pub(super) listeners_written: usize,
+    /// Whether any is written, right or wrong.
+    pub(super) mentions_listeners: bool,
     pub(super) routes: Vec<RouteDraft>,
-    pub(super) routes_written: usize,
+    pub(super) mentions_routes: bool,
     pub(super) upstreams: BTreeMap<String, Upstream>,
     /// Where each upstream is defined, right or wrong.
     pub(super) upstreams_written: BTreeMap<String, Place>,
+    /// Some upstreams may be written and not be among those.
+    pub(super) misspells_upstreams: bool,
     files: NamedFiles,
 }
 
@@ -141,8 +141,8 @@ fn main_file<'a>(
         upstreams: BTreeMap::new(),
         files: NamedFiles::default(),
     };
+    draft.mentions_listeners = root.mentions("listeners");
     named(&root, "listeners", |name, _, section| {
-        draft.listeners_written += 1;
         draft
             .listeners
             .extend(listener(name, section, &mut draft.files));
@@ -166,29 +166,17 @@ fn included_file<'a>(
     let root = root(source, table, findings, INCLUDED);
     shared(&root, draft);
     root.finish_with(|key| {
-        let elsewhere = MAIN_ONLY.contains(&key);
-        elsewhere.then(|| format!("`{key}` in {INCLUDED} belongs in the main file"))
+        is_main_only(key).then(|| format!("`{key}` in {INCLUDED} belongs in the main file"))
     });
 }
 
-const MAIN_ONLY: [&str; 9] = [
-    "include",
-    "workers",
-    "trusted_proxies",
-    "limits",
-    "tcp",
-    "log",
-    "drain",
-    "admin",
-    "listeners",
-];
-
 /// What every file may hold: routes and upstreams.
 fn shared(root: &Section<'_>, draft: &mut Draft) {
+    draft.mentions_routes |= root.mentions("routes");
+    draft.misspells_upstreams |= root.mentions("upstreams") && root.value("upstreams").is_none();
     if let Some(routes) = root.value("routes") {
         let allowed = "tables that each begin with [[routes]]";
         for element in routes.elements(allowed).unwrap_or_default() {
-            draft.routes_written += 1;
             let section = element.section("[[routes]]".to_owned(), "a table [[routes]]");
             draft.routes.extend(section.and_then(route));
         }

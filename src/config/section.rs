@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Place, WrittenAt};
 use super::findings::Findings;
+use super::keys::owners;
 use super::nearest::nearest;
 use super::source::Source;
 
@@ -74,6 +75,19 @@ impl<'a> Value<'a> {
             ..self.clone()
         };
         Some(array.iter().map(element).collect())
+    }
+
+    /// Like [`elements`](Self::elements), of an array of strings.
+    fn words(&self, allowed: &str) -> Option<Vec<Self>> {
+        if let DeValue::String(text) = self.node() {
+            self.wrong(Wrong {
+                found: describe(self.node()),
+                allowed: allowed.to_owned(),
+                nearest: Some(format!("[{}]", quoted(text))),
+            });
+            return None;
+        }
+        self.elements(allowed)
     }
 
     /// The table that this value is; `None`, with a finding, if it is not one.
@@ -189,8 +203,18 @@ impl<'a> Section<'a> {
         value.read(read)
     }
 
+    /// Whether a key is there, perhaps misspelt.
+    pub(super) fn mentions(&self, key: &str) -> bool {
+        let means = |word: &str| owners(word).is_empty() && nearest(word, [key]).is_some();
+        let mut words = self.table.keys().map(|name| name.get_ref().as_ref());
+        words.any(|word| word == key || means(word))
+    }
+
     /// A finding that a key must be there.
     pub(super) fn missing(&self, key: &str) {
+        if self.mentions(key) {
+            return;
+        }
         self.findings.absent(Diagnostic::new(
             self.place(),
             format!("missing key `{key}` in {}", self.title),
@@ -210,7 +234,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
-        let Some(elements) = value.elements(allowed) else {
+        let Some(elements) = value.words(allowed) else {
             return Vec::new();
         };
         if elements.is_empty() {
@@ -230,7 +254,7 @@ impl<'a> Section<'a> {
         allowed: &str,
         read: impl Fn(&Value<'a>) -> Result<T, Wrong>,
     ) -> Vec<T> {
-        let elements = self.value(key).and_then(|value| value.elements(allowed));
+        let elements = self.value(key).and_then(|value| value.words(allowed));
         let elements = elements.unwrap_or_default();
         elements.iter().filter_map(|e| e.read(&read)).collect()
     }
@@ -292,11 +316,19 @@ impl<'a> Section<'a> {
                     .push(Diagnostic::new(place, message).allowed(allowed));
                 continue;
             }
-            let message = format!("unknown key `{key}` in {}", self.title);
+            let mut message = format!("unknown key `{key}` in {}", self.title);
+            let owners = owners(key);
+            let near = match owners.is_empty() {
+                true => nearest(key, asked.iter().copied()),
+                false => None,
+            };
+            if !owners.is_empty() {
+                message.push_str(&format!("; it is a key of {}", owners.join(" and ")));
+            }
             self.findings.push(
                 Diagnostic::new(place, message)
                     .allowed(asked.join(", "))
-                    .nearest(nearest(key, asked.iter().copied())),
+                    .nearest(near),
             );
         }
     }
@@ -305,12 +337,21 @@ impl<'a> Section<'a> {
 /// A value as a person would name it.
 pub(super) fn describe(node: &DeValue<'_>) -> String {
     match node {
-        DeValue::String(text) => format!("{text:?}"),
+        DeValue::String(text) => quoted(text),
         DeValue::Integer(number) => format!("the integer {number}"),
         DeValue::Float(number) => format!("the number {number}"),
         DeValue::Boolean(value) => value.to_string(),
         DeValue::Datetime(time) => format!("the date {time}"),
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// A text as TOML would quote it, shortened if it would fill the screen.
+pub(super) fn quoted(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
