@@ -80,14 +80,14 @@ impl Course {
     /// The source of `way` has ended its stream.
     pub(super) fn source_ended(&mut self, way: Way, cause: Cause) {
         self.note_closes();
-        self.began.get_or_insert((way.source(), cause));
+        self.begin(way.source(), cause);
         self.direction(way).source_ended = true;
     }
 
     /// The stream of `side` has broken, both ways.
     pub(super) fn broken(&mut self, side: Side, cause: Cause, limits: &Limits, now: Ticks) {
         self.note_closes();
-        self.began.get_or_insert((side, cause));
+        self.begin(side, cause);
         for way in Way::BOTH {
             if way.source() == side {
                 self.direction(way).source_ended = true;
@@ -240,17 +240,19 @@ impl Course {
     /// Notes the first Close frame that was forwarded as the beginning of the
     /// end. An end of stream without one before it stays the beginning.
     fn note_closes(&mut self) {
-        if self.began.is_some() {
-            return;
-        }
         for way in Way::BOTH {
             let direction = &self.directions[way as usize];
             if let (CloseSent::Theirs, Some(close)) =
                 (direction.close_sent, direction.cursor.close())
             {
-                self.began
-                    .get_or_insert((way.source(), Cause::Close(close.code)));
+                self.begin(way.source(), Cause::Close(close.code));
             }
+        }
+    }
+
+    fn begin(&mut self, side: Side, cause: Cause) {
+        if self.began.is_none() {
+            self.began = Some((side, cause));
         }
     }
 

@@ -13,7 +13,9 @@ use crate::config::Clocks;
 use super::*;
 
 mod ends;
+mod model;
 mod sizes;
+mod wire;
 
 /// A registry whose clock runs.
 pub(super) fn registry() -> Arc<Registry> {
