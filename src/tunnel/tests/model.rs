@@ -2,6 +2,8 @@
 //! nothing lost, doubled, reordered or changed; a Close of longhaul's own only
 //! between messages, masked as it must be; and an end within its bounds.
 
+use std::io::ErrorKind;
+
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
@@ -202,6 +204,10 @@ fn pick<'a>(client: &'a mut Actor, backend: &'a mut Actor, side: Side) -> &'a mu
     }
 }
 
+fn now_and(tunnel: &Tunnel) -> (Instant, [u64; 2]) {
+    (Instant::now(), [tunnel.bytes_in(), tunnel.bytes_out()])
+}
+
 fn cursor(bytes: &[u8]) -> FrameCursor {
     let mut cursor = FrameCursor::new();
     cursor.advance(bytes);
@@ -213,7 +219,8 @@ struct Life {
     client: Actor,
     backend: Actor,
     outcome: Outcome,
-    ordered: Option<Instant>,
+    /// When it was ordered to close, and what had passed each way.
+    ordered: Option<(Instant, [u64; 2])>,
     ended: Instant,
     interfered: bool,
 }
@@ -272,7 +279,9 @@ async fn live(case: &Case) -> Life {
                 Event::End(side) => pick(&mut client, &mut backend, side).far.end(),
                 Event::Break(side) => {
                     interfered = true;
-                    pick(&mut client, &mut backend, side).far.break_off();
+                    pick(&mut client, &mut backend, side)
+                        .far
+                        .break_off(ErrorKind::ConnectionReset);
                 }
                 Event::Stall(side, stalled) => {
                     interfered |= stalled;
@@ -281,7 +290,7 @@ async fn live(case: &Case) -> Life {
                 }
                 Event::Order => {
                     tunnel.close(Arc::clone(&order));
-                    ordered.get_or_insert_with(Instant::now);
+                    ordered.get_or_insert_with(|| now_and(&tunnel));
                 }
             }
         }
@@ -293,7 +302,7 @@ async fn live(case: &Case) -> Life {
             && ordered.is_none()
         {
             tunnel.close(Arc::clone(&order));
-            ordered = Some(Instant::now());
+            ordered = Some(now_and(&tunnel));
         }
         assert!(
             start.elapsed() < Duration::from_secs(3) + QUIET + BOUND,
@@ -366,7 +375,13 @@ fn check(case: &Case, life: &Life) -> Result<(), TestCaseError> {
             if !life.interfered {
                 prop_assert_eq!(forwarded as u64, bytes, "accepted but not delivered");
             }
-            prop_assert!(!injected || life.ordered.is_some());
+            if injected {
+                let passed =
+                    life.ordered.unwrap().1[usize::from(from.side == Side::Backend)] as usize;
+                let mut first = cursor(&sent[..passed]);
+                let more = first.advance_to_message_boundary(&sent[passed..]);
+                prop_assert_eq!(forwarded, passed + more, "not the first boundary");
+            }
         }
         if life.ordered.is_none() && !life.interfered && outcome.cause == Cause::Eof {
             prop_assert_eq!(bytes as usize, sent.len(), "lost without a reason");
@@ -374,7 +389,7 @@ fn check(case: &Case, life: &Life) -> Result<(), TestCaseError> {
         }
         prop_assert!(to.far.look().dropped);
     }
-    if let (Some(at), Framing::WebSocket) = (life.ordered, case.framing) {
+    if let (Some((at, _)), Framing::WebSocket) = (life.ordered, case.framing) {
         let bound = Duration::from_secs(5 + 1) + Duration::from_millis(500);
         prop_assert!(
             life.ended - at <= bound,

@@ -37,7 +37,7 @@ pub(super) struct Inner {
     /// Everything the peer sent before it ended or broke.
     pub(super) sent: Vec<u8>,
     pub(super) ended: bool,
-    pub(super) broken: bool,
+    pub(super) broken: Option<io::ErrorKind>,
     unflushed: Vec<u8>,
     /// Everything that has reached the peer.
     pub(super) seen: Vec<u8>,
@@ -49,6 +49,18 @@ pub(super) struct Inner {
     writer: Option<Waker>,
 }
 
+impl Chaos {
+    /// None at all.
+    pub(super) fn none() -> Self {
+        Self {
+            seed: 0,
+            pending: 0.0,
+            most: usize::MAX,
+            buffered: false,
+        }
+    }
+}
+
 pub(super) fn wire(chaos: Chaos) -> (Wire, Far) {
     let inner = Arc::new(Mutex::new(Inner {
         random: StdRng::seed_from_u64(chaos.seed),
@@ -56,7 +68,7 @@ pub(super) fn wire(chaos: Chaos) -> (Wire, Far) {
         coming: VecDeque::new(),
         sent: Vec::new(),
         ended: false,
-        broken: false,
+        broken: None,
         unflushed: Vec::new(),
         seen: Vec::new(),
         stalled: false,
@@ -75,7 +87,7 @@ impl Far {
 
     pub(super) fn send(&self, bytes: &[u8]) {
         let mut inner = self.look();
-        if !inner.ended && !inner.broken {
+        if !inner.ended && inner.broken.is_none() {
             inner.coming.extend(bytes);
             inner.sent.extend(bytes);
         }
@@ -88,9 +100,10 @@ impl Far {
         inner.wake();
     }
 
-    pub(super) fn break_off(&self) {
+    /// Reads fail with `how` once all that was sent is read; writes fail at once.
+    pub(super) fn break_off(&self, how: io::ErrorKind) {
         let mut inner = self.look();
-        inner.broken = true;
+        inner.broken = Some(how);
         inner.wake();
     }
 
@@ -128,7 +141,7 @@ impl Inner {
     /// Whether a write or flush must wait, or has failed.
     fn obstacle(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         assert!(!self.shut, "written to after its end");
-        if self.broken {
+        if self.broken.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.stalled {
@@ -163,8 +176,8 @@ impl AsyncRead for Wire {
             buffer.put_slice(&inner.coming.drain(..count).collect::<Vec<_>>());
             return Poll::Ready(Ok(()));
         }
-        if inner.broken {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        if let Some(how) = inner.broken {
+            return Poll::Ready(Err(how.into()));
         }
         if inner.ended {
             return Poll::Ready(Ok(()));
