@@ -13,8 +13,11 @@ use crate::config::Clocks;
 use super::*;
 
 mod ends;
+mod live;
 mod model;
+mod pressure;
 mod sizes;
+mod tls;
 mod wire;
 
 /// A registry whose clock runs.
