@@ -1,1 +1,3 @@
-//! (to be written)
+//! WebSocket wire rules, sans-I/O: handshake, frames, close codes.
+
+pub mod frame;
