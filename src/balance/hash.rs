@@ -41,7 +41,7 @@ pub fn key_hash(key: &[u8]) -> u64 {
 /// A score is `weight / -ln(u)`, where `u` in (0, 1) comes from key and member
 /// id alone; this makes the chance of each member exactly proportional to its
 /// weight, and a weight that grows only draws keys towards its member. Both
-/// halves are evenly spread already, so one round of [`mix`] over their XOR is
+/// halves are evenly spread already, so one round of `mix` over their XOR is
 /// enough, and as it is a bijection two members never tie.
 pub fn rendezvous(key: u64, members: &[Member], skip: Skip<'_>) -> Option<usize> {
     let mut best: Option<(usize, Score)> = None;
