@@ -234,15 +234,22 @@ impl Shard {
             return;
         }
         self.soonest.swap(NEVER, Ordering::AcqRel);
+        let (mut due, mut next) = (Vec::new(), NEVER);
         let slots = self.lock();
-        let next = slots
-            .tunnels
-            .iter()
-            .flatten()
-            .map(|tunnel| tunnel.check(now))
-            .min();
+        for tunnel in slots.tunnels.iter().flatten() {
+            let at = tunnel.next_check();
+            if at <= now {
+                due.push(Arc::clone(tunnel));
+            } else {
+                next = next.min(at);
+            }
+        }
         drop(slots);
-        self.due_by(next.unwrap_or(NEVER));
+        // Woken without the lock: whatever a waker drops may hold a ticket.
+        for tunnel in due {
+            next = next.min(tunnel.check(now));
+        }
+        self.due_by(next);
     }
 
     fn due_by(&self, at: Ticks) {
