@@ -7,6 +7,7 @@
 //!
 //! Invariant: a tunnel is in here exactly as long as its [`Ticket`] lives.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,6 +51,14 @@ struct Shard {
 struct Slots {
     tunnels: Vec<Option<Arc<Tunnel>>>,
     free: Vec<u32>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("live", &self.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Registry {
