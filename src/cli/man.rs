@@ -38,12 +38,19 @@ fn render_command(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Resul
     writeln!(page, ".SH \"COMMAND {name}\"")?;
     let man = Man::new(command.clone());
     for (section, heading) in [
-        (render(&man, Man::render_description_section)?, "DESCRIPTION"),
+        (
+            render(&man, Man::render_description_section)?,
+            "DESCRIPTION",
+        ),
         (render(&man, Man::render_synopsis_section)?, "SYNOPSIS"),
         (render(&man, Man::render_options_section)?, "OPTIONS"),
         (render(&man, Man::render_extra_section)?, "EXTRA"),
     ] {
-        page.extend_from_slice(section.replace(&format!(".SH {heading}\n"), ".PP\n").as_bytes());
+        page.extend_from_slice(
+            section
+                .replace(&format!(".SH {heading}\n"), ".PP\n")
+                .as_bytes(),
+        );
     }
     Ok(())
 }

@@ -72,12 +72,14 @@ fn answer(request: Request<Incoming>, place: &Arc<Place>) -> Answer {
             let page = PAGE.replace("{{backend}}", place.backend);
             file("text/html; charset=utf-8", Bytes::from(page))
         }
-        (&Method::GET | &Method::HEAD, "/page.css") => {
-            file("text/css; charset=utf-8", Bytes::from_static(STYLE.as_bytes()))
-        }
-        (&Method::GET | &Method::HEAD, "/page.js") => {
-            file("text/javascript; charset=utf-8", Bytes::from_static(SCRIPT.as_bytes()))
-        }
+        (&Method::GET | &Method::HEAD, "/page.css") => file(
+            "text/css; charset=utf-8",
+            Bytes::from_static(STYLE.as_bytes()),
+        ),
+        (&Method::GET | &Method::HEAD, "/page.js") => file(
+            "text/javascript; charset=utf-8",
+            Bytes::from_static(SCRIPT.as_bytes()),
+        ),
         (&Method::POST, "/forget") => forget(),
         _ => status(StatusCode::NOT_FOUND, "not found\n"),
     }
@@ -119,8 +121,14 @@ fn file(kind: &'static str, body: Bytes) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     answer
 }
 

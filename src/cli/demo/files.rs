@@ -104,10 +104,6 @@ impl Directory {
         )
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub fn config(&self) -> PathBuf {
         self.path.join("longhaul.toml")
     }
@@ -290,11 +286,11 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let one = Directory::fresh(parent.path()).unwrap();
         let two = Directory::fresh(parent.path()).unwrap();
-        assert_ne!(one.path(), two.path());
-        let mode = fs::metadata(one.path()).unwrap().permissions().mode();
+        assert_ne!(one.path, two.path);
+        let mode = fs::metadata(&one.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         one.fill(&plan(&backends())).unwrap();
-        let path = one.path().to_owned();
+        let path = one.path.clone();
         let key = path.join("certs/demo.key");
         let mode = fs::metadata(key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -103,11 +103,7 @@ fn start(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         runtime.spawn(backend::serve(listener, Arc::new(place)));
     }
-    runtime.spawn(follow(
-        directory.admin_socket(),
-        directory.routes(),
-        sender,
-    ));
+    runtime.spawn(follow(directory.admin_socket(), directory.routes(), sender));
     Ok(())
 }
 

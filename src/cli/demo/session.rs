@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::files::Edit;
-use super::hub::{Event, Hub, Line, Person, Seat, now};
+use super::hub::{Hub, Line, Person, Seat, now};
 use super::watch::Status;
 
 /// Bytes of one message from a page.
@@ -147,6 +147,7 @@ async fn send<T: Serialize>(socket: &mut Socket, message: &T) -> SocketResult<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::demo::hub::Event;
 
     #[test]
     fn the_page_gets_flat_messages_with_their_type() {
@@ -154,7 +155,10 @@ mod tests {
         assert_eq!(pong, serde_json::json!({"t": "pong", "n": 3}));
         let status = Status::default();
         let status = serde_json::to_value(ToPage::Status(&status)).unwrap();
-        assert_eq!((&status["t"], &status["generation"]), (&"status".into(), &0.into()));
+        assert_eq!(
+            (&status["t"], &status["generation"]),
+            (&"status".into(), &0.into())
+        );
         let people = serde_json::to_value(Event::People { people: vec![] }).unwrap();
         assert_eq!(people["t"], "people");
     }
@@ -162,8 +166,14 @@ mod tests {
     #[test]
     fn what_pages_say_is_read_and_the_rest_refused() {
         let read = |text| serde_json::from_str::<FromPage>(text);
-        assert!(matches!(read(r#"{"t":"ping","n":1}"#), Ok(FromPage::Ping { n: 1 })));
-        assert!(matches!(read(r#"{"t":"say","text":"x"}"#), Ok(FromPage::Say { .. })));
+        assert!(matches!(
+            read(r#"{"t":"ping","n":1}"#),
+            Ok(FromPage::Ping { n: 1 })
+        ));
+        assert!(matches!(
+            read(r#"{"t":"say","text":"x"}"#),
+            Ok(FromPage::Say { .. })
+        ));
         assert!(read(r#"{"t":"ping"}"#).is_err());
         assert!(read("garbage").is_err());
     }
