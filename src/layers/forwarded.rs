@@ -271,7 +271,7 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::exchange::Record;
-    use crate::net::{Client, ClientLink};
+    use crate::net::{Client, ClientLink, Limiter, Peer};
 
     fn view(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> (View, HeaderMap) {
         let client = Arc::new(Client {
@@ -279,6 +279,8 @@ mod tests {
             peer: Peer::Tcp(peer.parse().unwrap()),
             local_port: Some(443),
             tls: None,
+            permit: Limiter::new(1, None).unlimited(),
+            watch: crate::drain::channel().1,
         });
         let exchange = Exchange {
             link: Arc::new(ClientLink::default()),
