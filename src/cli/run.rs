@@ -1,11 +1,14 @@
 //! `longhaul run`: the composition root. Builds the parts in order and runs the
 //! server on them.
 //!
-//! Two runtimes: the data plane's threads carry connections and tunnels; the
-//! control plane, this thread, carries signals, reloads and the admin API.
+//! The data plane's threads carry connections (a runtime) and tunnels (the
+//! engine, and the runtime where TLS is involved); the control plane, this
+//! thread with a runtime of its own, carries signals, reloads and the admin API.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +21,7 @@ use crate::logging::{Logging, Settings};
 use crate::metrics::Metrics;
 use crate::server::{self, Setup, StartError};
 use crate::state::State;
+use crate::tunnel::Engine;
 
 /// How long the data plane's threads get to finish what they are in the middle
 /// of, after everything has been told to end.
@@ -32,6 +36,8 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     let open_files = server::raise_open_files();
     let state = Arc::new(State::new(Arc::new(Metrics::default())));
     let data_plane = data_plane(&config)?;
+    let engine = Engine::start(&state.registry, workers(&config))
+        .context("the tunnel engine cannot start")?;
     let control_plane = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -45,6 +51,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     };
     let served = control_plane.block_on(serve(&config, setup, state));
     data_plane.shutdown_timeout(LAST_STEPS);
+    drop(engine);
     match served {
         Err(StartError::Config(findings)) => Err(WrongConfig(findings).into()),
         served => Ok(served?),
@@ -69,13 +76,19 @@ async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> Result<(), S
 }
 
 fn data_plane(config: &Config) -> anyhow::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(workers) = config.workers {
-        builder.worker_threads(workers);
-    }
-    builder
+    Builder::new_multi_thread()
+        .worker_threads(workers(config))
         .thread_name("worker")
         .enable_all()
         .build()
         .context("the data plane cannot start")
+}
+
+/// The data plane's threads: so many of tokio's, for connections and TLS, and
+/// as many of the engine's, for tunnels between plain sockets.
+fn workers(config: &Config) -> usize {
+    config
+        .workers
+        .or_else(|| available_parallelism().ok().map(NonZero::get))
+        .unwrap_or(1)
 }

@@ -3,6 +3,7 @@
 //! An enum and not a generic, so that hyper and the relay are compiled once.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -23,6 +24,19 @@ pub enum Transport {
     Plain(Socket),
     // Boxed: a TLS session is a kilobyte, a socket is not.
     Tls(Box<TlsStream<Socket>>),
+}
+
+impl Socket {
+    /// The bare descriptor, no longer known to tokio; it stays non-blocking.
+    ///
+    /// # Errors
+    /// What the kernel says to taking it out of tokio's epoll.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
 }
 
 impl Transport {

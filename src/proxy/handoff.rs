@@ -2,7 +2,8 @@
 //! hyper read ahead goes first, and two access lines say how it began and how
 //! it ended.
 //!
-//! The lease and the client's permit are held here to the tunnel's end.
+//! The lease and the client's permit go with the tunnel to its end, in as few
+//! bytes as the last line takes: there may be a million of them.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use super::Route;
 use crate::exchange::{Entry, Exchange};
 use crate::metrics::End;
-use crate::net::{BackendIo, ClientIo, Peer, Transport};
-use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, relay};
+use crate::net::{BackendIo, Client, ClientIo, Peer, Transport};
+use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -28,7 +29,7 @@ pub(super) struct Handoff {
 }
 
 impl Handoff {
-    /// Waits for both sides, relays until the end and logs it.
+    /// Waits for both sides and has them relayed; the end is logged.
     pub(super) async fn run(self, client: OnUpgrade, backend: OnUpgrade) {
         let Self {
             route,
@@ -58,17 +59,56 @@ impl Handoff {
         let ticket = route
             .registry
             .open(facts(&route, &exchange, &entry, &lease), &options);
-        // Not needed while the tunnel lives, which may be days; the permit is.
-        let Exchange {
-            client: permit,
-            record,
-            ..
-        } = exchange;
-        drop(record);
         opened(&route, &entry);
-        let outcome = relay(client, backend, ticket).await;
-        drop((lease, permit));
-        closed(&route, &entry, &outcome);
+        let last = Last::new(route, lease, entry);
+        run(
+            client,
+            backend,
+            ticket,
+            Box::new(move |outcome| last.closed(&outcome)),
+        );
+    }
+}
+
+/// What is kept while the tunnel lives, which may be days.
+struct Last {
+    route: Arc<Route>,
+    lease: Lease,
+    /// With its permit.
+    client: Arc<Client>,
+    id: u64,
+    /// Empty if nothing is to be logged.
+    words: Words,
+}
+
+/// What the last line says beyond that.
+#[derive(Default)]
+struct Words {
+    forwarded_for: Option<Box<str>>,
+    host: Box<str>,
+    path: Box<str>,
+    sticky: Option<Box<str>>,
+}
+
+impl Last {
+    fn new(route: Arc<Route>, lease: Lease, entry: Entry) -> Self {
+        let words = if route.access {
+            Words {
+                forwarded_for: entry.forwarded_for.map(String::into_boxed_str),
+                host: entry.host.into_boxed_str(),
+                path: entry.path.into_boxed_str(),
+                sticky: entry.sticky.map(String::into_boxed_str),
+            }
+        } else {
+            Words::default()
+        };
+        Self {
+            route,
+            lease,
+            client: entry.client,
+            id: entry.id,
+            words,
+        }
     }
 }
 
@@ -131,39 +171,45 @@ fn opened(route: &Route, entry: &Entry) {
     );
 }
 
-fn closed(route: &Route, entry: &Entry, outcome: &Outcome) {
-    let end = End {
-        ended_by: outcome.ended_by.label(),
-        cause: outcome.cause.label(),
-    };
-    route.metrics.tunnels_active.dec();
-    route.metrics.tunnels_closed.get_or_create(&end).inc();
-    if !route.access {
-        return;
+impl Last {
+    fn closed(self, outcome: &Outcome) {
+        let route = &self.route;
+        let backend = Arc::clone(self.lease.backend());
+        // Given back before anyone can read that it is over.
+        drop(self.lease);
+        let end = End {
+            ended_by: outcome.ended_by.label(),
+            cause: outcome.cause.label(),
+        };
+        route.metrics.tunnels_active.dec();
+        route.metrics.tunnels_closed.get_or_create(&end).inc();
+        if !route.access {
+            return;
+        }
+        tracing::info!(
+            target: "access",
+            id = self.id,
+            listener = &*self.client.listener,
+            client = %self.client.peer,
+            forwarded_for = self.words.forwarded_for.as_deref(),
+            host = &*self.words.host,
+            path = &*self.words.path,
+            route = &*route.name,
+            upstream = &**route.upstream.name(),
+            backend = &**backend.name(),
+            sticky = self.words.sticky.as_deref(),
+            ended_by = outcome.ended_by.label(),
+            cause = %outcome.cause,
+            client_close_code = outcome.client_close_code,
+            backend_close_code = outcome.backend_close_code,
+            duration_ms = outcome.duration.as_millis() as u64,
+            bytes_in = outcome.bytes_in,
+            bytes_out = outcome.bytes_out,
+            messages_in = outcome.messages_in,
+            messages_out = outcome.messages_out,
+            "tunnel closed"
+        );
     }
-    tracing::info!(
-        target: "access",
-        id = entry.id,
-        listener = &*entry.client.listener,
-        client = %entry.client.peer,
-        forwarded_for = entry.forwarded_for,
-        host = entry.host,
-        path = entry.path,
-        route = entry.route.as_deref(),
-        upstream = entry.upstream.as_deref(),
-        backend = entry.backend.as_deref(),
-        sticky = entry.sticky,
-        ended_by = outcome.ended_by.label(),
-        cause = %outcome.cause,
-        client_close_code = outcome.client_close_code,
-        backend_close_code = outcome.backend_close_code,
-        duration_ms = outcome.duration.as_millis() as u64,
-        bytes_in = outcome.bytes_in,
-        bytes_out = outcome.bytes_out,
-        messages_in = outcome.messages_in,
-        messages_out = outcome.messages_out,
-        "tunnel closed"
-    );
 }
 
 /// The client or the backend went away between the 101 and the hand-over.

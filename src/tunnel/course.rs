@@ -53,11 +53,9 @@ impl Course {
         self.deadline
     }
 
-    /// Who began the end, and why.
-    pub(super) fn began(&self) -> (Side, Cause) {
-        // A tunnel is done only after an end of stream, a reset or an order,
-        // and each of them is noted.
-        self.began.unwrap_or((Side::Longhaul, Cause::Reset))
+    /// Who began the end, and why; `None` while nobody has.
+    pub(super) fn began(&self) -> Option<(Side, Cause)> {
+        self.began
     }
 
     /// The status code of the Close frame that `way`'s source has sent.

@@ -105,6 +105,27 @@ impl Direction {
         (forwarded, messages)
     }
 
+    /// How many bytes are sure to be forwarded whatever they are, so that nobody
+    /// need look at them: the open frame's payload, or everything where there
+    /// are no frames.
+    pub(super) fn to_come(&self) -> u64 {
+        match self.flow {
+            Flow::Pass if self.cursor.is_lost() => u64::MAX,
+            // The status code is looked at.
+            _ if self.cursor.close_begun() => 0,
+            Flow::Stopped => 0,
+            Flow::Pass | Flow::UntilBoundary | Flow::UntilClose => self.cursor.payload_left(),
+        }
+    }
+
+    /// Takes note of `count` of those bytes, which are on their way; the
+    /// messages that had passed whole by then.
+    pub(super) fn accept_unseen(&mut self, count: usize) -> u64 {
+        self.cursor.skip(count as u64);
+        self.stop_if_due();
+        self.cursor.messages()
+    }
+
     /// Stops here, or at the next place where that cuts nothing.
     pub(super) fn stop_at(&mut self, flow: Flow) {
         if self.flow != Flow::Stopped {

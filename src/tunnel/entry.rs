@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 use super::clock::{self, NEVER, Ticks};
 use super::direction::Way;
+use super::engine::Door;
 use super::options::{Framing, Limits};
-use super::outcome::Cause;
+use super::outcome::{Cause, Outcome, Side};
+use super::signals::Signals;
 
 const ORDERED: u8 = 1;
 const EXPIRED: u8 = 1 << 1;
@@ -81,9 +83,12 @@ pub struct Tunnel {
     meters: [Meter; 2],
     /// When the relay wants to be woken.
     deadline: AtomicU32,
-    signals: AtomicU8,
+    /// Where the engine's thread keeps it; only that thread looks.
+    slot: AtomicU32,
+    signals: Signals<Arc<Door>>,
     state: AtomicU8,
     order: OnceLock<Arc<CloseOrder>>,
+    /// The task's, if no engine has it.
     waker: AtomicWaker,
 }
 
@@ -104,7 +109,8 @@ impl Tunnel {
             limits,
             meters: [Meter::new(now), Meter::new(now)],
             deadline: AtomicU32::new(NEVER),
-            signals: AtomicU8::new(0),
+            slot: AtomicU32::new(u32::MAX),
+            signals: Signals::new(),
             state: AtomicU8::new(State::Open as u8),
             order: OnceLock::new(),
             waker: AtomicWaker::new(),
@@ -158,12 +164,27 @@ impl Tunnel {
 
     /// Tells the tunnel to end. The first order stands; says whether it was
     /// this one.
-    pub fn close(&self, order: Arc<CloseOrder>) -> bool {
+    pub fn close(self: &Arc<Self>, order: Arc<CloseOrder>) -> bool {
         let first = self.order.set(order).is_ok();
         if first {
             self.signal(ORDERED);
         }
         first
+    }
+
+    /// What is left to say of it, but for the Close frames that were seen.
+    pub(super) fn outcome(&self, ended_by: Side, cause: Cause) -> Outcome {
+        Outcome {
+            ended_by,
+            cause,
+            duration: self.age(),
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out(),
+            messages_in: self.messages_in(),
+            messages_out: self.messages_out(),
+            client_close_code: None,
+            backend_close_code: None,
+        }
     }
 
     /// When a byte last passed from the client and from the backend.
@@ -194,10 +215,31 @@ impl Tunnel {
     /// whether the deadline was seen to be over. Orders stay in `order`.
     pub(super) fn listen(&self, waker: &std::task::Waker) -> bool {
         self.waker.register(waker);
-        if self.signals.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        self.signals.swap(0, Ordering::AcqRel) & EXPIRED != 0
+        self.signals.take() & EXPIRED != 0
+    }
+
+    /// From now on signals go through `door`. The tunnel is to be carried
+    /// through it after this.
+    pub(super) fn move_in(&self, door: Arc<Door>) {
+        self.signals.send_to(door);
+    }
+
+    /// Takes the signals for the engine, as `listen` does for a task.
+    pub(super) fn heed(&self) -> bool {
+        self.signals.take() & EXPIRED != 0
+    }
+
+    /// The same, for the first time.
+    pub(super) fn heed_first(&self) -> bool {
+        self.signals.take_first() & EXPIRED != 0
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_slot(&self, slot: u32) {
+        self.slot.store(slot, Ordering::Relaxed);
     }
 
     pub(super) fn deadline(&self) -> Ticks {
@@ -209,7 +251,7 @@ impl Tunnel {
     }
 
     /// Tells the relay what is over at `now`, and says when to look again.
-    pub(super) fn check(&self, now: Ticks) -> Ticks {
+    pub(super) fn check(self: &Arc<Self>, now: Ticks) -> Ticks {
         let deadline = self.deadline();
         if deadline <= now {
             self.signal(EXPIRED);
@@ -237,7 +279,7 @@ impl Tunnel {
         deadline.min(self.limits.dies_at).min(self.idle_until())
     }
 
-    fn close_for(&self, cause: Cause, code: Option<u16>, reason: &'static str) {
+    fn close_for(self: &Arc<Self>, cause: Cause, code: Option<u16>, reason: &'static str) {
         self.close(Arc::new(CloseOrder {
             cause,
             code,
@@ -258,9 +300,11 @@ impl Tunnel {
         at.checked_next_multiple_of(step).unwrap_or(NEVER)
     }
 
-    fn signal(&self, signal: u8) {
-        self.signals.fetch_or(signal, Ordering::AcqRel);
-        self.waker.wake();
+    fn signal(self: &Arc<Self>, signal: u8) {
+        match self.signals.give(signal) {
+            None => self.waker.wake(),
+            Some(door) => door.tell(self),
+        }
     }
 
     fn meter(&self, way: Way) -> &Meter {

@@ -2,9 +2,11 @@
 //! registry of those that live.
 //!
 //! It does not dial, upgrade, log or know any configuration file: a tunnel
-//! gets its [`Options`] by value at birth. `relay` polls the streams;
-//! `direction` and `course` decide what is forwarded and how an end is reached
-//! and know nothing of polling, so that another engine can stand beside it.
+//! gets its [`Options`] by value at birth. `direction` and `course` decide what
+//! is forwarded and how an end is reached, `pump` and `relay` move the bytes by
+//! them between any two streams. [`run`] has them do so on the threads of the
+//! [`Engine`] where both streams are plain sockets, and in a tokio task where
+//! one is not.
 //!
 //! Invariant: bytes are forwarded once, in order and unchanged, and a Close
 //! frame of longhaul's own goes in only between two messages.
@@ -12,18 +14,25 @@
 mod clock;
 mod course;
 mod direction;
+mod engine;
 mod entry;
 mod options;
 mod outcome;
+mod pump;
 mod registry;
 mod relay;
+mod run;
 mod scratch;
+mod signals;
+mod sync;
 
+pub use engine::{Engine, OnEnd};
 pub use entry::{CloseOrder, Facts, Labels, State, Tunnel};
 pub use options::{Close, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};
 pub use registry::{Registry, Ticket};
 pub use relay::{Leg, Relay, relay};
+pub use run::run;
 
 #[cfg(test)]
 mod tests;

@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::clock::{Clock, NEVER, TICK, Ticks};
+use super::engine::Doors;
 use super::entry::{CloseOrder, Facts, Tunnel};
 use super::options::{Limits, Options};
 
@@ -30,6 +32,8 @@ pub struct Registry {
     /// Where the next tunnel goes.
     turn: AtomicUsize,
     none_left: Notify,
+    /// Where tunnels between plain sockets go.
+    engine: ArcSwapOption<Doors>,
 }
 
 /// A tunnel's place in the registry, which its relay holds. Dropping it takes
@@ -70,6 +74,7 @@ impl Registry {
             live: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
             none_left: Notify::new(),
+            engine: ArcSwapOption::empty(),
         })
     }
 
@@ -163,6 +168,14 @@ impl Registry {
         (inward, outward)
     }
 
+    pub(super) fn set_engine(&self, engine: Option<Arc<Doors>>) {
+        self.engine.store(engine);
+    }
+
+    pub(super) fn now(&self) -> Ticks {
+        self.clock.now()
+    }
+
     fn sweep(&self) {
         let now = self.clock.set();
         for shard in &self.shards {
@@ -187,6 +200,11 @@ impl Ticket {
 
     pub(super) fn now(&self) -> Ticks {
         self.registry.clock.now()
+    }
+
+    /// The engine, while one runs.
+    pub(super) fn engine(&self) -> Option<Arc<Doors>> {
+        self.registry.engine.load_full()
     }
 
     /// Has the sweep wake the relay at `deadline`.

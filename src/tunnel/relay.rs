@@ -1,31 +1,30 @@
-//! The relay in tokio: one future that moves the bytes of a tunnel between any
-//! two streams.
+//! The relay: moves the bytes of a tunnel between any two streams until its
+//! end. In tokio it is a future; the engine steps it itself.
 //!
 //! It reads into the thread's scratch buffer and writes at once to the other
 //! side. What to forward and when to end is decided in `direction` and
-//! `course`; this file only polls.
+//! `course`, how one direction moves in `pump`; this file puts them together.
 //!
-//! Invariant: it returns `Pending` only when each direction has registered a
-//! waker for what it waits for, and owns no buffer then unless a sink is full.
+//! Invariant: a step says `Waits` only when each direction has asked the
+//! streams it waits for, and owns no buffer then unless a sink is full.
 
-use std::io;
+use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::course::Course;
-use super::direction::{Direction, Sink, Way};
+use super::direction::Way;
 use super::entry::State;
-use super::outcome::{Cause, Outcome};
+use super::outcome::{Cause, Outcome, Side};
+use super::pump::{Bulk, Copying, Pump, Turn};
 use super::registry::Ticket;
 use super::scratch::Scratch;
 
-/// Reads of one direction before the other gets its turn, and turns of both
-/// before other tasks get theirs: fairness on a busy thread.
-const READS_PER_TURN: usize = 8;
-const TURNS_PER_POLL: usize = 4;
+/// Turns of both directions before other tunnels of the thread get theirs.
+const TURNS_PER_STEP: usize = 4;
 
 /// One side of a tunnel.
 pub struct Leg<S> {
@@ -40,78 +39,76 @@ pub struct Leg<S> {
 /// It holds the streams and the ticket. Permits and leases stay with the task
 /// that awaits it, and so live as long as the tunnel.
 #[must_use = "futures do nothing unless polled"]
-pub struct Relay<C, B> {
+pub struct Relay<C, B, X = Copying> {
     client: C,
     backend: B,
     course: Course,
     ticket: Ticket,
-    /// Until the first poll; indexed by `Way`.
+    /// Until the first step; indexed by `Way`.
     read_ahead: Option<Box<[Bytes; 2]>>,
+    bulk: PhantomData<fn() -> X>,
+}
+
+/// What a step came to.
+pub(super) enum Step {
+    Done(Outcome),
+    Waits,
+    /// It has had its share and could go on.
+    Again,
 }
 
 /// Joins both sides, from the next byte on.
 pub fn relay<C, B>(client: Leg<C>, backend: Leg<B>, ticket: Ticket) -> Relay<C, B> {
-    let read_ahead = [client.read_ahead, backend.read_ahead];
-    let some = read_ahead.iter().any(|bytes| !bytes.is_empty());
-    Relay {
-        client: client.stream,
-        backend: backend.stream,
-        course: Course::new(&ticket.tunnel().limits),
-        ticket,
-        read_ahead: some.then(|| Box::new(read_ahead)),
-    }
+    Relay::new(client, backend, ticket)
 }
 
-/// What became of a direction's turn.
-enum Turn {
-    /// Its wakers are registered.
-    Waits,
-    /// It has had its share and could go on.
-    MayGoOn,
-    SourceEnded(Cause),
-    SourceBroke(Cause),
-    SinkBroke(Cause),
-}
-
-impl<C, B> Future for Relay<C, B>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    type Output = Outcome;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let this = self.get_mut();
-        let expired = this.ticket.tunnel().listen(cx.waker());
-        let deadline = this.course.deadline();
-        this.obey(expired);
-        let mut scratch = Scratch::take();
-        for _ in 0..TURNS_PER_POLL {
-            let mut again = false;
-            for way in Way::BOTH {
-                let turn = this.turn(cx, way, scratch.bytes());
-                again |= this.conclude(cx, way, turn, scratch.bytes());
-            }
-            again |= this.settle();
-            if this.course.is_done() {
-                return Poll::Ready(this.outcome());
-            }
-            if !again {
-                this.arm(deadline);
-                return Poll::Pending;
-            }
+impl<C, B, X> Relay<C, B, X> {
+    pub(super) fn new(client: Leg<C>, backend: Leg<B>, ticket: Ticket) -> Self {
+        let read_ahead = [client.read_ahead, backend.read_ahead];
+        let some = read_ahead.iter().any(|bytes| !bytes.is_empty());
+        Self {
+            client: client.stream,
+            backend: backend.stream,
+            course: Course::new(&ticket.tunnel().limits),
+            ticket,
+            read_ahead: some.then(|| Box::new(read_ahead)),
+            bulk: PhantomData,
         }
-        this.arm(deadline);
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
-}
 
-impl<C, B> Relay<C, B>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
+    pub(super) fn client(&mut self) -> &mut C {
+        &mut self.client
+    }
+
+    pub(super) fn backend(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    pub(super) fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Drops both streams where they stand, because of `cause` unless the end
+    /// had begun.
+    pub(super) fn abandon(self, by: Side, cause: Cause) -> (Ticket, Outcome) {
+        let (ended_by, cause) = self.course.began().unwrap_or((by, cause));
+        let outcome = self.outcome(ended_by, cause);
+        (self.ticket, outcome)
+    }
+
+    /// Drops both streams after the end.
+    pub(super) fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+
+    fn outcome(&self, ended_by: Side, cause: Cause) -> Outcome {
+        Outcome {
+            client_close_code: self.course.close_code(Way::In),
+            backend_close_code: self.course.close_code(Way::Out),
+            ..self.ticket.tunnel().outcome(ended_by, cause)
+        }
+    }
+
     fn obey(&mut self, expired: bool) {
         let (tunnel, now) = (self.ticket.tunnel(), self.ticket.now());
         if let Some(order) = tunnel.order() {
@@ -140,6 +137,64 @@ where
             self.ticket.arm(deadline);
         }
     }
+}
+
+impl<C, B, X> Future for Relay<C, B, X>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+    X: Bulk<C, B> + Bulk<B, C>,
+{
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.get_mut();
+        let expired = this.ticket.tunnel().listen(cx.waker());
+        match this.step(cx, expired) {
+            Step::Done(outcome) => Poll::Ready(outcome),
+            Step::Waits => Poll::Pending,
+            Step::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<C, B, X> Relay<C, B, X>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+    X: Bulk<C, B> + Bulk<B, C>,
+{
+    /// Moves what can be moved now. `expired`: the sweep has seen that the
+    /// deadline is over.
+    pub(super) fn step(&mut self, cx: &mut Context<'_>, expired: bool) -> Step {
+        let deadline = self.course.deadline();
+        self.obey(expired);
+        let mut scratch = Scratch::take();
+        for _ in 0..TURNS_PER_STEP {
+            let mut again = false;
+            for way in Way::BOTH {
+                let turn = self.turn(cx, way, scratch.bytes());
+                again |= self.conclude(cx, way, turn, scratch.bytes());
+            }
+            again |= self.settle();
+            if self.course.is_done() {
+                // A tunnel is done only after an end of stream, a reset or an
+                // order, and each of them is noted.
+                let began = self.course.began();
+                let (ended_by, cause) = began.unwrap_or((Side::Longhaul, Cause::Reset));
+                return Step::Done(self.outcome(ended_by, cause));
+            }
+            if !again {
+                self.arm(deadline);
+                return Step::Waits;
+            }
+        }
+        self.arm(deadline);
+        Step::Again
+    }
 
     fn turn(&mut self, cx: &mut Context<'_>, way: Way, scratch: &mut [u8]) -> Turn {
         let ahead = match &mut self.read_ahead {
@@ -162,7 +217,7 @@ where
                 source: &mut self.client,
                 sink: &mut self.backend,
             }
-            .run(cx, &ahead, scratch),
+            .run::<X>(cx, &ahead, scratch),
             Way::Out => Pump {
                 way,
                 direction,
@@ -170,7 +225,7 @@ where
                 source: &mut self.backend,
                 sink: &mut self.client,
             }
-            .run(cx, &ahead, scratch),
+            .run::<X>(cx, &ahead, scratch),
         }
     }
 
@@ -198,155 +253,10 @@ where
     }
 
     fn salvage(&mut self, cx: &mut Context<'_>, way: Way, scratch: &mut [u8]) {
-        for _ in 0..TURNS_PER_POLL {
+        for _ in 0..TURNS_PER_STEP {
             if !matches!(self.turn(cx, way, scratch), Turn::MayGoOn) {
                 return;
             }
         }
-    }
-
-    fn outcome(&self) -> Outcome {
-        let tunnel = self.ticket.tunnel();
-        let (ended_by, cause) = self.course.began();
-        Outcome {
-            ended_by,
-            cause,
-            duration: tunnel.age(),
-            bytes_in: tunnel.bytes_in(),
-            bytes_out: tunnel.bytes_out(),
-            messages_in: tunnel.messages_in(),
-            messages_out: tunnel.messages_out(),
-            client_close_code: self.course.close_code(Way::In),
-            backend_close_code: self.course.close_code(Way::Out),
-        }
-    }
-}
-
-/// One direction with its streams, for one turn.
-struct Pump<'a, S, K> {
-    way: Way,
-    direction: &'a mut Direction,
-    ticket: &'a Ticket,
-    source: &'a mut S,
-    sink: &'a mut K,
-}
-
-impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
-    fn run(&mut self, cx: &mut Context<'_>, ahead: &[u8], scratch: &mut [u8]) -> Turn {
-        if !ahead.is_empty()
-            && let Err(error) = self.forward(cx, ahead)
-        {
-            return Turn::SinkBroke(Cause::of_error(&error));
-        }
-        let mut turn = Turn::MayGoOn;
-        for _ in 0..READS_PER_TURN {
-            if let Poll::Ready(Err(error)) = self.write_rest(cx) {
-                return Turn::SinkBroke(Cause::of_error(&error));
-            }
-            self.shut_sink(cx);
-            if !self.direction.wants_read() {
-                turn = Turn::Waits;
-                break;
-            }
-            let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(&mut *self.source).poll_read(cx, &mut buffer) {
-                Poll::Pending => turn = Turn::Waits,
-                Poll::Ready(Err(error)) => turn = ended_by(&error),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    turn = Turn::SourceEnded(Cause::Eof);
-                }
-                Poll::Ready(Ok(())) => {
-                    if let Err(error) = self.forward(cx, buffer.filled()) {
-                        return Turn::SinkBroke(Cause::of_error(&error));
-                    }
-                    continue;
-                }
-            }
-            break;
-        }
-        match self.flush(cx) {
-            Poll::Ready(Err(error)) => Turn::SinkBroke(Cause::of_error(&error)),
-            _ => turn,
-        }
-    }
-
-    /// Passes on bytes just read, and keeps those that the sink does not take.
-    fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
-        let (forwarded, messages) = self.direction.accept(bytes);
-        let tunnel = self.ticket.tunnel();
-        tunnel.touch(self.way, self.ticket.now());
-        if forwarded == 0 {
-            return Ok(());
-        }
-        tunnel.passed(self.way, forwarded, messages);
-        let mut unsent = &bytes[..forwarded];
-        while !unsent.is_empty() && !self.direction.has_rest() {
-            match self.write(cx, unsent) {
-                Poll::Ready(written) => unsent = &unsent[written?..],
-                Poll::Pending => break,
-            }
-        }
-        self.direction.keep(unsent);
-        Ok(())
-    }
-
-    /// Ready once there is no rest.
-    fn write_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.direction.has_rest() {
-            let written = {
-                let Self {
-                    direction, sink, ..
-                } = self;
-                ready!(write_some(cx, *sink, direction.rest()))?
-            };
-            self.direction.unflushed = true;
-            self.direction.wrote_rest(written);
-            // A slow reader is not an idle one.
-            self.ticket.tunnel().touch(self.way, self.ticket.now());
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(write_some(cx, self.sink, bytes))?;
-        self.direction.unflushed = true;
-        Poll::Ready(Ok(written))
-    }
-
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.direction.unflushed {
-            ready!(Pin::new(&mut *self.sink).poll_flush(cx))?;
-            self.direction.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn shut_sink(&mut self, cx: &mut Context<'_>) {
-        if self.direction.sink != Sink::Shutting || self.direction.has_rest() {
-            return;
-        }
-        // A sink that cannot be shut is gone, and its reader will say so.
-        if Pin::new(&mut *self.sink).poll_shutdown(cx).is_ready() {
-            self.direction.sink = Sink::Shut;
-            self.direction.unflushed = false;
-        }
-    }
-}
-
-fn write_some<K: AsyncWrite + Unpin>(
-    cx: &mut Context<'_>,
-    sink: &mut K,
-    bytes: &[u8],
-) -> Poll<io::Result<usize>> {
-    match ready!(Pin::new(sink).poll_write(cx, bytes))? {
-        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        written => Poll::Ready(Ok(written)),
-    }
-}
-
-fn ended_by(error: &io::Error) -> Turn {
-    match Cause::of_error(error) {
-        Cause::TlsEof => Turn::SourceEnded(Cause::TlsEof),
-        cause => Turn::SourceBroke(cause),
     }
 }

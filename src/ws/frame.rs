@@ -117,6 +117,19 @@ impl FrameCursor {
         self.run(bytes, Until::Close)
     }
 
+    /// Follows `count` bytes of payload that nobody has looked at: at most
+    /// [`FrameCursor::payload_left`] of them, none of a Close frame, or any
+    /// number once the cursor is lost.
+    pub fn skip(&mut self, count: u64) {
+        debug_assert!(self.is_lost() || count <= self.payload_left() && !self.is_first_close());
+        if self.part == Part::Payload {
+            self.left = self.left.saturating_sub(count);
+            if self.left == 0 {
+                self.end_frame();
+            }
+        }
+    }
+
     /// Whether the next byte begins a frame.
     pub fn at_frame_boundary(&self) -> bool {
         self.part == Part::First

@@ -13,6 +13,7 @@ use crate::config::Clocks;
 use super::*;
 
 mod ends;
+mod engine;
 mod live;
 mod model;
 mod pressure;

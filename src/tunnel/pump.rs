@@ -1,0 +1,240 @@
+//! One direction's turn: read, have `direction` decide, write, keep what the
+//! sink does not take.
+//!
+//! It knows nothing of the other direction and draws no conclusions from an
+//! end; `relay` does.
+//!
+//! Invariant: a turn that says `Waits` has asked each stream it waits for, so
+//! that the stream will say when it is ready.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::direction::{Direction, Sink, Way};
+use super::outcome::Cause;
+use super::registry::Ticket;
+
+/// Reads of one direction before the other gets its turn.
+const READS_PER_TURN: usize = 8;
+
+/// What became of a direction's turn.
+pub(super) enum Turn {
+    Waits,
+    /// It has had its share and could go on.
+    MayGoOn,
+    SourceEnded(Cause),
+    SourceBroke(Cause),
+    SinkBroke(Cause),
+}
+
+/// Moves payload that nobody need look at from one stream to another without
+/// the scratch buffer, where the two streams allow it.
+pub trait Bulk<S, K> {
+    /// Moves some of at most `most` bytes.
+    fn poll_move(cx: &mut Context<'_>, source: &mut S, sink: &mut K, most: u64) -> Moved;
+
+    /// Whether the sink has taken any of the moved bytes since it was last
+    /// asked.
+    fn progressed(sink: &mut K) -> bool;
+}
+
+/// What came of a [`Bulk::poll_move`].
+pub enum Moved {
+    /// Not worth it, or not possible: read them.
+    No,
+    /// The source has nothing now, or the sink has not taken what it has.
+    Waits,
+    Bytes(usize),
+    Ended,
+    SourceBroke(io::Error),
+    /// After the sink was given so many bytes.
+    SinkBroke(usize, io::Error),
+}
+
+/// Everything goes through the scratch buffer.
+#[derive(Debug)]
+pub struct Copying;
+
+impl<S, K> Bulk<S, K> for Copying {
+    fn poll_move(_: &mut Context<'_>, _: &mut S, _: &mut K, _: u64) -> Moved {
+        Moved::No
+    }
+
+    fn progressed(_: &mut K) -> bool {
+        false
+    }
+}
+
+/// One direction with its streams, for one turn.
+pub(super) struct Pump<'a, S, K> {
+    pub(super) way: Way,
+    pub(super) direction: &'a mut Direction,
+    pub(super) ticket: &'a Ticket,
+    pub(super) source: &'a mut S,
+    pub(super) sink: &'a mut K,
+}
+
+impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
+    pub(super) fn run<X: Bulk<S, K>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ahead: &[u8],
+        scratch: &mut [u8],
+    ) -> Turn {
+        if !ahead.is_empty()
+            && let Err(error) = self.forward(cx, ahead)
+        {
+            return Turn::SinkBroke(Cause::of_error(&error));
+        }
+        let turn = self.rounds::<X>(cx, scratch);
+        let flushed = self.flush(cx);
+        if X::progressed(self.sink) {
+            self.touch();
+        }
+        match flushed {
+            Poll::Ready(Err(error)) => Turn::SinkBroke(Cause::of_error(&error)),
+            _ => turn,
+        }
+    }
+
+    fn rounds<X: Bulk<S, K>>(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Turn {
+        for _ in 0..READS_PER_TURN {
+            if let Poll::Ready(Err(error)) = self.write_rest(cx) {
+                return Turn::SinkBroke(Cause::of_error(&error));
+            }
+            self.shut_sink(cx);
+            if !self.direction.wants_read() {
+                return Turn::Waits;
+            }
+            let to_come = self.direction.to_come();
+            if to_come > 0 {
+                match X::poll_move(cx, self.source, self.sink, to_come) {
+                    Moved::No => {}
+                    Moved::Waits => return Turn::Waits,
+                    Moved::Bytes(count) => {
+                        self.moved(count);
+                        continue;
+                    }
+                    Moved::Ended => return Turn::SourceEnded(Cause::Eof),
+                    Moved::SourceBroke(error) => return ended_by(&error),
+                    Moved::SinkBroke(count, error) => {
+                        self.moved(count);
+                        return Turn::SinkBroke(Cause::of_error(&error));
+                    }
+                }
+            }
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(&mut *self.source).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Turn::Waits,
+                Poll::Ready(Err(error)) => return ended_by(&error),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Turn::SourceEnded(Cause::Eof);
+                }
+                Poll::Ready(Ok(())) => {
+                    if let Err(error) = self.forward(cx, buffer.filled()) {
+                        return Turn::SinkBroke(Cause::of_error(&error));
+                    }
+                }
+            }
+        }
+        Turn::MayGoOn
+    }
+
+    /// Takes note of bytes that have gone past the scratch buffer. The sink may
+    /// hold them still, as it may hold written ones: a flush sees to both.
+    fn moved(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let messages = self.direction.accept_unseen(count);
+        self.direction.unflushed = true;
+        self.touch();
+        self.ticket.tunnel().passed(self.way, count, messages);
+    }
+
+    /// Passes on bytes just read, and keeps those that the sink does not take.
+    fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let (forwarded, messages) = self.direction.accept(bytes);
+        self.touch();
+        if forwarded == 0 {
+            return Ok(());
+        }
+        self.ticket.tunnel().passed(self.way, forwarded, messages);
+        let mut unsent = &bytes[..forwarded];
+        while !unsent.is_empty() && !self.direction.has_rest() {
+            match self.write(cx, unsent) {
+                Poll::Ready(written) => unsent = &unsent[written?..],
+                Poll::Pending => break,
+            }
+        }
+        self.direction.keep(unsent);
+        Ok(())
+    }
+
+    /// Ready once there is no rest.
+    fn write_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.direction.has_rest() {
+            let written = {
+                let Self {
+                    direction, sink, ..
+                } = self;
+                ready!(write_some(cx, *sink, direction.rest()))?
+            };
+            self.direction.unflushed = true;
+            self.direction.wrote_rest(written);
+            // A slow reader is not an idle one.
+            self.touch();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(write_some(cx, self.sink, bytes))?;
+        self.direction.unflushed = true;
+        Poll::Ready(Ok(written))
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.direction.unflushed {
+            ready!(Pin::new(&mut *self.sink).poll_flush(cx))?;
+            self.direction.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn shut_sink(&mut self, cx: &mut Context<'_>) {
+        if self.direction.sink != Sink::Shutting || self.direction.has_rest() {
+            return;
+        }
+        // A sink that cannot be shut is gone, and its reader will say so.
+        if Pin::new(&mut *self.sink).poll_shutdown(cx).is_ready() {
+            self.direction.sink = Sink::Shut;
+            self.direction.unflushed = false;
+        }
+    }
+
+    fn touch(&self) {
+        self.ticket.tunnel().touch(self.way, self.ticket.now());
+    }
+}
+
+fn write_some<K: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    sink: &mut K,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(sink).poll_write(cx, bytes))? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(Ok(written)),
+    }
+}
+
+fn ended_by(error: &io::Error) -> Turn {
+    match Cause::of_error(error) {
+        Cause::TlsEof => Turn::SourceEnded(Cause::TlsEof),
+        cause => Turn::SourceBroke(cause),
+    }
+}
