@@ -38,6 +38,11 @@ impl Clock {
         self.ticks.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(super) fn pass(&self, ticks: Ticks) -> Ticks {
+        self.ticks.fetch_add(ticks, Ordering::Relaxed) + ticks
+    }
+
     /// Sets the clock and reads it.
     pub(super) fn set(&self) -> Ticks {
         let ticks = whole_ticks(self.started.elapsed());

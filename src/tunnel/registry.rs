@@ -183,6 +183,13 @@ impl Registry {
         }
     }
 
+    /// Moves the clock on by hand, and sweeps.
+    #[cfg(test)]
+    pub(super) fn pass(&self, ticks: Ticks) {
+        let now = self.clock.pass(ticks);
+        self.shards.iter().for_each(|shard| shard.sweep(now));
+    }
+
     fn remove(&self, place: u32) {
         let (shard, slot) = (place as usize % SHARDS, place / SHARDS as u32);
         self.shards[shard].remove(slot);

@@ -20,10 +20,6 @@ use crate::tunnel::pump::{Bulk, Moved};
 /// Moved at once, and so the most that a direction keeps in the kernel.
 const MOST: usize = 512 * 1024;
 
-/// Reads that filled the buffer before a stream without frames counts as bulk.
-/// With frames the cursor knows, and one will do.
-const FULL_READS: u8 = 4;
-
 /// Splices in a row below `Worth::thin` before the stream is read again.
 const THIN_SPLICES: u8 = 2;
 
@@ -40,6 +36,10 @@ pub(in crate::tunnel) struct Worth {
     pub(in crate::tunnel) tail: u64,
     /// Moved by one call.
     pub(in crate::tunnel) thin: usize,
+    /// Reads in a row that filled the buffer, before it begins.
+    pub(in crate::tunnel) full_reads: u8,
+    /// The same where no cursor says what is to come.
+    pub(in crate::tunnel) full_reads_blind: u8,
 }
 
 /// Bytes on their way to a socket that has not taken them yet.
@@ -62,6 +62,8 @@ impl Worth {
         start: 64 * 1024,
         tail: 16 * 1024,
         thin: 16 * 1024,
+        full_reads: 1,
+        full_reads_blind: 4,
     };
 }
 
@@ -117,7 +119,10 @@ fn is_worth_it(source: &mut Sock, most: u64, worth: Worth) -> bool {
         }
         return source.splicing;
     }
-    let signs = if most == u64::MAX { FULL_READS } else { 1 };
+    let signs = match most {
+        u64::MAX => worth.full_reads_blind,
+        _ => worth.full_reads,
+    };
     if most < worth.start || source.full_reads < signs {
         return false;
     }

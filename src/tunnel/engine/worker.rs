@@ -340,10 +340,6 @@ impl Worker {
     pub(in crate::tunnel) fn turn_once(&mut self) {
         assert!(self.turn(&mut Vec::with_capacity(EVENTS), Some(&AT_ONCE)));
     }
-
-    pub(in crate::tunnel) fn is_empty(&self) -> bool {
-        self.tunnels.len() == 0
-    }
 }
 
 /// Runs the ends of a worker that is turned by hand.

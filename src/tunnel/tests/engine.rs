@@ -93,7 +93,10 @@ fn many_tunnels_on_two_threads_echo_and_end() {
         assert_eq!(backend.read(&mut [0; 8]).unwrap(), 0);
         drop(backend);
         let outcome = outcome.recv_timeout(HANGS).unwrap();
-        assert_eq!((outcome.ended_by, outcome.cause), (Side::Client, Cause::Eof));
+        assert_eq!(
+            (outcome.ended_by, outcome.cause),
+            (Side::Client, Cause::Eof)
+        );
         assert_eq!((outcome.bytes_in, outcome.bytes_out), (6, 6));
         assert_eq!(outcome.messages_in, u64::from(index % 2 == 0));
     }
@@ -119,7 +122,10 @@ fn a_stop_ends_what_lives_and_what_comes_too_late() {
     let doors = registry.open(facts(2), &options(Framing::Opaque)).engine();
     drop(engine);
     let outcome = outcome.recv_timeout(HANGS).unwrap();
-    assert_eq!((outcome.ended_by, outcome.cause), (Side::Longhaul, Cause::Drain));
+    assert_eq!(
+        (outcome.ended_by, outcome.cause),
+        (Side::Longhaul, Cause::Drain)
+    );
     assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
     let (one, other) = UnixStream::pair().unwrap();
     let late = Adoption {
@@ -129,7 +135,13 @@ fn a_stop_ends_what_lives_and_what_comes_too_late() {
         on_end: Box::new(|_| unreachable!("it is given back")),
     };
     assert!(doors.unwrap().adopt(late).is_err());
-    assert!(registry.is_empty() && registry.open(facts(4), &options(Framing::Opaque)).engine().is_none());
+    assert!(
+        registry.is_empty()
+            && registry
+                .open(facts(4), &options(Framing::Opaque))
+                .engine()
+                .is_none()
+    );
 }
 
 #[test]
@@ -175,7 +187,14 @@ fn orders_race_with_adoption_and_none_is_lost() {
             ticket,
             on_end: Box::new(move |outcome| ended.send(outcome).unwrap()),
         };
-        assert!(registry.open(facts(2), &options(Framing::Opaque)).engine().unwrap().adopt(adoption).is_ok());
+        assert!(
+            registry
+                .open(facts(2), &options(Framing::Opaque))
+                .engine()
+                .unwrap()
+                .adopt(adoption)
+                .is_ok()
+        );
         assert!(orders.join().unwrap());
         let said = Arc::clone(&said);
         outcomes.push(thread::spawn(move || {
@@ -208,14 +227,20 @@ struct Frames {
     random: StdRng,
     masked: bool,
     left: usize,
+    /// Payload is cut from here, at random places.
+    block: Vec<u8>,
 }
 
 impl Frames {
     fn new(seed: u64, masked: bool) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut block = vec![0; 1 << 20];
+        random.fill(&mut block[..]);
         Self {
-            random: StdRng::seed_from_u64(seed),
+            random,
             masked,
             left: 0,
+            block,
         }
     }
 
@@ -233,8 +258,8 @@ impl Frames {
             return;
         }
         let length = self.left.min(64 * 1024);
-        chunk.resize(length, 0);
-        self.random.fill(&mut chunk[..]);
+        let at = self.random.random_range(0..self.block.len() - length);
+        chunk.extend_from_slice(&self.block[at..at + length]);
         self.left -= length;
     }
 
@@ -279,7 +304,7 @@ fn write_frames(mut to: impl Write, mut frames: Frames, least: u64) -> (u64, u64
 
 /// Reads to the end of stream and compares; says how many bytes came.
 fn read_frames(mut from: impl Read, mut frames: Frames) -> u64 {
-    let (mut read, mut expected) = (0u64, Vec::new());
+    let (mut read, mut chunk, mut at) = (0u64, Vec::new(), 0);
     let mut buffer = vec![0; 200_000];
     loop {
         let count = from.read(&mut buffer).unwrap();
@@ -289,12 +314,17 @@ fn read_frames(mut from: impl Read, mut frames: Frames) -> u64 {
         let mut seen = &buffer[..count];
         read += count as u64;
         while !seen.is_empty() {
-            if expected.is_empty() {
-                frames.next(&mut expected);
+            if at == chunk.len() {
+                frames.next(&mut chunk);
+                at = 0;
             }
+            let expected = &chunk[at..];
             let common = seen.len().min(expected.len());
-            assert!(seen[..common] == expected[..common], "changed before {read}");
-            expected.drain(..common);
+            assert!(
+                seen[..common] == expected[..common],
+                "changed before byte {read}"
+            );
+            at += common;
             seen = &seen[common..];
         }
     }
@@ -344,7 +374,9 @@ fn a_stop_does_not_wait_for_a_peer_that_reads_nothing() {
     let (near_backend, _backend) = tcp_pair();
     let options = options(Framing::Opaque);
     let (tunnel, outcome) = adopt(&registry, &options, near(near_client), near(near_backend));
-    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    client
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let chunk = vec![7; 1 << 20];
     while client.write_all(&chunk).is_ok() {}
     assert!(tunnel.bytes_in() > 0);

@@ -15,9 +15,12 @@ use super::*;
 mod ends;
 mod engine;
 mod live;
+mod lives;
 mod model;
 mod pressure;
+mod rig;
 mod sizes;
+mod sockets;
 mod tls;
 mod wire;
 

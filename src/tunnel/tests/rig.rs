@@ -1,0 +1,135 @@
+//! One tunnel between two real sockets, under either engine, turned by hand in
+//! the test's thread: no other thread, and no time but the registry's clock.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, Runtime};
+
+use super::super::engine::Adoption;
+use super::super::engine::testing::{Ends, Worker};
+use super::*;
+use crate::net::Socket;
+
+/// What relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engines {
+    Tokio,
+    /// The engine of its own.
+    Own,
+}
+
+pub(super) struct Rig {
+    pub(super) registry: Arc<Registry>,
+    pub(super) tunnel: Arc<Tunnel>,
+    driver: Driver,
+    outcomes: mpsc::Receiver<Outcome>,
+    outcome: Cell<Option<Outcome>>,
+}
+
+enum Driver {
+    Tokio(Runtime),
+    Own(Worker, Ends),
+}
+
+/// A near end: what the tunnel gets.
+pub(super) enum Near {
+    Unix(std::os::unix::net::UnixStream),
+    Tcp(std::net::TcpStream),
+}
+
+impl Rig {
+    pub(super) fn new(
+        engine: Engines,
+        options: &Options,
+        client: Leg<Near>,
+        backend: Leg<Near>,
+    ) -> Self {
+        let registry = Registry::new();
+        let ticket = registry.open(facts(1), options);
+        let tunnel = Arc::clone(ticket.tunnel());
+        let (ended, outcomes) = mpsc::channel();
+        let on_end = Box::new(move |outcome| ended.send(outcome).unwrap());
+        let driver = match engine {
+            Engines::Own => {
+                let (worker, ends) = Worker::by_hand(&registry);
+                let adoption = Adoption {
+                    client: map(client, Near::into_fd),
+                    backend: map(backend, Near::into_fd),
+                    ticket,
+                    on_end,
+                };
+                assert!(worker.door().adopt(adoption).is_ok());
+                Driver::Own(worker, ends)
+            }
+            Engines::Tokio => {
+                // The driver is asked for events at every turn.
+                let mut builder = Builder::new_current_thread();
+                let runtime = builder.enable_io().event_interval(1).build().unwrap();
+                let guard = runtime.enter();
+                let relay = relay(
+                    map(client, Near::into_tokio),
+                    map(backend, Near::into_tokio),
+                    ticket,
+                );
+                drop(guard);
+                runtime.spawn(async move { on_end(relay.await) });
+                Driver::Tokio(runtime)
+            }
+        };
+        Self {
+            registry,
+            tunnel,
+            driver,
+            outcomes,
+            outcome: Cell::new(None),
+        }
+    }
+
+    /// Has the tunnel do what it can do now, or a part of it.
+    pub(super) fn turn(&mut self) {
+        match &mut self.driver {
+            Driver::Own(worker, ends) => {
+                worker.turn_once();
+                ends.run();
+            }
+            Driver::Tokio(runtime) => runtime.block_on(async {
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+            }),
+        }
+        if let Ok(outcome) = self.outcomes.try_recv() {
+            self.outcome.set(Some(outcome));
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get()
+    }
+}
+
+fn map<T>(leg: Leg<Near>, into: impl FnOnce(Near) -> T) -> Leg<T> {
+    Leg {
+        stream: into(leg.stream),
+        read_ahead: leg.read_ahead,
+    }
+}
+
+impl Near {
+    fn into_fd(self) -> OwnedFd {
+        match self {
+            Self::Unix(stream) => stream.into(),
+            Self::Tcp(stream) => stream.into(),
+        }
+    }
+
+    fn into_tokio(self) -> Socket {
+        match self {
+            Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream).unwrap()),
+            Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream).unwrap()),
+        }
+    }
+}
