@@ -18,6 +18,7 @@ mod live;
 mod lives;
 mod model;
 mod pressure;
+mod races;
 mod rig;
 mod sizes;
 mod sockets;
