@@ -38,9 +38,15 @@ pub(super) async fn upgrade(
             .map_err(|error| refusal(&error.into_error()))?;
         Ok::<_, Refusal>((attempt, response))
     };
-    let (attempt, mut response) = timeout_at(deadline, dialogue)
-        .await
-        .map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??;
+    let (attempt, mut response) = tokio::select! {
+        biased;
+        done = timeout_at(deadline, dialogue) => {
+            done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
+        }
+        // A WebSocket client that cannot send any more cannot even close
+        // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
+        () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
+    };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer(&route, &exchange, attempt, response, 0));
     }

@@ -100,7 +100,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
             () = watch::settled(&mut edits) => reloader.reload(reload::Trigger::Edit),
             _ = tick.tick() => {
                 state.purge_idle();
-                state.live.set_connections(reloader.connections());
+                state.live.set_connections(reloader.limiter().open());
                 reloader.poll_files();
             }
             () = watchdog.due() => watchdog.beat(reloader.accept_loops()),
@@ -113,6 +113,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         registry: &state.registry,
         signals: &mut signals,
         watchdog: &mut watchdog,
+        limiter: reloader.limiter(),
         reloader,
     })
     .await;

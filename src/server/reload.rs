@@ -135,8 +135,8 @@ impl Reloader {
         self.watcher.poll();
     }
 
-    pub(super) fn connections(&self) -> usize {
-        self.context.limiter.open()
+    pub(super) fn limiter(&self) -> Arc<Limiter> {
+        Arc::clone(&self.context.limiter)
     }
 
     pub(super) fn accept_loops(&self) -> Vec<Probe> {
@@ -323,6 +323,7 @@ impl Reloader {
             previous,
             to_drain,
             warnings,
+            renewed,
         } = committed;
         for warning in warnings {
             if warning.is_certificate_failure {
@@ -330,7 +331,14 @@ impl Reloader {
             }
             tracing::warn!("{}", warning.message);
         }
-        let changes = changes(&previous.config, &snapshot.config);
+        let mut changes = changes(&previous.config, &snapshot.config);
+        for chain in renewed {
+            let separator = if changes.is_empty() { "" } else { "; " };
+            changes.push_str(&format!(
+                "{separator}certificate {} loaded",
+                chain.display()
+            ));
+        }
         self.state
             .metrics
             .reloads

@@ -11,6 +11,7 @@ use super::systemd::{self, Watchdog};
 use super::{Asked, Signals};
 use crate::config;
 use crate::drain::{Drain, Stage};
+use crate::net::Limiter;
 use crate::tunnel::{Cause, CloseOrder, Registry, State};
 
 /// How often progress is told.
@@ -22,6 +23,7 @@ pub(super) struct Stop<'a> {
     pub(super) registry: &'a Arc<Registry>,
     pub(super) signals: &'a mut Signals,
     pub(super) watchdog: &'a mut Watchdog,
+    pub(super) limiter: Arc<Limiter>,
     /// Holds the listening sockets and their files.
     pub(super) reloader: Reloader,
 }
@@ -35,6 +37,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
         registry,
         signals,
         watchdog,
+        limiter,
         reloader,
     } = stop;
     let deadline = Instant::now() + settings.deadline;
@@ -44,7 +47,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
     systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
     tracing::info!(
         tunnels = tunnels.len(),
-        connections = drain.alive(),
+        connections = limiter.open(),
         "draining"
     );
     let window = settings
@@ -66,7 +69,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
             () = sleep_until(deadline) => {
                 tracing::warn!(
                     tunnels = registry.len(),
-                    connections = drain.alive(),
+                    connections = limiter.open(),
                     "stopped: drain.deadline has passed"
                 );
                 break;
@@ -79,7 +82,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
                 if Instant::now() > window_ends {
                     close_latecomers(&registry, &settings);
                 }
-                tell(&registry, &drain, deadline);
+                tell(&registry, &limiter, deadline);
             }
             () = watchdog.due() => watchdog.beat(Vec::new()),
         }
@@ -104,9 +107,9 @@ fn close_latecomers(registry: &Registry, settings: &config::Drain) {
     }
 }
 
-fn tell(registry: &Registry, drain: &Drain, deadline: Instant) {
+fn tell(registry: &Registry, limiter: &Limiter, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
-    let (tunnels, connections) = (registry.len(), drain.alive());
+    let (tunnels, connections) = (registry.len(), limiter.open());
     tracing::info!(
         tunnels,
         connections,

@@ -11,6 +11,7 @@ mod prepare;
 mod router;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -80,6 +81,8 @@ pub struct Committed {
     /// Backends that are gone and whose tunnels are to be drained.
     pub to_drain: Vec<Arc<Backend>>,
     pub warnings: Vec<Warning>,
+    /// Certificates whose files have new content.
+    pub renewed: Vec<PathBuf>,
 }
 
 impl State {
@@ -114,6 +117,7 @@ impl State {
         let Prepared {
             mut snapshot,
             warnings,
+            renewed,
         } = prepared;
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
@@ -127,6 +131,7 @@ impl State {
             previous,
             to_drain,
             warnings,
+            renewed,
         }
     }
 

@@ -5,7 +5,7 @@
 //! fail fails here, all findings at once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +36,8 @@ const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 pub struct Prepared {
     pub(super) snapshot: Snapshot,
     pub warnings: Vec<Warning>,
+    /// Certificates whose files have new content.
+    pub renewed: Vec<PathBuf>,
 }
 
 /// What an operator should know although it stands in nobody's way.
@@ -65,11 +67,15 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         now: SystemTime::now(),
         findings: Diagnostics::default(),
         warnings: Vec::new(),
+        renewed: Vec::new(),
     };
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
     let Work {
-        findings, warnings, ..
+        findings,
+        warnings,
+        renewed,
+        ..
     } = work;
     if !findings.is_empty() {
         return Err(findings);
@@ -92,7 +98,11 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         upstreams,
         table,
     };
-    Ok(Prepared { snapshot, warnings })
+    Ok(Prepared {
+        snapshot,
+        warnings,
+        renewed,
+    })
 }
 
 impl Snapshot {
@@ -165,6 +175,7 @@ struct Work<'a> {
     now: SystemTime,
     findings: Diagnostics,
     warnings: Vec<Warning>,
+    renewed: Vec<PathBuf>,
 }
 
 impl Work<'_> {
@@ -253,6 +264,9 @@ impl Work<'_> {
 
     fn warn(&mut self, pair: &CertificatePair, loaded: &Pair, freshness: &Freshness) {
         let chain = pair.chain.display();
+        if matches!(freshness, Freshness::New) {
+            self.renewed.push(pair.chain.clone());
+        }
         if let Freshness::KeptLastGood(error) = freshness {
             self.warnings.push(Warning {
                 message: format!("certificate {chain} kept as it was: {error}"),
