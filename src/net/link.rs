@@ -5,7 +5,7 @@
 //! hyper offers neither for HTTP/1.1 servers, so [`super::ClientIo`] does it
 //! below hyper and the exchange above it; this is what they share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -18,6 +18,8 @@ const MAX_INTERIM: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct ClientLink {
     in_flight: AtomicBool,
+    /// Requests begun on this connection, wrapping.
+    begun: AtomicU32,
     ended: AtomicBool,
     request_whole: AtomicBool,
     exchange: AtomicWaker,
@@ -33,12 +35,17 @@ pub struct InFlight(Arc<ClientLink>);
 impl ClientLink {
     /// Marks a request as in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.begun.fetch_add(1, Ordering::Release);
         self.in_flight.store(true, Ordering::Release);
         InFlight(Arc::clone(self))
     }
 
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Whether the client has ended its stream.
@@ -147,5 +154,7 @@ impl ClientLink {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.store(false, Ordering::Release);
+        // hyper waits for bytes; the stream below it waits for this.
+        self.0.connection.wake();
     }
 }

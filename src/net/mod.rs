@@ -6,6 +6,7 @@
 
 mod backend_io;
 mod client_io;
+mod head_guard;
 mod link;
 mod options;
 mod permit;

@@ -36,6 +36,8 @@ pub(super) struct Accepted {
     pub(super) permit: Permit,
     pub(super) context: Arc<Context>,
     pub(super) watch: Watch,
+    /// Ends when the listener is removed.
+    pub(super) listener_watch: Watch,
 }
 
 /// hyper's smallest read buffer.
@@ -49,6 +51,7 @@ pub(super) async fn serve(accepted: Accepted) {
         permit,
         context,
         watch,
+        listener_watch,
     } = accepted;
     let metrics = Arc::clone(&context.state.metrics);
     metrics.connections.inc();
@@ -94,8 +97,8 @@ pub(super) async fn serve(accepted: Accepted) {
     // Not to the connection's end: a kept snapshot would keep its upstreams.
     let http = Http::new(&snapshot.config);
     drop(snapshot);
-    http.serve(transport, Entrance::new(context, client, state), watch)
-        .await;
+    let entrance = Entrance::new(context, client, state);
+    http.serve(transport, entrance, watch, listener_watch).await;
 }
 
 /// The TLS handshake, within its deadline and its share of those in flight.
@@ -148,7 +151,13 @@ impl Http {
         Self { builder, deadlines }
     }
 
-    async fn serve(self, transport: Transport, entrance: Entrance, mut watch: Watch) {
+    async fn serve(
+        self,
+        transport: Transport,
+        entrance: Entrance,
+        mut watch: Watch,
+        mut listener: Watch,
+    ) {
         let client = Arc::clone(&entrance.client);
         let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
         let connection = self
@@ -162,7 +171,11 @@ impl Http {
             tokio::select! {
                 biased;
                 () = ending.reached(Stage::Ending) => return,
-                () = watch.reached(Stage::Draining), if !draining => {
+                // The process stops, or an edit has removed the listener.
+                () = async { tokio::select! {
+                    () = watch.reached(Stage::Draining) => {}
+                    () = listener.reached(Stage::Draining) => {}
+                } }, if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -182,6 +195,7 @@ fn log_failure(client: &Client, error: &hyper::Error) {
         Some("keepalive_timeout") => return,
         Some("request_head_timeout") => (Some(408), "request_head_timeout"),
         Some(knob) => (None, knob),
+        None if is_refused_head(error) => (Some(400), "bad_head"),
         None if error.is_parse_too_large() => (Some(431), "bad_head"),
         // hyper has no other name for this one (and answers it with 414).
         None if error.is_parse() && error.to_string().contains("URI too long") => {
@@ -205,9 +219,18 @@ fn log_failure(client: &Client, error: &hyper::Error) {
     );
 }
 
+fn io_cause(error: &hyper::Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// Whether `ClientIo` refused and answered the head.
+fn is_refused_head(error: &hyper::Error) -> bool {
+    io_cause(error).is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
+}
+
 /// The name of the read deadline behind an error.
 fn deadline(error: &hyper::Error) -> Option<&'static str> {
-    let io = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+    let io = io_cause(error)?;
     let text = io
         .get_ref()
         .filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?

@@ -55,6 +55,8 @@ pub enum StartError {
     #[error("the configuration is wrong\n{0}")]
     Config(Diagnostics),
     #[error("{0}")]
+    Bind(Diagnostics),
+    #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the admin socket {} cannot be bound: {error}", socket.display())]
     Admin { socket: PathBuf, error: io::Error },
@@ -97,7 +99,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                     break;
                 }
             },
-            () = watch::settled(&mut edits) => reloader.reload(reload::Trigger::Edit),
+            () = edits.settled() => reloader.reload(reload::Trigger::Edit),
             _ = tick.tick() => {
                 state.purge_idle();
                 state.live.set_connections(reloader.limiter().open());

@@ -24,7 +24,7 @@ use crate::drain::Watch;
 use crate::logging::{Logging, Settings};
 use crate::metrics::Reason;
 use crate::net::Limiter;
-use crate::state::{Committed, Prepared, State, changes};
+use crate::state::{Committed, Prepared, State, Warning, changes};
 use crate::tunnel::Cause;
 
 /// What asked for a reload.
@@ -90,14 +90,14 @@ impl Reloader {
     pub(super) fn start(&mut self, inherited: Vec<Inherited>) -> Result<(), StartError> {
         let loaded = self.load();
         let (hash, result) = (loaded.hash, loaded.result);
-        let applied = result.and_then(|config| self.apply(config, hash, inherited));
-        match applied {
-            Ok(committed) => {
-                self.follow(committed);
-                Ok(())
-            }
-            Err(findings) => Err(StartError::Config(findings)),
-        }
+        let prepared = result.and_then(|config| self.state.prepare(config, hash));
+        let prepared = prepared.map_err(StartError::Config)?;
+        let bound = self
+            .bind(prepared.config(), inherited)
+            .map_err(StartError::Bind)?;
+        let committed = self.commit(prepared, bound);
+        self.follow(committed);
+        Ok(())
     }
 
     /// Looks at the files and, if they changed, puts them in force.
@@ -109,8 +109,9 @@ impl Reloader {
         }
         systemd::reloading();
         let (hash, result) = (loaded.hash, loaded.result);
-        match result.and_then(|config| self.apply(config, hash, Vec::new())) {
-            Ok(committed) => self.follow(committed),
+        match result.and_then(|config| self.apply(config, hash, trigger)) {
+            Ok(Some(committed)) => self.follow(committed),
+            Ok(None) => {}
             Err(findings) => self.reject(&findings),
         }
         systemd::ready(&self.status());
@@ -160,15 +161,20 @@ impl Reloader {
         loaded
     }
 
+    /// `None` if all there was to take is a certificate that is no good.
     fn apply(
         &mut self,
         config: Config,
         hash: u64,
-        inherited: Vec<Inherited>,
-    ) -> Result<Committed, Diagnostics> {
+        trigger: Trigger,
+    ) -> Result<Option<Committed>, Diagnostics> {
         let prepared = self.state.prepare(config, hash)?;
-        let bound = self.bind(prepared.config(), inherited)?;
-        Ok(self.commit(prepared, bound))
+        if trigger == Trigger::Edit && prepared.is_what_is_served(&self.state) {
+            self.warn(&prepared.warnings);
+            return Ok(None);
+        }
+        let bound = self.bind(prepared.config(), Vec::new())?;
+        Ok(Some(self.commit(prepared, bound)))
     }
 
     /// Binds what the new configuration has and the old one had not. On failure
@@ -325,12 +331,7 @@ impl Reloader {
             warnings,
             renewed,
         } = committed;
-        for warning in warnings {
-            if warning.is_certificate_failure {
-                self.state.metrics.certificate_failures.inc();
-            }
-            tracing::warn!("{}", warning.message);
-        }
+        self.warn(&warnings);
         let mut changes = changes(&previous.config, &snapshot.config);
         for chain in renewed {
             let separator = if changes.is_empty() { "" } else { "; " };
@@ -373,6 +374,15 @@ impl Reloader {
                 snapshot.config.drain.window,
             );
             tokio::spawn(async move { registry.close_paced(tunnels, order, window).await });
+        }
+    }
+
+    fn warn(&self, warnings: &[Warning]) {
+        for warning in warnings {
+            if warning.is_certificate_failure {
+                self.state.metrics.certificate_failures.inc();
+            }
+            tracing::warn!("{}", warning.message);
         }
     }
 

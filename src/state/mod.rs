@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Of the texts of all config files.
     pub hash: u64,
+    /// Of the contents of all CA files.
+    pub authorities: u64,
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,

@@ -5,6 +5,7 @@
 //! fail fails here, all findings at once.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustls::{ClientConfig, ServerConfig};
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
@@ -54,6 +56,15 @@ impl Prepared {
         &self.snapshot.config
     }
 
+    /// Whether a commit would change nothing: the same configuration and not
+    /// one certificate or CA with other content.
+    pub fn is_what_is_served(&self, state: &State) -> bool {
+        let current = state.snapshot();
+        self.renewed.is_empty()
+            && self.snapshot.config == current.config
+            && self.snapshot.authorities == current.authorities
+    }
+
     /// Looking things up in it before it is in force, for `check`.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -90,8 +101,10 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             (name.clone(), Arc::new(ListenerState { tls, stack }))
         })
         .collect();
+    let authorities = authorities(&config);
     let snapshot = Snapshot {
         generation: 0,
+        authorities,
         hash,
         config,
         listeners,
@@ -110,12 +123,28 @@ impl Snapshot {
         Self {
             generation: 0,
             hash: 0,
+            authorities: 0,
             config: Config::empty(),
             listeners: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
         }
     }
+}
+
+/// A hash of the content of every CA file.
+fn authorities(config: &Config) -> u64 {
+    let of_listeners = config.listeners.values();
+    let of_listeners = of_listeners.filter_map(|l| Some(&l.client_certificates.as_ref()?.ca));
+    let of_upstreams = config.upstreams.values().filter_map(|u| u.tls.ca.as_ref());
+    let mut hash = Xxh3::new();
+    for file in of_listeners.chain(of_upstreams) {
+        // A file that cannot be read has been a finding.
+        let content = fs::read(file).unwrap_or_default();
+        hash.update(&(content.len() as u64).to_le_bytes());
+        hash.update(&content);
+    }
+    hash.digest()
 }
 
 /// The layers of a listener, outermost first.
