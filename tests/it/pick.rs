@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::kit::{Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Ws, nobody};
+use crate::kit::{
+    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Ws, eventually, nobody,
+};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -334,9 +336,10 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
     for ws in tunnels.drain(..) {
         ws.close(1000).await;
     }
-    for _ in 0..9 {
-        log.wait_for(|_| log.all(|event| event.message == "tunnel closed").len() == 9).await;
-    }
+    eventually("nine closed tunnels in the log", || {
+        log.all(|event| event.message == "tunnel closed").len() == 9
+    })
+    .await;
     for name in NAMES {
         assert_eq!(proxy.tunnels_of(name).await, 0, "{name}");
     }

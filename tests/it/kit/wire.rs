@@ -100,6 +100,24 @@ impl Wire {
         sent
     }
 
+    /// Sends all of `bytes` while receiving as many as `expected` at the same time.
+    pub async fn exchange(&mut self, bytes: &[u8], expected: usize) -> Vec<u8> {
+        assert!(self.ahead.is_empty(), "unread bytes");
+        let (mut reader, mut writer) = tokio::io::split(&mut self.transport);
+        let mut received = vec![0; expected];
+        let both = async {
+            tokio::try_join!(
+                async {
+                    writer.write_all(bytes).await?;
+                    writer.flush().await
+                },
+                reader.read_exact(&mut received),
+            )
+        };
+        soon("to send and receive at once", both).await.expect("to send and receive");
+        received
+    }
+
     /// Ends our half of the stream.
     pub async fn finish(&mut self) {
         soon("to finish", self.transport.shutdown()).await.expect("to finish");
