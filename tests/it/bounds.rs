@@ -24,7 +24,10 @@ async fn a_client_that_says_nothing_is_closed() {
     let start = Instant::now();
     proxy.connect().await.eof().await;
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(250) && took < Duration::from_secs(3), "{took:?}");
+    assert!(
+        took > Duration::from_millis(250) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
 }
 
 /// What comes back for a head that is not finished in time.
@@ -38,7 +41,11 @@ async fn timed_out(wire: &mut Wire) {
 #[tokio::test]
 async fn half_a_head_is_closed_however_it_trickles() {
     let (proxy, backend) = site("request_head_timeout = '500ms'").await;
-    for head in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n"] {
+    for head in [
+        "G",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n",
+    ] {
         let mut wire = proxy.connect().await;
         wire.send(head).await;
         timed_out(&mut wire).await;
@@ -50,7 +57,10 @@ async fn half_a_head_is_closed_however_it_trickles() {
     while start.elapsed() < Duration::from_secs(5) && wire.try_send("x").await.is_ok() {
         ticks.tick().await;
     }
-    assert!(start.elapsed() < Duration::from_secs(3), "a trickle resets nothing");
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "a trickle resets nothing"
+    );
     assert_eq!(backend.connections(), 0);
 }
 
@@ -68,7 +78,9 @@ async fn a_body_that_stops_coming_is_given_up() {
     let more = "[limits]\nrequest_body_timeout = '300ms'\n";
     let proxy = Proxy::start(Site::one(backend.address()).more(more)).await;
     let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
+        .await;
     let mut server = backend.accept().await;
     server.request().await;
     assert_eq!(server.take(5).await, b"12345");
@@ -80,9 +92,7 @@ async fn a_body_that_stops_coming_is_given_up() {
 #[tokio::test]
 async fn a_head_has_a_size_and_a_number_of_lines() {
     let (proxy, backend) = site("max_request_head = '8KiB'\nmax_request_headers = 20").await;
-    let lines = |n: usize| {
-        (0..n).fold(String::new(), |text, n| text + &format!("x-{n}: y\r\n"))
-    };
+    let lines = |n: usize| (0..n).fold(String::new(), |text, n| text + &format!("x-{n}: y\r\n"));
     let cases = [
         (lines(10), 200),
         (lines(30), 431),
@@ -99,11 +109,18 @@ async fn a_head_has_a_size_and_a_number_of_lines() {
         match wire.next_response_head().await {
             Some(head) => assert_eq!(head.status, status, "{what}"),
             // Closing with unread bytes resets, which may overtake the answer.
-            None => assert!(headers.len() > 100_000 && status == 431, "{what}: no answer"),
+            None => assert!(
+                headers.len() > 100_000 && status == 431,
+                "{what}: no answer"
+            ),
         }
     }
     let mut wire = proxy.connect().await;
-    wire.send(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(10_000))).await;
+    wire.send(format!(
+        "GET /{} HTTP/1.1\r\nHost: h\r\n\r\n",
+        "x".repeat(10_000)
+    ))
+    .await;
     let status = wire.response_head().await.status;
     assert!(status == 414 || status == 431, "{status}");
     assert_eq!(backend.requests().len(), 2);
@@ -144,10 +161,7 @@ async fn connections_in_all_are_bounded() {
     let sent = fourth.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
     if sent.is_ok() {
         // Waits in the queue or is closed; it is not served while three are open.
-        let early = tokio::time::timeout(
-            Duration::from_millis(200),
-            fourth.next_response_head(),
-        );
+        let early = tokio::time::timeout(Duration::from_millis(200), fourth.next_response_head());
         if let Ok(Some(head)) = early.await {
             assert_eq!(head.status, 503);
         }
@@ -189,7 +203,11 @@ async fn half_a_client_hello_is_closed_in_time() {
 #[tokio::test]
 async fn silence_after_the_tls_handshake_is_closed_in_time() {
     let (proxy, _backend, authority) = tls_site("first_byte_timeout = '300ms'").await;
-    proxy.tls(&authority.client(), "localhost").await.end().await;
+    proxy
+        .tls(&authority.client(), "localhost")
+        .await
+        .end()
+        .await;
 }
 
 #[tokio::test]
@@ -249,7 +267,10 @@ async fn out_of_descriptors_it_backs_off_and_recovers_by_itself() {
     let busy = cpu(&proxy);
     tunnel_silence(&mut crowd[0]).await;
     let used = cpu(&proxy) - busy;
-    assert!(used < Duration::from_millis(200), "{used:?} of CPU in half a second");
+    assert!(
+        used < Duration::from_millis(200),
+        "{used:?} of CPU in half a second"
+    );
 
     drop(crowd);
     let mut again = dial(&address).await;
@@ -301,5 +322,8 @@ async fn connections_that_end_leave_no_descriptor_behind() {
         }
     }
     // One idle connection to the backend may have been kept.
-    eventually("the descriptors to go", || proxy.descriptors() <= before + 1).await;
+    eventually("the descriptors to go", || {
+        proxy.descriptors() <= before + 1
+    })
+    .await;
 }

@@ -31,20 +31,29 @@ async fn a_request_passes_with_its_headers_and_body() {
     let (proxy, backend) = site().await;
     let mut client = proxy.connect().await;
     client
-        .send("PUT /a%20b//c;d?e=f&g=%2F../ HTTP/1.1\r\nHost: chat.example.com:8080\r\nX-One: 1\r\n\
-               Cookie: a=b; c=d\r\nContent-Length: 5\r\nAccept: */*\r\n\r\nhello")
+        .send(
+            "PUT /a%20b//c;d?e=f&g=%2F../ HTTP/1.1\r\nHost: chat.example.com:8080\r\nX-One: 1\r\n\
+               Cookie: a=b; c=d\r\nContent-Length: 5\r\nAccept: */*\r\n\r\nhello",
+        )
         .await;
     let mut server = backend.accept().await;
     let request = server.request().await;
     assert_eq!(request.method, "PUT");
-    assert_eq!(request.target, "/a%20b//c;d?e=f&g=%2F../", "the target passes byte for byte");
+    assert_eq!(
+        request.target, "/a%20b//c;d?e=f&g=%2F../",
+        "the target passes byte for byte"
+    );
     assert_eq!(request.header("host"), Some("chat.example.com:8080"));
     assert_eq!(request.header("x-one"), Some("1"));
     assert_eq!(request.header("cookie"), Some("a=b; c=d"));
     assert_eq!(request.header("accept"), Some("*/*"));
     assert_eq!(server.body(request.length()).await.0, b"hello");
-    server.send("HTTP/1.1 201 Created\r\nX-Two: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
-                 Content-Length: 4\r\n\r\nbody").await;
+    server
+        .send(
+            "HTTP/1.1 201 Created\r\nX-Two: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+                 Content-Length: 4\r\n\r\nbody",
+        )
+        .await;
     let response = client.response().await;
     assert_eq!((response.head.status, response.text()), (201, "body"));
     assert_eq!(response.head.header("x-two"), Some("2"));
@@ -58,10 +67,17 @@ async fn a_request_body_streams() {
     let mut client = proxy.connect().await;
     client.send(chunked).await;
     let mut server = backend.accept().await;
-    assert_eq!(server.request().await.header("transfer-encoding"), Some("chunked"));
+    assert_eq!(
+        server.request().await.header("transfer-encoding"),
+        Some("chunked")
+    );
     for part in ["one", "two"] {
         client.send(format!("{:x}\r\n{part}\r\n", part.len())).await;
-        assert_eq!(server.chunk().await.as_deref(), Some(part.as_bytes()), "unbuffered");
+        assert_eq!(
+            server.chunk().await.as_deref(),
+            Some(part.as_bytes()),
+            "unbuffered"
+        );
     }
     client.send("0\r\nX-Sum: 6\r\n\r\n").await;
     assert_eq!(server.chunk().await, None);
@@ -78,14 +94,24 @@ async fn a_chunked_response_streams_with_its_trailers() {
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
         .await;
-    assert_eq!(client.response_head().await.header("transfer-encoding"), Some("chunked"));
+    assert_eq!(
+        client.response_head().await.header("transfer-encoding"),
+        Some("chunked")
+    );
     for part in ["a", "bb", "ccc"] {
         server.send(format!("{:x}\r\n{part}\r\n", part.len())).await;
-        assert_eq!(client.chunk().await.as_deref(), Some(part.as_bytes()), "unbuffered");
+        assert_eq!(
+            client.chunk().await.as_deref(),
+            Some(part.as_bytes()),
+            "unbuffered"
+        );
     }
     server.send("0\r\nX-Sum: 6\r\n\r\n").await;
     assert_eq!(client.chunk().await, None);
-    assert_eq!(client.trailers().await, [("x-sum".to_owned(), "6".to_owned())]);
+    assert_eq!(
+        client.trailers().await,
+        [("x-sum".to_owned(), "6".to_owned())]
+    );
 }
 
 #[tokio::test]
@@ -93,7 +119,9 @@ async fn server_sent_events_pass_one_by_one() {
     let (proxy, backend) = site().await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     // Without a length or chunks: to the end of the connection.
-    server.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        .await;
     let head = client.response_head().await;
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     for n in 0..5 {
@@ -110,7 +138,9 @@ async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
     for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
         let (proxy, backend) = site().await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
-        server.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n")).await;
+        server
+            .send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n"))
+            .await;
         assert_eq!(client.response_head().await.status, 200);
         drop(server);
         // The client must not take what it has for the whole.
@@ -124,7 +154,9 @@ async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
 async fn early_hints_pass_before_the_answer() {
     let (proxy, backend) = site().await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
-    server.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
+        .await;
     let head = client.response_head().await;
     assert_eq!(head.status, 103);
     assert_eq!(head.header("link"), Some("</a.css>; rel=preload"));
@@ -156,7 +188,9 @@ async fn the_answer_to_head_has_a_length_and_no_body() {
     let (proxy, backend) = site().await;
     let (mut client, mut server) =
         pending(&proxy, &backend, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    server.send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
+        .await;
     let response = client.response_to("HEAD").await;
     assert_eq!(response.head.header("content-length"), Some("1234"));
     // Both connections are good for another exchange.
@@ -171,11 +205,17 @@ async fn answers_without_body() {
     let (proxy, backend) = site().await;
     for status in ["204 No Content", "304 Not Modified"] {
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
-        server.send(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n")).await;
+        server
+            .send(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n"))
+            .await;
         drop(server);
         let response = client.response().await;
         assert_eq!(response.head.status.to_string(), status[..3]);
-        assert_eq!(response.head.all("connection"), [""; 0], "the backend's is not the client's");
+        assert_eq!(
+            response.head.all("connection"),
+            [""; 0],
+            "the backend's is not the client's"
+        );
     }
 }
 
@@ -187,7 +227,9 @@ async fn one_backend_connection_serves_many_clients() {
     client.response().await;
     for n in 0..20 {
         let mut client = proxy.connect().await;
-        client.send(format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        client
+            .send(format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n"))
+            .await;
         assert_eq!(server.request().await.target, format!("/{n}"));
         server.send(OK).await;
         assert_eq!(client.response().await.text(), "ok");
@@ -204,7 +246,9 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut server = backend.accept().await;
     for n in ["1", "2"] {
         assert_eq!(server.request().await.target, format!("/{n}"));
-        server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}")).await;
+        server
+            .send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"))
+            .await;
         assert_eq!(client.response().await.text(), n);
     }
 }
@@ -241,7 +285,9 @@ async fn a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe
     assert_eq!(client.response().await.text(), "ok");
 
     // A POST may have been carried out: it is not sent twice.
-    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
+        .await;
     let request = server.request().await;
     server.body(request.length()).await;
     drop(server);
@@ -296,7 +342,9 @@ async fn a_client_that_finished_its_half_still_gets_the_answer() {
 async fn a_client_that_finished_its_half_still_gets_a_streaming_answer() {
     let (proxy, backend) = site().await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
-    server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        .await;
     client.response_head().await;
     client.chunk().await;
     client.finish().await;
@@ -312,7 +360,9 @@ async fn a_client_that_reset_ends_the_backends_connection_at_once() {
         let (proxy, backend) = site().await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         if answering {
-            server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
+            server
+                .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+                .await;
             client.response_head().await;
             client.chunk().await;
         }
@@ -325,7 +375,9 @@ async fn a_client_that_reset_ends_the_backends_connection_at_once() {
 async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
     let (proxy, backend) = site().await;
     let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
+        .await;
     let mut server = backend.accept().await;
     server.request().await;
     assert_eq!(server.take(5).await, b"12345");
@@ -337,10 +389,13 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
 async fn an_answer_before_the_request_body_has_ended_reaches_the_client() {
     let (proxy, backend) = site().await;
     let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
+        .await;
     let mut server = backend.accept().await;
     server.request().await;
-    server.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    server
+        .send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!(client.response().await.head.status, 413);
 }
@@ -362,8 +417,14 @@ async fn a_backend_that_does_not_speak_http_is_502() {
         ("garbage", b"\x00\xff\x16\x03garbage\r\n\r\n"),
         ("half a head", b"HTTP/1.1 200 OK\r\nContent-Le"),
         ("another protocol", b"SSH-2.0-OpenSSH_9.2\r\n"),
-        ("two lengths", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!"),
-        ("a bad length", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
+        (
+            "two lengths",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+        ),
+        (
+            "a bad length",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        ),
     ];
     for (what, answer) in answers {
         let (proxy, backend) = site().await;
@@ -386,7 +447,9 @@ async fn a_backend_that_never_answers_is_504_after_the_response_timeout() {
 async fn a_response_body_may_take_longer_than_the_response_timeout() {
     let (proxy, backend) = site_with("response_timeout = '200ms'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
-    server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
     client.response_head().await;
     client.silent_for(Duration::from_millis(500)).await;
     server.send("1\r\na\r\n0\r\n\r\n").await;
@@ -398,13 +461,18 @@ async fn a_response_body_may_take_longer_than_the_response_timeout() {
 async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer() {
     let (proxy, backend) = site().await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
-    server.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        .await;
     client.response_head().await;
     let before = proxy.memory();
     let sent = server.send_until_stalled(Duration::from_millis(300)).await;
     assert!(sent < 100_000_000, "the backend must be held back");
     let grown = proxy.memory().saturating_sub(before);
-    assert!(grown < 4 << 20, "grew by {grown} bytes for {sent} bytes on their way");
+    assert!(
+        grown < 4 << 20,
+        "grew by {grown} bytes for {sent} bytes on their way"
+    );
     drop(server);
     let (bytes, _) = client.rest_and_end().await;
     assert_eq!(bytes.len(), sent, "what was taken arrives");
@@ -428,10 +496,16 @@ async fn connection_close_and_http_1_0_clients_get_a_close() {
         "GET / HTTP/1.0\r\nHost: h\r\n\r\n",
     ] {
         let (mut client, mut server) = pending(&proxy, &backend, request).await;
-        server.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+        server
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            .await;
         drop(server);
         let (bytes, end) = client.rest_and_end().await;
-        assert!(bytes.ends_with(b"\r\n\r\nok"), "{:?}", String::from_utf8_lossy(&bytes));
+        assert!(
+            bytes.ends_with(b"\r\n\r\nok"),
+            "{:?}",
+            String::from_utf8_lossy(&bytes)
+        );
         assert_eq!(end, End::Eof);
     }
 }

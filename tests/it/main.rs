@@ -1,13 +1,17 @@
 //! Tests of the product from outside: the real binary, real sockets, real backends.
 //!
-//! One module for each paragraph of what longhaul must do, in the order an
-//! operator meets it. Nothing here may look inside the library.
+//! One module for each paragraph of what longhaul must do. Nothing here may
+//! look inside the library.
 
+mod bad_input;
 mod bounds;
+mod crowd;
 mod forward;
 mod kit;
 mod listen;
+mod logs;
 mod pick;
+mod reload;
 mod route;
 mod smoke;
 mod start;

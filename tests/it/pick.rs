@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::kit::{
-    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Ws, eventually, nobody,
-};
+use crate::kit::{Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Ws, eventually, nobody};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -29,7 +27,10 @@ fn site(backends: &[Echo], upstream: &str) -> Site {
 
 async fn cluster(upstream: &str) -> Cluster {
     let backends = backends().await;
-    Cluster { proxy: Proxy::start(site(&backends, upstream)).await, backends }
+    Cluster {
+        proxy: Proxy::start(site(&backends, upstream)).await,
+        backends,
+    }
 }
 
 impl Cluster {
@@ -65,12 +66,20 @@ async fn each_sticky_source_sticks_and_spreads() {
             let key = format!("key{key}");
             let (target, headers) = (target.replace('N', &key), headers.replace('N', &key));
             let (first, _) = cluster.get(&target, &headers).await;
-            assert_eq!(cluster.get(&target, &headers).await.0, first, "{source} {key}");
+            assert_eq!(
+                cluster.get(&target, &headers).await.0,
+                first,
+                "{source} {key}"
+            );
             assert_eq!(cluster.ws(&target, &headers).await, first, "{source} {key}");
             used.insert(first);
         }
         assert!(used.len() > 1, "{source}: all keys on {used:?}");
-        let event = cluster.proxy.log.wait("tunnel opened", &[("sticky", source)]).await;
+        let event = cluster
+            .proxy
+            .log
+            .wait("tunnel opened", &[("sticky", source)])
+            .await;
         assert!(used.contains(event.text("backend")), "{}", event.line);
     }
 }
@@ -84,7 +93,10 @@ async fn the_first_source_that_is_there_is_the_key() {
         log.wait("request", &[]).await.text("sticky").to_owned()
     };
     assert_eq!(sticky("/?room=7", "Cookie: sid=1\r\n").await, "cookie:sid");
-    assert_eq!(sticky("/?room=7", "Cookie: other=1\r\n").await, "query:room");
+    assert_eq!(
+        sticky("/?room=7", "Cookie: other=1\r\n").await,
+        "query:room"
+    );
     assert_eq!(sticky("/", "").await, "client_ip");
 }
 
@@ -92,7 +104,10 @@ async fn the_first_source_that_is_there_is_the_key() {
 async fn the_client_address_is_the_trusted_one() {
     let backends = backends().await;
     let site = site(&backends, "").top("trusted_proxies = ['127.0.0.1/32']");
-    let cluster = Cluster { proxy: Proxy::start(site).await, backends };
+    let cluster = Cluster {
+        proxy: Proxy::start(site).await,
+        backends,
+    };
     let mut used = BTreeMap::new();
     for n in 1..20 {
         let headers = format!("X-Forwarded-For: 192.0.2.{n}\r\n");
@@ -142,7 +157,9 @@ async fn names_are_hashed_and_not_addresses_and_few_keys_move() {
     assert_eq!(map().await, before);
 
     // One of three leaves: only its keys move.
-    proxy.reload(site(&moved[..2], "sticky = 'query:room'")).await;
+    proxy
+        .reload(site(&moved[..2], "sticky = 'query:room'"))
+        .await;
     for (old, new) in before.iter().zip(map().await) {
         assert!(old == "c" || *old == new, "{old} moved to {new}");
         assert_ne!(new, "c");
@@ -153,7 +170,10 @@ async fn names_are_hashed_and_not_addresses_and_few_keys_move() {
 fn cookie(head: &Head) -> Option<(String, Vec<String>)> {
     let line = head.header("set-cookie")?;
     let mut parts = line.split("; ").map(str::to_owned);
-    Some((parts.next().expect("a pair"), parts.map(|one| one.to_lowercase()).collect()))
+    Some((
+        parts.next().expect("a pair"),
+        parts.map(|one| one.to_lowercase()).collect(),
+    ))
 }
 
 #[tokio::test]
@@ -162,11 +182,23 @@ async fn longhauls_own_cookie_on_200_and_on_101() {
     let (name, head) = cluster.get("/", "").await;
     let (pair, attributes) = cookie(&head).expect("a cookie on the 200");
     assert!(pair.starts_with("longhaul="), "{pair}");
-    assert!(attributes.contains(&"httponly".to_owned()), "{attributes:?}");
-    assert!(attributes.contains(&"samesite=lax".to_owned()), "{attributes:?}");
+    assert!(
+        attributes.contains(&"httponly".to_owned()),
+        "{attributes:?}"
+    );
+    assert!(
+        attributes.contains(&"samesite=lax".to_owned()),
+        "{attributes:?}"
+    );
     assert!(attributes.contains(&"path=/".to_owned()), "{attributes:?}");
-    assert!(!attributes.contains(&"secure".to_owned()), "plain: {attributes:?}");
-    assert!(!attributes.iter().any(|one| one.starts_with("max-age")), "{attributes:?}");
+    assert!(
+        !attributes.contains(&"secure".to_owned()),
+        "plain: {attributes:?}"
+    );
+    assert!(
+        !attributes.iter().any(|one| one.starts_with("max-age")),
+        "{attributes:?}"
+    );
     for opaque in ["127.0.0.1", cluster.backends[0].address()] {
         assert!(!pair.contains(opaque), "{pair}");
     }
@@ -175,16 +207,25 @@ async fn longhauls_own_cookie_on_200_and_on_101() {
         let (again, head) = cluster.get("/", &format!("Cookie: z=1; {pair}\r\n")).await;
         assert_eq!((again, cookie(&head)), (name.clone(), None));
     }
-    let mut ws = cluster.proxy.ws_with("/", &format!("Cookie: {pair}\r\n")).await;
+    let mut ws = cluster
+        .proxy
+        .ws_with("/", &format!("Cookie: {pair}\r\n"))
+        .await;
     assert_eq!(ws.greeting().await, name);
     assert_eq!(cookie(&ws.head), None);
     ws.close(1000).await;
 
     let mut ws = cluster.proxy.ws("/").await;
     let (pair, attributes) = cookie(&ws.head).expect("a cookie on the 101");
-    assert!(attributes.contains(&"httponly".to_owned()), "{attributes:?}");
+    assert!(
+        attributes.contains(&"httponly".to_owned()),
+        "{attributes:?}"
+    );
     let name = ws.greeting().await;
-    assert_eq!(cluster.get("/", &format!("Cookie: {pair}\r\n")).await.0, name);
+    assert_eq!(
+        cluster.get("/", &format!("Cookie: {pair}\r\n")).await.0,
+        name
+    );
 }
 
 #[tokio::test]
@@ -206,7 +247,10 @@ async fn the_cookies_attributes_are_configured() {
     let (pair, attributes) = cookie(&head).expect("a cookie");
     assert!(pair.starts_with("lh="), "{pair}");
     for wanted in ["samesite=none", "max-age=86400", "secure", "httponly"] {
-        assert!(attributes.contains(&wanted.to_owned()), "{wanted} in {attributes:?}");
+        assert!(
+            attributes.contains(&wanted.to_owned()),
+            "{wanted} in {attributes:?}"
+        );
     }
 }
 
@@ -235,13 +279,23 @@ async fn the_cookie_is_issued_again_when_its_backend_is_gone_or_forged() {
     let cluster = Cluster { proxy, backends };
     let (name, head) = cluster.get("/", "").await;
     let (pair, _) = cookie(&head).expect("a cookie");
-    let left: Vec<_> =
-        cluster.backends.iter().filter(|one| one.name != name).map(Echo::entry).collect();
-    cluster.proxy.reload(Site::of(&left).upstream("sticky = 'cookie'")).await;
+    let left: Vec<_> = cluster
+        .backends
+        .iter()
+        .filter(|one| one.name != name)
+        .map(Echo::entry)
+        .collect();
+    cluster
+        .proxy
+        .reload(Site::of(&left).upstream("sticky = 'cookie'"))
+        .await;
     let (other, head) = cluster.get("/", &format!("Cookie: {pair}\r\n")).await;
     assert_ne!(other, name);
     let (pair, _) = cookie(&head).expect("a new cookie");
-    assert_eq!(cluster.get("/", &format!("Cookie: {pair}\r\n")).await.0, other);
+    assert_eq!(
+        cluster.get("/", &format!("Cookie: {pair}\r\n")).await.0,
+        other
+    );
 
     for forged in ["longhaul=", "longhaul=xyz", "longhaul=a", "longhaul=%00%ff"] {
         let (_, head) = cluster.get("/", &format!("Cookie: {forged}\r\n")).await;
@@ -255,13 +309,22 @@ async fn the_cookie_is_issued_again_when_its_backend_refuses() {
     let proxy = Proxy::start(site(&backends, "sticky = 'cookie'")).await;
     let response = proxy.get("/").await;
     let (pair, _) = cookie(&response.head).expect("a cookie");
-    let at = backends.iter().position(|one| one.name == response.text()).expect("a backend");
+    let at = backends
+        .iter()
+        .position(|one| one.name == response.text())
+        .expect("a backend");
     backends.swap_remove(at).stop().await;
     let mut ws = proxy.ws_with("/", &format!("Cookie: {pair}\r\n")).await;
     let (pair, _) = cookie(&ws.head).expect("a new cookie");
     let name = ws.greeting().await;
     assert_ne!(name, response.text());
-    assert_eq!(proxy.get_with("/", &format!("Cookie: {pair}\r\n")).await.text(), name);
+    assert_eq!(
+        proxy
+            .get_with("/", &format!("Cookie: {pair}\r\n"))
+            .await
+            .text(),
+        name
+    );
 }
 
 #[tokio::test]
@@ -271,7 +334,11 @@ async fn round_robin_takes_turns() {
     for _ in 0..9 {
         *counts.entry(cluster.ws("/", "").await).or_insert(0) += 1;
     }
-    assert_eq!(counts.values().copied().collect::<Vec<_>>(), [3, 3, 3], "{counts:?}");
+    assert_eq!(
+        counts.values().copied().collect::<Vec<_>>(),
+        [3, 3, 3],
+        "{counts:?}"
+    );
 }
 
 #[tokio::test]
@@ -291,7 +358,11 @@ async fn weights_share_the_turns() {
         .iter()
         .zip([1, 2, 3])
         .map(|(one, weight)| {
-            format!("{{ name = '{}', address = '{}', weight = {weight} }}", one.name, one.address())
+            format!(
+                "{{ name = '{}', address = '{}', weight = {weight} }}",
+                one.name,
+                one.address()
+            )
         })
         .collect();
     let config = format!(
@@ -302,9 +373,15 @@ async fn weights_share_the_turns() {
     let proxy = Proxy::start(config).await;
     let mut counts = BTreeMap::new();
     for _ in 0..12 {
-        *counts.entry(proxy.get("/").await.text().to_owned()).or_insert(0) += 1;
+        *counts
+            .entry(proxy.get("/").await.text().to_owned())
+            .or_insert(0) += 1;
     }
-    assert_eq!(counts.values().copied().collect::<Vec<_>>(), [2, 4, 6], "{counts:?}");
+    assert_eq!(
+        counts.values().copied().collect::<Vec<_>>(),
+        [2, 4, 6],
+        "{counts:?}"
+    );
 }
 
 #[tokio::test]
@@ -316,11 +393,19 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
     for _ in 0..6 {
         tunnels.push(proxy.ws("/").await);
     }
-    assert_eq!((proxy.tunnels_of("a").await, proxy.tunnels_of("b").await), (3, 3));
+    assert_eq!(
+        (proxy.tunnels_of("a").await, proxy.tunnels_of("b").await),
+        (3, 3)
+    );
 
     // A third backend joins: the next tunnels are its own until it has caught up.
-    proxy.reload(site(&backends, "balance = 'least_connections'")).await;
-    assert_eq!((proxy.tunnels_of("a").await, proxy.tunnels_of("b").await), (3, 3));
+    proxy
+        .reload(site(&backends, "balance = 'least_connections'"))
+        .await;
+    assert_eq!(
+        (proxy.tunnels_of("a").await, proxy.tunnels_of("b").await),
+        (3, 3)
+    );
     for _ in 0..3 {
         let mut ws = proxy.ws("/").await;
         assert_eq!(ws.greeting().await, "c");
@@ -349,13 +434,25 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
 async fn a_backend_that_refuses_is_skipped_for_the_next_candidate() {
     let backend = Echo::start("live").await;
     let (one, two) = (nobody().await, nobody().await);
-    let backends = [("dead-1", one.as_str()), ("dead-2", two.as_str()), backend.entry()];
+    let backends = [
+        ("dead-1", one.as_str()),
+        ("dead-2", two.as_str()),
+        backend.entry(),
+    ];
     for balance in ["hash", "round_robin", "least_connections", "random"] {
         let site = Site::of(&backends).upstream(&format!("balance = '{balance}'"));
-        let site = if balance == "hash" { site.upstream("sticky = 'query:k'") } else { site };
+        let site = if balance == "hash" {
+            site.upstream("sticky = 'query:k'")
+        } else {
+            site
+        };
         let proxy = Proxy::start(site).await;
         for n in 0..6 {
-            assert_eq!(proxy.get(&format!("/?k={n}")).await.text(), "live", "{balance}");
+            assert_eq!(
+                proxy.get(&format!("/?k={n}")).await.text(),
+                "live",
+                "{balance}"
+            );
             let mut ws = proxy.ws(&format!("/?k={n}")).await;
             assert_eq!(ws.greeting().await, "live", "{balance}");
         }
@@ -370,8 +467,11 @@ async fn attempts_are_bounded() {
         dead.push(nobody().await);
     }
     let names = ["d1", "d2", "d3", "d4"];
-    let mut listed: Vec<_> =
-        names.into_iter().zip(&dead).map(|(name, address)| (name, address.as_str())).collect();
+    let mut listed: Vec<_> = names
+        .into_iter()
+        .zip(&dead)
+        .map(|(name, address)| (name, address.as_str()))
+        .collect();
     listed.push(backend.entry());
     let site = Site::of(&listed).upstream("balance = 'round_robin'\nmax_attempts = 2");
     let proxy = Proxy::start(site).await;
@@ -379,23 +479,30 @@ async fn attempts_are_bounded() {
     for _ in 0..10 {
         *answers.entry(proxy.get("/").await.head.status).or_insert(0) += 1;
     }
-    assert!(answers.contains_key(&200) && answers.contains_key(&502), "{answers:?}");
+    assert!(
+        answers.contains_key(&200) && answers.contains_key(&502),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_body_is_not_lost_on_the_way_to_the_next_candidate() {
     let live = RawBackend::start().await;
     let dead = nobody().await;
-    let site = Site::of(&[("dead", &dead), ("live", live.address())])
-        .upstream("balance = 'round_robin'");
+    let site =
+        Site::of(&[("dead", &dead), ("live", live.address())]).upstream("balance = 'round_robin'");
     let proxy = Proxy::start(site).await;
     for _ in 0..2 {
         let mut client = proxy.connect().await;
-        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello").await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
+            .await;
         let mut server = live.accept().await;
         let request = server.request().await;
         assert_eq!(server.body(request.length()).await.0, b"hello");
-        server.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+        server
+            .send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            .await;
         assert_eq!(client.response().await.head.status, 204);
     }
 }
@@ -405,12 +512,16 @@ async fn a_body_is_not_lost_on_the_way_to_the_next_candidate() {
 async fn a_backend_that_does_not_answer_the_dial_is_skipped_in_time() {
     let live = Echo::start("live").await;
     // A listener whose queue is full leaves further SYNs unanswered.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
-        .expect("a socket");
+    let full =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
     full.bind(&any.into()).expect("a port");
     full.listen(0).expect("to listen");
-    let address = full.local_addr().expect("an address").as_socket().expect("TCP");
+    let address = full
+        .local_addr()
+        .expect("an address")
+        .as_socket()
+        .expect("TCP");
     let mut fillers = Vec::new();
     let quick = Duration::from_millis(100);
     while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, quick) {

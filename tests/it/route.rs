@@ -25,7 +25,10 @@ async fn site(routes: &[(&'static str, &str)]) -> (Proxy, Vec<Echo>) {
 
 async fn answer(proxy: &Proxy, method: &str, host: &str, target: &str, headers: &str) -> String {
     let mut wire = proxy.connect().await;
-    wire.send(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")).await;
+    wire.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"
+    ))
+    .await;
     let response = wire.response().await;
     assert_eq!(response.head.status, 200, "{host} {target}");
     response.text().to_owned()
@@ -52,7 +55,11 @@ async fn the_most_specific_host_wins() {
         ("[::1]:80", "rest"),
     ];
     for (host, expected) in cases {
-        assert_eq!(answer(&proxy, "GET", host, "/", "").await, expected, "{host}");
+        assert_eq!(
+            answer(&proxy, "GET", host, "/", "").await,
+            expected,
+            "{host}"
+        );
     }
 }
 
@@ -80,13 +87,21 @@ async fn the_most_specific_path_wins() {
         ("/WS/a", "rest"),
     ];
     for (target, expected) in cases {
-        assert_eq!(answer(&proxy, "GET", "localhost", target, "").await, expected, "{target}");
+        assert_eq!(
+            answer(&proxy, "GET", "localhost", target, "").await,
+            expected,
+            "{target}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_order_of_the_file_does_not_matter() {
-    let routes = [("one", "path = '/a/*'"), ("two", "path = '/a/b/*'"), ("three", "host = 'h'")];
+    let routes = [
+        ("one", "path = '/a/*'"),
+        ("two", "path = '/a/b/*'"),
+        ("three", "host = 'h'"),
+    ];
     let backward: Vec<_> = routes.iter().rev().copied().collect();
     for routes in [&routes[..], &backward] {
         let (proxy, _backends) = site(routes).await;
@@ -128,7 +143,10 @@ async fn the_subprotocol_narrows_a_route() {
         ("Sec-WebSocket-Protocol: chat\r\n", "rest"),
         ("Sec-WebSocket-Protocol: mqtt\r\n", "mqtt"),
         ("Sec-WebSocket-Protocol: chat, mqttv3.1\r\n", "mqtt"),
-        ("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: mqtt\r\n", "mqtt"),
+        (
+            "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: mqtt\r\n",
+            "mqtt",
+        ),
     ];
     for (headers, expected) in cases {
         let mut wire = proxy.connect().await;
@@ -160,5 +178,8 @@ async fn no_route_is_404_for_requests_and_handshakes() {
         }
     }
     assert_eq!(backend.connections(), 0);
-    proxy.log.wait("request", &[("status", "404"), ("path", "/")]).await;
+    proxy
+        .log
+        .wait("request", &[("status", "404"), ("path", "/")])
+        .await;
 }

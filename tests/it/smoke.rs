@@ -5,7 +5,13 @@ use crate::kit::{Echo, RawBackend, Ws, handshake, switching};
 #[tokio::test]
 async fn the_client_and_the_echo_backend_understand_each_other() {
     let backend = Echo::start("a").await;
-    let mut ws = Ws::open(crate::kit::dial(backend.address()).await, "/", "localhost", "").await;
+    let mut ws = Ws::open(
+        crate::kit::dial(backend.address()).await,
+        "/",
+        "localhost",
+        "",
+    )
+    .await;
     assert_eq!(ws.head.header("x-backend"), Some("a"));
     assert_eq!(ws.greeting().await, "a");
     ws.echo("one").await;
@@ -20,7 +26,10 @@ async fn the_raw_backend_sees_what_the_client_sent() {
     client.send(handshake("/x?y", "h", "A: b\r\n")).await;
     let mut server = backend.accept().await;
     let request = server.request().await;
-    assert_eq!((request.target.as_str(), request.header("a")), ("/x?y", Some("b")));
+    assert_eq!(
+        (request.target.as_str(), request.header("a")),
+        ("/x?y", Some("b"))
+    );
     server.send(switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
     client.finish().await;

@@ -5,7 +5,10 @@ use std::process::Output;
 use crate::kit::{Echo, Proxy, Setup, Site, longhaul};
 
 fn run(arguments: &[&str]) -> Output {
-    longhaul().args(arguments).output().expect("to run longhaul")
+    longhaul()
+        .args(arguments)
+        .output()
+        .expect("to run longhaul")
 }
 
 fn out(output: &Output) -> &str {
@@ -25,10 +28,21 @@ fn valid() -> String {
 fn help_names_every_command_and_gives_examples() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    for word in ["run", "check", "demo", "completions", "man", "longhaul run --config"] {
+    for word in [
+        "run",
+        "check",
+        "demo",
+        "completions",
+        "man",
+        "longhaul run --config",
+    ] {
         assert!(out(&output).contains(word), "{word} in {}", out(&output));
     }
-    assert!(out(&output).to_lowercase().contains("examples"), "{}", out(&output));
+    assert!(
+        out(&output).to_lowercase().contains("examples"),
+        "{}",
+        out(&output)
+    );
 }
 
 #[test]
@@ -36,7 +50,11 @@ fn every_command_has_help() {
     for command in ["run", "check", "demo", "completions", "man"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
-        assert!(out(&output).contains("Usage:"), "{command}: {}", out(&output));
+        assert!(
+            out(&output).contains("Usage:"),
+            "{command}: {}",
+            out(&output)
+        );
     }
 }
 
@@ -62,14 +80,24 @@ fn completions_for_every_shell() {
 fn the_man_page_is_roff() {
     let output = run(&["man"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(out(&output).lines().any(|line| line.starts_with(".TH longhaul")));
+    assert!(
+        out(&output)
+            .lines()
+            .any(|line| line.starts_with(".TH longhaul"))
+    );
     assert!(out(&output).contains("check"));
 }
 
 #[test]
 fn bad_usage_is_exit_code_2() {
-    let bad: [&[&str]; 6] =
-        [&[], &["fly"], &["run"], &["run", "--confg", "x"], &["check"], &["completions", "csh"]];
+    let bad: [&[&str]; 6] = [
+        &[],
+        &["fly"],
+        &["run"],
+        &["run", "--confg", "x"],
+        &["check"],
+        &["completions", "csh"],
+    ];
     for arguments in bad {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -79,7 +107,10 @@ fn bad_usage_is_exit_code_2() {
 
 #[test]
 fn a_config_that_is_not_there_is_exit_code_2_and_named() {
-    for arguments in [&["run", "--config", "/no/such.toml"][..], &["check", "/no/such.toml"]] {
+    for arguments in [
+        &["run", "--config", "/no/such.toml"][..],
+        &["check", "/no/such.toml"],
+    ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(err(&output).contains("/no/such.toml"), "{}", err(&output));
@@ -116,7 +147,11 @@ fn check_and_run_report_every_mistake_at_its_place() {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let text = format!("{}{}", out(&output), err(&output));
-        for place in ["longhaul.toml:3:1", "longhaul.toml:6:12", "longhaul.toml:9:11"] {
+        for place in [
+            "longhaul.toml:3:1",
+            "longhaul.toml:6:12",
+            "longhaul.toml:9:11",
+        ] {
             assert!(text.contains(place), "{place} in {text}");
         }
         for words in ["adress", "address", "`ap`", "app", "hsh", "hash"] {
@@ -130,16 +165,26 @@ fn a_mistake_in_an_included_file_names_that_file() {
     let setup = Setup::new();
     let config = format!("include = [\"routes.d/*.toml\"]\n{}", valid());
     let path = setup.write("longhaul.toml", config);
-    setup.write("routes.d/bad.toml", "[[routes]]\nhost = \"a\"\nupstrem = \"app\"\n");
+    setup.write(
+        "routes.d/bad.toml",
+        "[[routes]]\nhost = \"a\"\nupstrem = \"app\"\n",
+    );
     let output = run(&["check", path.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).contains("bad.toml:3:1"), "{}", err(&output));
-    assert!(err(&output).contains("upstream"), "the nearest key: {}", err(&output));
+    assert!(
+        err(&output).contains("upstream"),
+        "the nearest key: {}",
+        err(&output)
+    );
 }
 
 /// Each config is wrong in one way that a reader of the whole file can see.
 const WRONG: &[(&str, &str)] = &[
-    ("no listeners", "[[routes]]\nupstream='a'\n[upstreams.a]\nbackends=[{name='x',address='h:1'}]"),
+    (
+        "no listeners",
+        "[[routes]]\nupstream='a'\n[upstreams.a]\nbackends=[{name='x',address='h:1'}]",
+    ),
     ("no routes", "[listeners.l]\naddress='127.0.0.1:0'"),
     ("not TOML", "[listeners"),
     ("empty", ""),
@@ -152,7 +197,11 @@ fn configs_that_cannot_work_are_refused() {
         let path = setup.write("longhaul.toml", text);
         let output = run(&["check", path.to_str().expect("UTF-8")]);
         assert_eq!(output.status.code(), Some(2), "{what}");
-        assert!(err(&output).contains("longhaul.toml"), "{what}: {}", err(&output));
+        assert!(
+            err(&output).contains("longhaul.toml"),
+            "{what}: {}",
+            err(&output)
+        );
     }
 }
 
@@ -160,36 +209,85 @@ fn configs_that_cannot_work_are_refused() {
 fn wrong_values_are_refused() {
     let site = || Site::one("127.0.0.1:9");
     let wrong = [
-        ("no such upstream", site().more("[[routes]]\nhost = 'x'\nupstream = 'nowhere'")),
-        ("no backends", site().more("[upstreams.empty]\nbackends = []")),
-        ("the same route twice", site().more("[[routes]]\nupstream = 'app'\npath = '/*'")),
-        ("the same address twice", Site::one("127.0.0.1:9")
-            .listener("address = '127.0.0.1:9999'")
-            .more("[listeners.two]\naddress = '127.0.0.1:9999'")),
-        ("client certificates without TLS", site().listener("client_certificates = { ca = 'x' }")),
-        ("redirect with certificates", site()
-            .listener("redirect_to_https = true\ncertificates = [{ chain = 'c', key = 'k' }]")),
+        (
+            "no such upstream",
+            site().more("[[routes]]\nhost = 'x'\nupstream = 'nowhere'"),
+        ),
+        (
+            "no backends",
+            site().more("[upstreams.empty]\nbackends = []"),
+        ),
+        (
+            "the same route twice",
+            site().more("[[routes]]\nupstream = 'app'\npath = '/*'"),
+        ),
+        (
+            "the same address twice",
+            Site::one("127.0.0.1:9")
+                .listener("address = '127.0.0.1:9999'")
+                .more("[listeners.two]\naddress = '127.0.0.1:9999'"),
+        ),
+        (
+            "client certificates without TLS",
+            site().listener("client_certificates = { ca = 'x' }"),
+        ),
+        (
+            "redirect with certificates",
+            site()
+                .listener("redirect_to_https = true\ncertificates = [{ chain = 'c', key = 'k' }]"),
+        ),
         ("h2c", site().route("upgrades = ['h2c']")),
         ("connect", site().route("upgrades = ['connect']")),
-        ("weight 0", site().more(
-            "[upstreams.w]\nbackends = [{ name = 'a', address = 'h:1', weight = 0 }]")),
-        ("a backend name twice", site().more(
-            "[upstreams.w]\nbackends = [{name='a',address='h:1'},{name='a',address='h:2'}]")),
-        ("a code that may not be sent", site().more("[drain]\nclose_code = 1006")),
-        ("a duration without unit", site().route("idle_timeout = '10'")),
-        ("a size without unit", site().more("[limits]\nmax_request_head = '32'")),
-        ("jitter above one", site().route("max_lifetime_jitter = 1.5")),
-        ("tls to an http backend", site().upstream("tls = { server_name = 'x' }")),
-        ("an unknown sticky source", site().upstream("sticky = ['cokie:sid']")),
+        (
+            "weight 0",
+            site().more("[upstreams.w]\nbackends = [{ name = 'a', address = 'h:1', weight = 0 }]"),
+        ),
+        (
+            "a backend name twice",
+            site().more(
+                "[upstreams.w]\nbackends = [{name='a',address='h:1'},{name='a',address='h:2'}]",
+            ),
+        ),
+        (
+            "a code that may not be sent",
+            site().more("[drain]\nclose_code = 1006"),
+        ),
+        (
+            "a duration without unit",
+            site().route("idle_timeout = '10'"),
+        ),
+        (
+            "a size without unit",
+            site().more("[limits]\nmax_request_head = '32'"),
+        ),
+        (
+            "jitter above one",
+            site().route("max_lifetime_jitter = 1.5"),
+        ),
+        (
+            "tls to an http backend",
+            site().upstream("tls = { server_name = 'x' }"),
+        ),
+        (
+            "an unknown sticky source",
+            site().upstream("sticky = ['cokie:sid']"),
+        ),
         ("a path without slash", site().route("path = 'ws'")),
-        ("not a CIDR", site().top("trusted_proxies = ['10.0.0.0/33']")),
+        (
+            "not a CIDR",
+            site().top("trusted_proxies = ['10.0.0.0/33']"),
+        ),
     ];
     let setup = Setup::new();
     for (what, config) in wrong {
         let path = setup.write("longhaul.toml", config.to_string());
         let output = run(&["check", path.to_str().expect("UTF-8")]);
         assert_eq!(output.status.code(), Some(2), "{what}: {}", out(&output));
-        assert!(err(&output).contains("longhaul.toml:"), "{what}: {}", err(&output));
+        assert!(
+            err(&output).contains("longhaul.toml:"),
+            "{what}: {}",
+            err(&output)
+        );
     }
 }
 
@@ -212,17 +310,42 @@ fn explain_shows_route_key_backend_and_head() {
     let path = setup.write("longhaul.toml", config.to_string());
     let path = path.to_str().expect("UTF-8");
     let explain = |url: &str| {
-        run(&["check", path, "--explain", url, "--header", "x-test: 1", "--client", "192.0.2.7"])
+        run(&[
+            "check",
+            path,
+            "--explain",
+            url,
+            "--header",
+            "x-test: 1",
+            "--client",
+            "192.0.2.7",
+        ])
     };
 
     let output = explain("ws://chat.example.com/ws/1?room=7");
     let text = out(&output);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    for words in ["chat", "query:room", "GET /ws/1?room=7 HTTP/1.1", "x-test: 1", "192.0.2.7"] {
-        assert!(text.to_lowercase().contains(&words.to_lowercase()), "{words} in {text}");
+    for words in [
+        "chat",
+        "query:room",
+        "GET /ws/1?room=7 HTTP/1.1",
+        "x-test: 1",
+        "192.0.2.7",
+    ] {
+        assert!(
+            text.to_lowercase().contains(&words.to_lowercase()),
+            "{words} in {text}"
+        );
     }
-    assert!(text.contains("127.0.0.1:9") || text.contains("127.0.0.1:10"), "{text}");
-    assert_eq!(out(&explain("ws://chat.example.com/ws/1?room=7")), text, "always the same");
+    assert!(
+        text.contains("127.0.0.1:9") || text.contains("127.0.0.1:10"),
+        "{text}"
+    );
+    assert_eq!(
+        out(&explain("ws://chat.example.com/ws/1?room=7")),
+        text,
+        "always the same"
+    );
 
     let output = explain("http://other.example.com/");
     assert!(out(&output).contains("404"), "{}", out(&output));
@@ -247,7 +370,10 @@ async fn an_address_in_use_is_exit_code_1_and_named() {
     let site = Site::one("127.0.0.1:9").listener(&format!("address = '{address}'"));
     let proxy = Setup::new().launch(site).await;
     assert_eq!(proxy.exit().await.code(), Some(1));
-    proxy.log.wait_for(|event| event.line.contains(&address)).await;
+    proxy
+        .log
+        .wait_for(|event| event.line.contains(&address))
+        .await;
 }
 
 #[tokio::test]
@@ -256,8 +382,14 @@ async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let setup = Setup::new().after("ulimit -S -n 256");
     let proxy = setup.start(Site::one(backend.address())).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", proxy.pid())).expect("limits");
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
-    let numbers: Vec<&str> = line.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("a line");
+    let numbers: Vec<&str> = line
+        .split_whitespace()
+        .filter(|word| word.parse::<u64>().is_ok())
+        .collect();
     assert_eq!(numbers[0], numbers[1], "{line}");
     assert_ne!(numbers[0], "256");
 }

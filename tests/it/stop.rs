@@ -32,12 +32,20 @@ async fn nothing_to_do_ends_at_once_with_0() {
     proxy.terminate();
     proxy.notice("STOPPING=1").await;
     assert_eq!(proxy.exit().await.code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn both_ends_get_a_close_frame_with_the_configured_code() {
-    for (keys, code) in [("", 1012), ("close_code = 1001", 1001), ("close_code = 4321", 4321)] {
+    for (keys, code) in [
+        ("", 1012),
+        ("close_code = 1001", 1001),
+        ("close_code = 4321", 4321),
+    ] {
         let (proxy, backend) = site(&format!("window = '200ms'\n{keys}")).await;
         let (mut client, mut server) = open(&proxy, &backend).await;
         proxy.terminate();
@@ -45,14 +53,25 @@ async fn both_ends_get_a_close_frame_with_the_configured_code() {
         assert_eq!((frame.opcode, frame.masked), (Opcode::Close, false));
         assert_eq!(frame.close_code(), Some(code));
         let frame = server.frame().await;
-        assert_eq!((frame.opcode, frame.masked), (Opcode::Close, true), "RFC 6455 section 5.1");
+        assert_eq!(
+            (frame.opcode, frame.masked),
+            (Opcode::Close, true),
+            "RFC 6455 section 5.1"
+        );
         assert_eq!(frame.close_code(), Some(code));
-        client.send(masked(Opcode::Close, true, &close_payload(code))).await;
-        server.send(plain(Opcode::Close, true, &close_payload(code))).await;
+        client
+            .send(masked(Opcode::Close, true, &close_payload(code)))
+            .await;
+        server
+            .send(plain(Opcode::Close, true, &close_payload(code)))
+            .await;
         client.eof().await;
         drop((client, server));
         let event = proxy.log.wait("tunnel closed", &[]).await;
-        assert_eq!((event.text("ended_by"), event.text("cause")), ("longhaul", "drain"));
+        assert_eq!(
+            (event.text("ended_by"), event.text("cause")),
+            ("longhaul", "drain")
+        );
         assert_eq!(proxy.exit().await.code(), Some(0));
     }
 }
@@ -82,7 +101,9 @@ async fn closes_are_spread_over_the_window() {
         waits.spawn(async move {
             assert_eq!(client.frame().await.close_code(), Some(1012));
             let at = start.elapsed();
-            client.send(masked(Opcode::Close, true, &close_payload(1012))).await;
+            client
+                .send(masked(Opcode::Close, true, &close_payload(1012)))
+                .await;
             drop(server);
             at
         });
@@ -91,7 +112,10 @@ async fn closes_are_spread_over_the_window() {
     times.sort();
     assert!(times[39] < Duration::from_millis(3500), "{times:?}");
     // Even pacing puts 10 into each quarter; jitter may not move more than half of that.
-    let first_half = times.iter().filter(|at| **at < Duration::from_secs(1)).count();
+    let first_half = times
+        .iter()
+        .filter(|at| **at < Duration::from_secs(1))
+        .count();
     assert!((10..=30).contains(&first_half), "{times:?}");
     assert!(times[39] - times[0] > Duration::from_secs(1), "{times:?}");
     assert_eq!(proxy.exit().await.code(), Some(0));
@@ -105,7 +129,9 @@ async fn accepting_ends_and_a_plain_request_finishes() {
     idle.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let mut server = backend.accept().await;
     server.request().await;
-    server.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .await;
     idle.response().await;
     let mut client = proxy.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
@@ -113,8 +139,13 @@ async fn accepting_ends_and_a_plain_request_finishes() {
 
     proxy.terminate();
     idle.eof().await;
-    assert!(TcpStream::connect(&address).await.is_err(), "still accepting");
-    server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
+    assert!(
+        TcpStream::connect(&address).await.is_err(),
+        "still accepting"
+    );
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        .await;
     let head = client.response_head().await;
     assert_eq!(head.header("connection"), Some("close"));
     assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
@@ -199,7 +230,10 @@ async fn the_deadline_ends_what_will_not_end() {
     // Nobody answers.
     proxy.exit().await;
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
+    assert!(
+        took > Duration::from_millis(900) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
     client.end().await;
     pending.end().await;
     stuck.end().await;
@@ -215,7 +249,11 @@ async fn a_second_sigterm_ends_it_at_once() {
     assert!(proxy.running());
     proxy.terminate();
     proxy.exit().await;
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
     client.rest_and_end().await;
 }
 
@@ -225,7 +263,8 @@ async fn progress_is_logged_and_told_to_the_service_manager() {
     let tunnels = [open(&proxy, &backend).await, open(&proxy, &backend).await];
     let log = proxy.log.from_now();
     proxy.terminate();
-    log.wait_for(|event| event.level == "INFO" && event.line.contains("stopping")).await;
+    log.wait_for(|event| event.level == "INFO" && event.line.contains("stopping"))
+        .await;
     proxy.notice("STATUS=").await;
     for (mut client, server) in tunnels {
         client.frame().await;

@@ -30,13 +30,24 @@ async fn join(mut client: Wire, backend: &RawBackend) -> (Wire, Wire) {
 async fn closed(proxy: &Proxy) -> Event {
     let event = proxy.log.wait("tunnel closed", &[]).await;
     assert_eq!(proxy.status().await["tunnels"], 0);
-    assert_eq!(proxy.log.all(|event| event.message == "tunnel closed").len(), 1);
+    assert_eq!(
+        proxy
+            .log
+            .all(|event| event.message == "tunnel closed")
+            .len(),
+        1
+    );
     event
 }
 
 #[track_caller]
 fn ended(event: &Event, by: &str, cause: &str) {
-    assert_eq!((event.text("ended_by"), event.text("cause")), (by, cause), "{}", event.line);
+    assert_eq!(
+        (event.text("ended_by"), event.text("cause")),
+        (by, cause),
+        "{}",
+        event.line
+    );
 }
 
 #[tokio::test]
@@ -58,16 +69,23 @@ async fn ten_megabytes_both_ways_at_once() {
     );
     assert!(at_client == down, "the client got other bytes");
     assert!(at_server == up, "the backend got other bytes");
-    client.send(masked(Opcode::Close, true, &close_payload(1000))).await;
+    client
+        .send(masked(Opcode::Close, true, &close_payload(1000)))
+        .await;
     server.frame().await;
-    server.send(plain(Opcode::Close, true, &close_payload(1000))).await;
+    server
+        .send(plain(Opcode::Close, true, &close_payload(1000)))
+        .await;
     client.frame().await;
     drop((client, server));
     let event = closed(&proxy).await;
     ended(&event, "client", "close 1000");
     assert_eq!(event.number("bytes_in"), up.len() as u64 + 8);
     assert_eq!(event.number("bytes_out"), down.len() as u64 + 4);
-    assert_eq!((event.number("messages_in"), event.number("messages_out")), (1, 1));
+    assert_eq!(
+        (event.number("messages_in"), event.number("messages_out")),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
@@ -107,18 +125,26 @@ async fn a_stalled_reader_holds_the_sender_back_and_costs_little() {
     for stalled in ["client", "backend"] {
         let (mut client, mut server) = open(&proxy, &backend).await;
         let before = proxy.memory();
-        let mut sender_and_reader =
-            if stalled == "client" { (&mut server, &mut client) } else { (&mut client, &mut server) };
+        let mut sender_and_reader = if stalled == "client" {
+            (&mut server, &mut client)
+        } else {
+            (&mut client, &mut server)
+        };
         let (sender, reader) = (&mut sender_and_reader.0, &mut sender_and_reader.1);
         // One frame of 4 GB: what follows its header is all payload.
         let header = [&[0x82, 127][..], &4_000_000_000_u64.to_be_bytes()].concat();
-        let header = if stalled == "client" { header } else {
+        let header = if stalled == "client" {
+            header
+        } else {
             [&[0x82, 255][..], &4_000_000_000_u64.to_be_bytes(), &[0; 4]].concat()
         };
         sender.send(&header).await;
         let sent = sender.send_until_stalled(Duration::from_millis(300)).await;
         let grown = proxy.memory().saturating_sub(before);
-        assert!(grown < 1 << 20, "{stalled}: {grown} bytes more for {sent} on their way");
+        assert!(
+            grown < 1 << 20,
+            "{stalled}: {grown} bytes more for {sent} on their way"
+        );
         assert!(sent < 64 << 20, "{stalled}: the sender is not held back");
         reader.take(header.len() + sent).await;
     }
@@ -133,7 +159,9 @@ async fn a_client_that_finished_still_receives() {
     assert_eq!(server.frame().await.text(), "last");
     server.eof().await;
     for text in ["one", "two", "three"] {
-        server.send(plain(Opcode::Text, true, text.as_bytes())).await;
+        server
+            .send(plain(Opcode::Text, true, text.as_bytes()))
+            .await;
         assert_eq!(client.frame().await.text(), text);
     }
     server.finish().await;
@@ -150,7 +178,9 @@ async fn a_backend_that_finished_still_receives() {
     assert_eq!(client.frame().await.text(), "last");
     client.eof().await;
     for text in ["one", "two", "three"] {
-        client.send(masked(Opcode::Text, true, text.as_bytes())).await;
+        client
+            .send(masked(Opcode::Text, true, text.as_bytes()))
+            .await;
         assert_eq!(server.frame().await.text(), text);
     }
     client.finish().await;
@@ -164,7 +194,11 @@ async fn close_codes_are_in_the_log() {
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("client", close_payload(1000).into(), "close 1000"),
         ("client", close_payload(1001).into(), "close 1001"),
-        ("client", [&close_payload(4000)[..], b"why"].concat(), "close 4000"),
+        (
+            "client",
+            [&close_payload(4000)[..], b"why"].concat(),
+            "close 4000",
+        ),
         ("client", vec![], "close 1005"),
         ("backend", close_payload(1011).into(), "close 1011"),
         ("backend", close_payload(3000).into(), "close 3000"),
@@ -207,11 +241,18 @@ async fn a_reset_of_one_side_ends_the_other_at_once() {
             server.abort();
             client
         };
-        assert_eq!(other.end().await, End::Reset, "{by}: a reset is passed on as one");
+        assert_eq!(
+            other.end().await,
+            End::Reset,
+            "{by}: a reset is passed on as one"
+        );
         drop(other);
         ended(&log.wait("tunnel closed", &[]).await, by, "reset");
     }
-    eventually("both descriptors of both tunnels to go", || proxy.descriptors() <= before).await;
+    eventually("both descriptors of both tunnels to go", || {
+        proxy.descriptors() <= before
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -231,8 +272,16 @@ async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it() {
     let start = std::time::Instant::now();
     let frame = client.frame().await;
     assert_eq!(frame.opcode, Opcode::Close, "{frame:?}");
-    assert!(start.elapsed() > Duration::from_millis(800), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(800),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < Duration::from_millis(2500),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(server.frame().await.opcode, Opcode::Close);
     drop((client, server));
     ended(&closed(&proxy).await, "longhaul", "idle_timeout");
@@ -286,8 +335,16 @@ async fn a_tunnel_ends_at_its_max_lifetime_however_busy() {
         // A message about every 10 ms, without ever being idle.
         let _ = tokio::time::timeout(Duration::from_millis(10), std::future::pending::<()>()).await;
     };
-    assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(900),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < Duration::from_millis(2500),
+        "{:?}",
+        start.elapsed()
+    );
     assert!(frame.close_code().is_some());
     drop((client, server));
     ended(&closed(&proxy).await, "longhaul", "max_lifetime");
@@ -307,7 +364,10 @@ async fn jitter_spreads_lifetimes() {
     let log = &proxy.log;
     let lines = || log.all(|event| event.message == "tunnel closed");
     eventually("twenty closed tunnels", || lines().len() == 20).await;
-    let lifetimes: Vec<u64> = lines().iter().map(|event| event.number("duration_ms")).collect();
+    let lifetimes: Vec<u64> = lines()
+        .iter()
+        .map(|event| event.number("duration_ms"))
+        .collect();
     let (least, most) = (lifetimes.iter().min(), lifetimes.iter().max());
     let spread = most.expect("twenty") - least.expect("twenty");
     assert!(spread > 500, "{lifetimes:?}");
@@ -318,7 +378,9 @@ async fn jitter_spreads_lifetimes() {
 async fn a_tunnel_of_another_protocol_carries_any_bytes() {
     let (proxy, backend) = site("upgrades = ['raw']").await;
     let mut client = proxy.connect().await;
-    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n").await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+        .await;
     let mut server = backend.accept().await;
     server.request().await;
     server
@@ -326,8 +388,10 @@ async fn a_tunnel_of_another_protocol_carries_any_bytes() {
         .await;
     assert_eq!(client.response_head().await.status, 101);
     let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let (at_client, at_server) =
-        tokio::join!(client.exchange(&all, all.len()), server.exchange(&all, all.len()));
+    let (at_client, at_server) = tokio::join!(
+        client.exchange(&all, all.len()),
+        server.exchange(&all, all.len())
+    );
     assert!(at_client == all && at_server == all, "other bytes arrived");
 }
 

@@ -54,10 +54,16 @@ async fn the_handshake_passes_byte_for_byte() {
     assert_eq!(request.header("connection"), Some("Upgrade"));
     assert_eq!(request.header("sec-websocket-key"), Some(KEY));
     assert_eq!(request.header("sec-websocket-version"), Some("13"));
-    assert_eq!(request.header("sec-websocket-protocol"), Some("v1.example, V2.Example ,x"));
+    assert_eq!(
+        request.header("sec-websocket-protocol"),
+        Some("v1.example, V2.Example ,x")
+    );
     assert_eq!(
         request.all("sec-websocket-extensions"),
-        ["permessage-deflate; client_max_window_bits", "x-own; a=\"b c\""]
+        [
+            "permessage-deflate; client_max_window_bits",
+            "x-own; a=\"b c\""
+        ]
     );
 
     server
@@ -69,28 +75,46 @@ async fn the_handshake_passes_byte_for_byte() {
     let head = client.response_head().await;
     assert_eq!(head.status, 101);
     assert_eq!(head.header("upgrade"), Some("websocket"));
-    assert_eq!(head.header("connection").map(str::to_lowercase).as_deref(), Some("upgrade"));
+    assert_eq!(
+        head.header("connection").map(str::to_lowercase).as_deref(),
+        Some("upgrade")
+    );
     assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT));
     assert_eq!(head.header("sec-websocket-protocol"), Some("V2.Example"));
     assert_eq!(
         head.header("sec-websocket-extensions"),
         Some("permessage-deflate; server_max_window_bits=10")
     );
-    assert_eq!((head.header("x-own"), head.header("set-cookie")), (Some("1"), Some("s=1")));
+    assert_eq!(
+        (head.header("x-own"), head.header("set-cookie")),
+        (Some("1"), Some("s=1"))
+    );
 }
 
 #[tokio::test]
 async fn nothing_is_invented() {
     let (proxy, backend) = site().await;
-    let (mut client, mut server, request) =
-        asked(&proxy, &backend, &handshake("/", "h", "")).await;
-    for name in ["sec-websocket-protocol", "sec-websocket-extensions", "origin", "cookie", "te",
-        "content-length", "transfer-encoding", "keep-alive", "accept-encoding"] {
+    let (mut client, mut server, request) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
+    for name in [
+        "sec-websocket-protocol",
+        "sec-websocket-extensions",
+        "origin",
+        "cookie",
+        "te",
+        "content-length",
+        "transfer-encoding",
+        "keep-alive",
+        "accept-encoding",
+    ] {
         assert_eq!(request.header(name), None, "{name}");
     }
     server.send(switching("")).await;
     let head = client.response_head().await;
-    for name in ["sec-websocket-protocol", "sec-websocket-extensions", "set-cookie"] {
+    for name in [
+        "sec-websocket-protocol",
+        "sec-websocket-extensions",
+        "set-cookie",
+    ] {
         assert_eq!(head.header(name), None, "{name}");
     }
 }
@@ -147,9 +171,17 @@ async fn spoofed_forwarding_headers_of_strangers_are_replaced() {
             format!("GET / HTTP/1.1\r\nHost: chat.test\r\n{extra}\r\n"),
         ] {
             let (_client, _server, request) = asked(&proxy, &backend, &request).await;
-            assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"), "{extra}");
+            assert_eq!(
+                request.header("x-forwarded-for"),
+                Some("127.0.0.1"),
+                "{extra}"
+            );
             assert_eq!(request.header("x-forwarded-proto"), Some("http"), "{extra}");
-            assert_eq!(request.header("x-forwarded-host"), Some("chat.test"), "{extra}");
+            assert_eq!(
+                request.header("x-forwarded-host"),
+                Some("chat.test"),
+                "{extra}"
+            );
             assert_eq!(request.header("x-forwarded-port"), Some(port), "{extra}");
             let forwarded = "for=127.0.0.1;host=\"chat.test\";proto=http";
             assert_eq!(request.header("forwarded"), Some(forwarded), "{extra}");
@@ -169,24 +201,51 @@ async fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
     // What the trusted peer says; what the backend hears as for and proto.
     let cases = [
         ("", "127.0.0.1", "http"),
-        ("X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n",
-            "192.0.2.7, 127.0.0.1", "https"),
-        ("X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: wss\r\n",
-            "192.0.2.7, 127.0.0.1", "https"),
+        (
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n",
+            "192.0.2.7, 127.0.0.1",
+            "https",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: wss\r\n",
+            "192.0.2.7, 127.0.0.1",
+            "https",
+        ),
         // The client itself wrote the first entry: it is behind an untrusted address.
-        ("X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\n",
-            "192.0.2.7, 10.1.1.1, 127.0.0.1", "http"),
-        ("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n",
-            "192.0.2.7, 127.0.0.1", "http"),
+        (
+            "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\n",
+            "192.0.2.7, 10.1.1.1, 127.0.0.1",
+            "http",
+        ),
+        (
+            "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n",
+            "192.0.2.7, 127.0.0.1",
+            "http",
+        ),
         ("X-Forwarded-For: unknown\r\n", "127.0.0.1", "http"),
-        ("Forwarded: for=\"[2001:db8::7]:99\";proto=https\r\n", "2001:db8::7, 127.0.0.1", "https"),
+        (
+            "Forwarded: for=\"[2001:db8::7]:99\";proto=https\r\n",
+            "2001:db8::7, 127.0.0.1",
+            "https",
+        ),
     ];
     for (told, forwarded_for, proto) in cases {
-        for strip in ["", "Connection: x-forwarded-for, forwarded, x-forwarded-proto\r\n"] {
+        for strip in [
+            "",
+            "Connection: x-forwarded-for, forwarded, x-forwarded-proto\r\n",
+        ] {
             let request = handshake("/", "chat.test", &format!("{told}{strip}"));
             let (_client, _server, request) = asked(&proxy, &backend, &request).await;
-            assert_eq!(request.header("x-forwarded-for"), Some(forwarded_for), "{told}{strip}");
-            assert_eq!(request.header("x-forwarded-proto"), Some(proto), "{told}{strip}");
+            assert_eq!(
+                request.header("x-forwarded-for"),
+                Some(forwarded_for),
+                "{told}{strip}"
+            );
+            assert_eq!(
+                request.header("x-forwarded-proto"),
+                Some(proto),
+                "{told}{strip}"
+            );
         }
     }
 }
@@ -202,16 +261,27 @@ async fn hop_by_hop_headers_end_at_longhaul() {
         format!("GET / HTTP/1.1\r\nHost: h\r\n{extra}\r\n"),
     ] {
         let (mut client, mut server, request) = asked(&proxy, &backend, &request).await;
-        for name in ["x-private", "keep-alive", "proxy-connection", "proxy-authorization", "te"] {
+        for name in [
+            "x-private",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authorization",
+            "te",
+        ] {
             assert_eq!(request.header(name), None, "{name}");
         }
         assert_eq!(request.header("x-public"), Some("2"));
         server
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Inner\r\nX-Inner: 1\r\n\
-                   Keep-Alive: timeout=9\r\nX-Outer: 2\r\n\r\n")
+            .send(
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Inner\r\nX-Inner: 1\r\n\
+                   Keep-Alive: timeout=9\r\nX-Outer: 2\r\n\r\n",
+            )
             .await;
         let head = client.response().await.head;
-        assert_eq!((head.header("x-inner"), head.header("keep-alive")), (None, None));
+        assert_eq!(
+            (head.header("x-inner"), head.header("keep-alive")),
+            (None, None)
+        );
         assert_eq!(head.header("x-outer"), Some("2"));
     }
 }
@@ -224,11 +294,23 @@ async fn a_handshake_that_is_none_is_refused_with_its_reason() {
     let key = format!("Sec-WebSocket-Key: {KEY}\r\n");
     let version = "Sec-WebSocket-Version: 13\r\n";
     let cases = [
-        (good.replace(version, "Sec-WebSocket-Version: 8\r\n"), 426, "version"),
-        (good.replace(version, "Sec-WebSocket-Version: x\r\n"), 426, "version"),
+        (
+            good.replace(version, "Sec-WebSocket-Version: 8\r\n"),
+            426,
+            "version",
+        ),
+        (
+            good.replace(version, "Sec-WebSocket-Version: x\r\n"),
+            426,
+            "version",
+        ),
         (good.replace(version, ""), 400, "version"),
         (good.replace(&key, ""), 400, "key"),
-        (good.replace(&key, "Sec-WebSocket-Key: short\r\n"), 400, "key"),
+        (
+            good.replace(&key, "Sec-WebSocket-Key: short\r\n"),
+            400,
+            "key",
+        ),
         (good.replace(&key, "Sec-WebSocket-Key: \r\n"), 400, "key"),
         // 15 and 17 bytes.
         (good.replace(KEY, "AAAAAAAAAAAAAAAAAAAA"), 400, "key"),
@@ -241,7 +323,11 @@ async fn a_handshake_that_is_none_is_refused_with_its_reason() {
         client.send(&request).await;
         let response = client.response().await;
         assert_eq!(response.head.status, status, "{request}");
-        assert!(response.text().to_lowercase().contains(word), "{}", response.text());
+        assert!(
+            response.text().to_lowercase().contains(word),
+            "{}",
+            response.text()
+        );
         let offered = response.head.header("sec-websocket-version");
         assert_eq!(offered, (status == 426).then_some("13"), "{request}");
     }
@@ -253,8 +339,13 @@ async fn an_upgrade_that_connection_does_not_name_is_a_plain_request() {
     let (proxy, backend) = site().await;
     let request = handshake("/", "h", "").replace("Connection: Upgrade\r\n", "");
     let (mut client, mut server, request) = asked(&proxy, &backend, &request).await;
-    assert_eq!((request.header("upgrade"), request.header("connection")), (None, None));
-    server.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(
+        (request.header("upgrade"), request.header("connection")),
+        (None, None)
+    );
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
@@ -265,22 +356,49 @@ async fn other_answers_of_the_backend_are_ordinary_http() {
     let cases = [
         (200, "Content-Length: 5\r\n\r\nhello", "hello"),
         (302, "Location: /login\r\nContent-Length: 0\r\n\r\n", ""),
-        (401, "WWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno", "no"),
-        (403, "Transfer-Encoding: chunked\r\n\r\n3\r\nno!\r\n0\r\n\r\n", "no!"),
-        (426, "Sec-WebSocket-Version: 8\r\nUpgrade: x\r\nContent-Length: 3\r\n\r\nold", "old"),
-        (503, "Retry-After: 5\r\nContent-Length: 4\r\n\r\nbusy", "busy"),
+        (
+            401,
+            "WWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno",
+            "no",
+        ),
+        (
+            403,
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nno!\r\n0\r\n\r\n",
+            "no!",
+        ),
+        (
+            426,
+            "Sec-WebSocket-Version: 8\r\nUpgrade: x\r\nContent-Length: 3\r\n\r\nold",
+            "old",
+        ),
+        (
+            503,
+            "Retry-After: 5\r\nContent-Length: 4\r\n\r\nbusy",
+            "busy",
+        ),
     ];
     for (status, rest, body) in cases {
         let (mut client, mut server, _) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
-        server.send(format!("HTTP/1.1 {status} Reason\r\nX-Own: 1\r\n{rest}")).await;
+        server
+            .send(format!("HTTP/1.1 {status} Reason\r\nX-Own: 1\r\n{rest}"))
+            .await;
         let response = client.response().await;
         assert_eq!((response.head.status, response.text()), (status, body));
         assert_eq!(response.head.header("x-own"), Some("1"));
         // A backend connection is never used again after an upgrade attempt.
         server.end().await;
-        proxy.log.wait("request", &[("status", &status.to_string())]).await;
+        proxy
+            .log
+            .wait("request", &[("status", &status.to_string())])
+            .await;
     }
-    assert_eq!(proxy.log.all(|event| event.message == "tunnel opened").len(), 0);
+    assert_eq!(
+        proxy
+            .log
+            .all(|event| event.message == "tunnel opened")
+            .len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -291,14 +409,38 @@ async fn a_backends_wrong_answers_are_502_and_open_nothing() {
     let good = switching("");
     let cases: [(&str, &str, String); 13] = [
         ("no accept", "", good.replace(&accept, "")),
-        ("wrong accept", "", good.replace(ACCEPT, "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
-        ("accept twice", "", good.replace(&accept, &format!("{accept}{accept}"))),
+        (
+            "wrong accept",
+            "",
+            good.replace(ACCEPT, "AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ),
+        (
+            "accept twice",
+            "",
+            good.replace(&accept, &format!("{accept}{accept}")),
+        ),
         ("no upgrade", "", good.replace("Upgrade: websocket\r\n", "")),
         ("another protocol", "", good.replace("websocket", "h2c")),
-        ("no connection", "", good.replace("Connection: Upgrade\r\n", "")),
-        ("subprotocol not asked for", "", switching("Sec-WebSocket-Protocol: a\r\n")),
-        ("subprotocol not offered", asked_for, switching("Sec-WebSocket-Protocol: c\r\n")),
-        ("two subprotocols", asked_for, switching("Sec-WebSocket-Protocol: a, b\r\n")),
+        (
+            "no connection",
+            "",
+            good.replace("Connection: Upgrade\r\n", ""),
+        ),
+        (
+            "subprotocol not asked for",
+            "",
+            switching("Sec-WebSocket-Protocol: a\r\n"),
+        ),
+        (
+            "subprotocol not offered",
+            asked_for,
+            switching("Sec-WebSocket-Protocol: c\r\n"),
+        ),
+        (
+            "two subprotocols",
+            asked_for,
+            switching("Sec-WebSocket-Protocol: a, b\r\n"),
+        ),
         ("garbage", "", "\0\u{1}garbage\r\n\r\n".into()),
         ("half a head", "", good[..40].into()),
         ("nothing", "", String::new()),
@@ -317,7 +459,13 @@ async fn a_backends_wrong_answers_are_502_and_open_nothing() {
         assert_eq!(response.head.status, 502, "{what}");
         assert_eq!(response.head.header("upgrade"), None, "{what}");
     }
-    assert_eq!(proxy.log.all(|event| event.message == "tunnel opened").len(), 0);
+    assert_eq!(
+        proxy
+            .log
+            .all(|event| event.message == "tunnel opened")
+            .len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -351,7 +499,11 @@ async fn a_client_that_leaves_during_the_handshake_takes_the_backend_along() {
     let (proxy, backend) = site().await;
     for reset in [false, true] {
         let (client, mut server, _) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
-        if reset { client.abort() } else { drop(client) }
+        if reset {
+            client.abort()
+        } else {
+            drop(client)
+        }
         server.end().await;
     }
 }
@@ -363,10 +515,14 @@ async fn bytes_glued_to_the_heads_arrive_first() {
         let hello = masked(Opcode::Binary, true, &vec![7; size]);
         let welcome = plain(Opcode::Binary, true, &vec![9; size]);
         let mut client = proxy.connect().await;
-        client.send([handshake("/", "h", "").as_bytes(), &hello].concat()).await;
+        client
+            .send([handshake("/", "h", "").as_bytes(), &hello].concat())
+            .await;
         let mut server = backend.accept().await;
         server.request().await;
-        server.send([switching("").as_bytes(), &welcome].concat()).await;
+        server
+            .send([switching("").as_bytes(), &welcome].concat())
+            .await;
         assert_eq!(client.response_head().await.status, 101);
         assert_eq!(client.frame().await.payload, vec![9; size]);
         assert_eq!(server.frame().await.payload, vec![7; size]);
@@ -382,10 +538,14 @@ async fn bytes_glued_to_a_refused_handshake_are_not_a_request() {
     let (proxy, backend) = site().await;
     let mut client = proxy.connect().await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
-    client.send(format!("{}{smuggled}", handshake("/", "h", ""))).await;
+    client
+        .send(format!("{}{smuggled}", handshake("/", "h", "")))
+        .await;
     let mut server = backend.accept().await;
     server.request().await;
-    server.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        .await;
     assert_eq!(client.response_head().await.status, 403);
     let (rest, _) = client.rest_and_end().await;
     assert_eq!(String::from_utf8_lossy(&rest), "");
@@ -398,10 +558,14 @@ async fn heads_that_come_byte_by_byte() {
     let hello = masked(Opcode::Text, true, b"hello");
     let welcome = plain(Opcode::Text, true, b"welcome");
     let mut client = proxy.connect().await;
-    client.send_slowly([handshake("/", "h", "").as_bytes(), &hello].concat()).await;
+    client
+        .send_slowly([handshake("/", "h", "").as_bytes(), &hello].concat())
+        .await;
     let mut server = backend.accept().await;
     server.request().await;
-    server.send_slowly([switching("").as_bytes(), &welcome].concat()).await;
+    server
+        .send_slowly([switching("").as_bytes(), &welcome].concat())
+        .await;
     assert_eq!(client.response_head().await.status, 101);
     assert_eq!(client.frame().await.text(), "welcome");
     assert_eq!(server.frame().await.text(), "hello");
@@ -412,7 +576,9 @@ async fn a_backend_that_answers_and_leaves_at_once_loses_nothing() {
     let (proxy, backend) = site().await;
     let welcome = plain(Opcode::Text, true, b"bye");
     let (mut client, mut server, _) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
-    server.send([switching("").as_bytes(), &welcome].concat()).await;
+    server
+        .send([switching("").as_bytes(), &welcome].concat())
+        .await;
     server.finish().await;
     assert_eq!(client.response_head().await.status, 101);
     assert_eq!(client.frame().await.text(), "bye");
@@ -426,10 +592,15 @@ async fn other_upgrade_protocols_only_by_name_and_h2c_and_connect_never() {
         format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
     };
     let (mut client, mut server, request) = asked(&proxy, &backend, &upgrade("X-Tunnel")).await;
-    assert_eq!(request.header("upgrade").map(str::to_lowercase).as_deref(), Some("x-tunnel"));
+    assert_eq!(
+        request.header("upgrade").map(str::to_lowercase).as_deref(),
+        Some("x-tunnel")
+    );
     assert_eq!(request.header("connection"), Some("Upgrade"));
     server
-        .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x-tunnel\r\n\r\n")
+        .send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x-tunnel\r\n\r\n",
+        )
         .await;
     assert_eq!(client.response_head().await.status, 101);
     client.send("raw bytes").await;
@@ -469,12 +640,17 @@ async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate()
     setup.write("own.key", &own.key);
     let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'chat.internal', \
                client_certificate = { chain = 'own.pem', key = 'own.key' } }";
-    let proxy = setup.start(Site::one(backend.address()).upstream(tls)).await;
-    let (mut client, mut server, request) =
-        asked(&proxy, &backend, &handshake("/", "h", "")).await;
+    let proxy = setup
+        .start(Site::one(backend.address()).upstream(tls))
+        .await;
+    let (mut client, mut server, request) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
     assert_eq!(server.peer_certificate(), own.leaf());
     assert_ne!(server.tls().get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    assert_eq!(request.header("host"), Some("h"), "the client's, not the certificate's");
+    assert_eq!(
+        request.header("host"),
+        Some("h"),
+        "the client's, not the certificate's"
+    );
     server.send(switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
     client.send(masked(Opcode::Text, true, b"over tls")).await;
@@ -496,10 +672,15 @@ async fn a_tls_backend_that_cannot_prove_itself_is_502() {
         let setup = Setup::new();
         setup.write("ca.pem", right.pem());
         let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'chat.internal' }";
-        let proxy = setup.start(Site::one(backend.address()).upstream(tls)).await;
+        let proxy = setup
+            .start(Site::one(backend.address()).upstream(tls))
+            .await;
         let mut client = proxy.connect().await;
         client.send(handshake("/", "h", "")).await;
-        assert!(backend.try_accept().await.is_err(), "{what}: no TLS session");
+        assert!(
+            backend.try_accept().await.is_err(),
+            "{what}: no TLS session"
+        );
         assert_eq!(client.response().await.head.status, 502, "{what}");
     }
 }

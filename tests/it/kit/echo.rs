@@ -40,7 +40,12 @@ impl Echo {
         let address = listener.local_addr().expect("an address").to_string();
         let shared = Arc::new(Shared::default());
         let task = tokio::spawn(accept(listener, name, shared.clone()));
-        Self { name, address, shared, task }
+        Self {
+            name,
+            address,
+            shared,
+            task,
+        }
     }
 
     pub fn address(&self) -> &str {
@@ -99,8 +104,14 @@ async fn accept(listener: TcpListener, name: &'static str, shared: Arc<Shared>) 
 
 async fn serve(mut wire: Wire, name: &'static str, shared: Arc<Shared>) {
     while wire.readable().await {
-        let Some(request) = wire.next_request().await else { return };
-        shared.requests.lock().expect("no panic").push(request.clone());
+        let Some(request) = wire.next_request().await else {
+            return;
+        };
+        shared
+            .requests
+            .lock()
+            .expect("no panic")
+            .push(request.clone());
         if request.header("upgrade").is_some() {
             shared.tunnels.fetch_add(1, Ordering::SeqCst);
             echo(wire, &request, name).await;
@@ -132,7 +143,11 @@ async fn echo(mut wire: Wire, request: &Request, name: &'static str) {
     let (transport, ahead) = wire.into_parts();
     let mut socket =
         WebSocketStream::from_partially_read(transport, ahead, Role::Server, None).await;
-    if socket.send(Message::text(format!("hello from {name}"))).await.is_err() {
+    if socket
+        .send(Message::text(format!("hello from {name}")))
+        .await
+        .is_err()
+    {
         return;
     }
     while let Some(Ok(message)) = socket.next().await {

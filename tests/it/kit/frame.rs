@@ -24,7 +24,9 @@ impl Frame {
     /// The status code of a Close frame; `None` if it has none.
     pub fn close_code(&self) -> Option<u16> {
         assert_eq!(self.opcode, Opcode::Close);
-        self.payload.first_chunk().map(|code| u16::from_be_bytes(*code))
+        self.payload
+            .first_chunk()
+            .map(|code| u16::from_be_bytes(*code))
     }
 
     pub fn text(&self) -> &str {
@@ -46,7 +48,12 @@ impl Wire {
         let mask: [u8; 4] = if masked { self.array().await } else { [0; 4] };
         let mut payload = self.take(usize::try_from(length).expect("a length")).await;
         apply(mask, &mut payload);
-        Frame { last: first & 0x80 != 0, opcode: opcode(first & 0x0f), masked, payload }
+        Frame {
+            last: first & 0x80 != 0,
+            opcode: opcode(first & 0x0f),
+            masked,
+            payload,
+        }
     }
 
     async fn array<const N: usize>(&mut self) -> [u8; N] {

@@ -46,12 +46,20 @@ impl Event {
 
     /// A field as text; empty if there is none.
     pub fn text(&self, key: &str) -> &str {
-        self.fields.get(key).and_then(Value::as_str).unwrap_or_default()
+        self.fields
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     pub fn number(&self, key: &str) -> u64 {
-        let value = self.fields.get(key).unwrap_or_else(|| panic!("no {key} in {}", self.line));
-        value.as_u64().unwrap_or_else(|| panic!("{key} is no number in {}", self.line))
+        let value = self
+            .fields
+            .get(key)
+            .unwrap_or_else(|| panic!("no {key} in {}", self.line));
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("{key} is no number in {}", self.line))
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -61,11 +69,13 @@ impl Event {
     /// Whether this is `message` and every given field has the given text or number.
     pub fn is(&self, message: &str, fields: &[(&str, &str)]) -> bool {
         self.message == message
-            && fields.iter().all(|(key, value)| match self.fields.get(*key) {
-                Some(Value::String(text)) => text == value,
-                Some(other) => other.to_string() == *value,
-                None => false,
-            })
+            && fields
+                .iter()
+                .all(|(key, value)| match self.fields.get(*key) {
+                    Some(Value::String(text)) => text == value,
+                    Some(other) => other.to_string() == *value,
+                    None => false,
+                })
     }
 }
 
@@ -89,7 +99,11 @@ impl Log {
         let lines = log.lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.events.lock().expect("no panic").push(Event::parse(&line));
+                lines
+                    .events
+                    .lock()
+                    .expect("no panic")
+                    .push(Event::parse(&line));
                 lines.arrived.notify_waiters();
             }
         });
@@ -99,7 +113,10 @@ impl Log {
     /// The same log from here on.
     pub fn from_now(&self) -> Self {
         let from = self.lines.events.lock().expect("no panic").len();
-        Self { lines: self.lines.clone(), from }
+        Self {
+            lines: self.lines.clone(),
+            from,
+        }
     }
 
     pub fn events(&self) -> Vec<Event> {

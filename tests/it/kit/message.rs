@@ -49,11 +49,21 @@ impl Head {
             .split_once(' ')
             .unwrap_or_else(|| panic!("no space behind the status code: {first:?}"));
         assert_eq!(code.len(), 3, "status code of three digits: {first:?}");
-        let status = code.parse().unwrap_or_else(|_| panic!("status code: {first:?}"));
+        let status = code
+            .parse()
+            .unwrap_or_else(|_| panic!("status code: {first:?}"));
         let head = Self { status, headers };
         if (100..200).contains(&status) || status == 204 {
-            assert_eq!(head.all("content-length"), [""; 0], "RFC 9110 section 8.6: {head:?}");
-            assert_eq!(head.all("transfer-encoding"), [""; 0], "RFC 9112 section 6.1: {head:?}");
+            assert_eq!(
+                head.all("content-length"),
+                [""; 0],
+                "RFC 9110 section 8.6: {head:?}"
+            );
+            assert_eq!(
+                head.all("transfer-encoding"),
+                [""; 0],
+                "RFC 9112 section 6.1: {head:?}"
+            );
         }
         length(&head.headers, Length::ToTheEnd);
         head
@@ -90,7 +100,11 @@ impl Request {
             headers,
             raw: raw.to_vec(),
         };
-        assert_eq!(request.all("host").len(), 1, "exactly one Host: {request:?}");
+        assert_eq!(
+            request.all("host").len(),
+            1,
+            "exactly one Host: {request:?}"
+        );
         request
     }
 
@@ -127,7 +141,11 @@ pub fn length(headers: &Headers, otherwise: Length) -> Length {
 
 pub fn one<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     let values = all(headers, name);
-    assert!(values.len() < 2, "{name} is there {} times: {headers:?}", values.len());
+    assert!(
+        values.len() < 2,
+        "{name} is there {} times: {headers:?}",
+        values.len()
+    );
     values.first().copied()
 }
 
@@ -145,17 +163,30 @@ pub fn fields(text: &str) -> Headers {
 }
 
 fn field(line: &str) -> (String, String) {
-    assert!(!line.contains(['\r', '\n', '\0']), "bare control character in {line:?}");
-    let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no colon in {line:?}"));
+    assert!(
+        !line.contains(['\r', '\n', '\0']),
+        "bare control character in {line:?}"
+    );
+    let (name, value) = line
+        .split_once(':')
+        .unwrap_or_else(|| panic!("no colon in {line:?}"));
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    assert!(!name.is_empty() && name.chars().all(token), "not a field name in {line:?}");
+    assert!(
+        !name.is_empty() && name.chars().all(token),
+        "not a field name in {line:?}"
+    );
     (name.into(), value.trim_matches([' ', '\t']).into())
 }
 
 fn lines(raw: &[u8]) -> (String, Headers) {
     let text = String::from_utf8_lossy(raw);
-    let text = text.strip_suffix("\r\n\r\n").expect("a head ends in an empty line");
+    let text = text
+        .strip_suffix("\r\n\r\n")
+        .expect("a head ends in an empty line");
     let (first, rest) = text.split_once("\r\n").unwrap_or((text, ""));
-    assert!(!first.contains(['\r', '\n', '\0']), "bare control character in {first:?}");
+    assert!(
+        !first.contains(['\r', '\n', '\0']),
+        "bare control character in {first:?}"
+    );
     (first.into(), fields(rest))
 }

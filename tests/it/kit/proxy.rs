@@ -33,7 +33,10 @@ pub async fn alone() -> RwLockWriteGuard<'static, ()> {
 /// The program, not yet started.
 pub fn longhaul() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
-    command.env_remove("NOTIFY_SOCKET").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
     command
 }
 
@@ -47,7 +50,11 @@ pub struct Setup {
 impl Setup {
     pub fn new() -> Self {
         let dir = TempDir::with_prefix("longhaul-").expect("a directory");
-        Self { dir, shell: None, turn_held: false }
+        Self {
+            dir,
+            shell: None,
+            turn_held: false,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -88,7 +95,9 @@ impl Setup {
         if let Some(shell) = &self.shell {
             command = Command::new("/bin/sh");
             command.args(["-c", &format!("{shell}; exec \"$@\"")]);
-            command.args(["sh", env!("CARGO_BIN_EXE_longhaul")]).env_remove("RUST_LOG");
+            command
+                .args(["sh", env!("CARGO_BIN_EXE_longhaul")])
+                .env_remove("RUST_LOG");
         }
         let mut child = command
             .args(["run", "--config"])
@@ -202,7 +211,9 @@ impl Proxy {
     // The admin socket.
 
     pub async fn admin(&self, path: &str) -> Response {
-        let socket = UnixStream::connect(self.path("admin.sock")).await.expect("the admin socket");
+        let socket = UnixStream::connect(self.path("admin.sock"))
+            .await
+            .expect("the admin socket");
         let mut wire = Wire::new(Transport::Unix(socket));
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
         wire.send(request).await;
@@ -216,14 +227,19 @@ impl Proxy {
     }
 
     pub async fn generation(&self) -> u64 {
-        self.status().await["generation"].as_u64().expect("a generation")
+        self.status().await["generation"]
+            .as_u64()
+            .expect("a generation")
     }
 
     /// Live tunnels of one backend of `app`.
     pub async fn tunnels_of(&self, backend: &str) -> u64 {
         let status = self.status().await;
         let upstreams = status["upstreams"].as_array().expect("upstreams");
-        let app = upstreams.iter().find(|one| one["name"] == "app").expect("the upstream app");
+        let app = upstreams
+            .iter()
+            .find(|one| one["name"] == "app")
+            .expect("the upstream app");
         let backends = app["backends"].as_array().expect("backends");
         let found = backends.iter().find(|one| one["name"] == backend);
         found.unwrap_or_else(|| panic!("no backend {backend}: {app}"))["tunnels"]
@@ -238,7 +254,9 @@ impl Proxy {
         let found = listeners.iter().find(|one| one["name"] == listener);
         let found = found.unwrap_or_else(|| panic!("no listener {listener}: {status}"));
         let address = found["address"].as_str().expect("an address");
-        address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
+        address
+            .replace("0.0.0.0:", "127.0.0.1:")
+            .replace("[::]:", "[::1]:")
     }
 
     /// Metrics whose line starts with `name`, added up.
@@ -246,7 +264,9 @@ impl Proxy {
         let page = self.admin("/metrics").await;
         let values = page.text().lines().filter(|line| line.starts_with(name));
         let values = values.map(|line| line.rsplit(' ').next().expect("a value"));
-        values.map(|value| value.parse::<f64>().expect("a number")).sum()
+        values
+            .map(|value| value.parse::<f64>().expect("a number"))
+            .sum()
     }
 
     // Clients.
@@ -320,6 +340,13 @@ impl Proxy {
         log.wait("config rejected", &[]).await
     }
 
+    /// As [`Proxy::refuse`], with nothing added to the text.
+    pub async fn refuse_text(&self, text: &str) -> Event {
+        let log = self.log.from_now();
+        fs::write(&self.config_path, text).expect("to write the config");
+        log.wait("config rejected", &[]).await
+    }
+
     // The process.
 
     pub fn signal(&self, signal: Signal) {
@@ -344,14 +371,19 @@ impl Proxy {
     /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
         let number = line.split_whitespace().nth(1).expect("a number");
         1024 * number.parse::<u64>().expect("a number")
     }
 
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("fd").count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("fd")
+            .count()
     }
 }
 
@@ -365,7 +397,11 @@ impl Drop for Proxy {
         if thread::panicking() {
             self.log.print();
         } else {
-            assert!(panicked.is_empty(), "longhaul panicked: {}", panicked[0].line);
+            assert!(
+                panicked.is_empty(),
+                "longhaul panicked: {}",
+                panicked[0].line
+            );
         }
     }
 }

@@ -27,18 +27,27 @@ impl RawBackend {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
-        Self { socket: Socket::Tcp(listener), address }
+        Self {
+            socket: Socket::Tcp(listener),
+            address,
+        }
     }
 
     pub async fn tls(acceptor: TlsAcceptor) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
-        Self { socket: Socket::Tls(listener, acceptor), address }
+        Self {
+            socket: Socket::Tls(listener, acceptor),
+            address,
+        }
     }
 
     pub fn unix(path: &Path) -> Self {
         let listener = UnixListener::bind(path).expect("a Unix socket");
-        Self { socket: Socket::Unix(listener), address: format!("unix:{}", path.display()) }
+        Self {
+            socket: Socket::Unix(listener),
+            address: format!("unix:{}", path.display()),
+        }
     }
 
     /// As the config file names it.
@@ -73,7 +82,10 @@ impl RawBackend {
     /// Nobody connects within `time`.
     pub async fn unvisited_for(&self, time: Duration) {
         let accepted = tokio::time::timeout(time, self.try_accept()).await;
-        assert!(accepted.is_err(), "a connection at a backend that expects none");
+        assert!(
+            accepted.is_err(),
+            "a connection at a backend that expects none"
+        );
     }
 }
 

@@ -19,7 +19,10 @@ impl Site {
         let entry = |(name, address): &(&str, &str)| {
             format!("{{ name = \"{name}\", address = \"{address}\" }}")
         };
-        Self { backends: backends.iter().map(entry).collect(), ..Self::default() }
+        Self {
+            backends: backends.iter().map(entry).collect(),
+            ..Self::default()
+        }
     }
 
     pub fn one(address: &str) -> Self {
@@ -64,7 +67,11 @@ fn push(text: &mut String, line: &str) {
 
 impl Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = if self.listener.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
+        let address = if self.listener.contains("address") {
+            ""
+        } else {
+            "address = \"127.0.0.1:0\""
+        };
         write!(
             f,
             "{}\n[listeners.main]\n{address}\n{}\n[[routes]]\nupstream = \"app\"\n{}\n\

@@ -42,10 +42,15 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "longhaul test CA");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "longhaul test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).expect("a root");
-        Self { issuer: Issuer::new(params, key), root }
+        Self {
+            issuer: Issuer::new(params, key),
+            root,
+        }
     }
 
     pub fn pem(&self) -> String {
@@ -81,7 +86,10 @@ impl Authority {
     fn sign(&self, params: CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Pair { chain: leaf.pem(), key: key.serialize_pem() }
+        Pair {
+            chain: leaf.pem(),
+            key: key.serialize_pem(),
+        }
     }
 
     fn roots(&self) -> RootCertStore {
@@ -117,7 +125,9 @@ impl Authority {
         let builder = match clients {
             None => ServerConfig::builder().with_no_client_auth(),
             Some(authority) => ServerConfig::builder().with_client_cert_verifier(
-                WebPkiClientVerifier::builder(authority.roots().into()).build().expect("roots"),
+                WebPkiClientVerifier::builder(authority.roots().into())
+                    .build()
+                    .expect("roots"),
             ),
         };
         let mut config = builder
@@ -142,7 +152,10 @@ pub struct TlsClient {
 
 impl TlsClient {
     pub fn alpn(mut self, protocols: &[&str]) -> Self {
-        self.config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
+        self.config.alpn_protocols = protocols
+            .iter()
+            .map(|one| one.as_bytes().to_vec())
+            .collect();
         self
     }
 

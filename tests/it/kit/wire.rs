@@ -41,7 +41,10 @@ impl Wire {
         if let Transport::Tcp(tcp) = &transport {
             tcp.set_nodelay(true).expect("TCP_NODELAY");
         }
-        Self { transport, ahead: Vec::new() }
+        Self {
+            transport,
+            ahead: Vec::new(),
+        }
     }
 
     /// The stream and what was read ahead of it.
@@ -92,9 +95,7 @@ impl Wire {
     pub async fn send_until_stalled(&mut self, quiet: Duration) -> usize {
         let block = vec![0x55; 64 * 1024];
         let mut sent = 0;
-        while let Ok(written) =
-            tokio::time::timeout(quiet, self.transport.write(&block)).await
-        {
+        while let Ok(written) = tokio::time::timeout(quiet, self.transport.write(&block)).await {
             sent += written.expect("to send");
         }
         sent
@@ -114,13 +115,17 @@ impl Wire {
                 reader.read_exact(&mut received),
             )
         };
-        soon("to send and receive at once", both).await.expect("to send and receive");
+        soon("to send and receive at once", both)
+            .await
+            .expect("to send and receive");
         received
     }
 
     /// Ends our half of the stream.
     pub async fn finish(&mut self) {
-        soon("to finish", self.transport.shutdown()).await.expect("to finish");
+        soon("to finish", self.transport.shutdown())
+            .await
+            .expect("to finish");
     }
 
     /// Ends the stream by RST.
@@ -135,8 +140,7 @@ impl Wire {
 
     /// Waits, without deadline, until there is something to read; `false` is the end.
     pub async fn readable(&mut self) -> bool {
-        !self.ahead.is_empty()
-            || matches!(self.transport.read_buf(&mut self.ahead).await, Ok(1..))
+        !self.ahead.is_empty() || matches!(self.transport.read_buf(&mut self.ahead).await, Ok(1..))
     }
 
     /// The bytes up to and with `mark`; `None` if the stream ends before the first.
@@ -150,7 +154,10 @@ impl Wire {
             searched = self.ahead.len().saturating_sub(mark.len());
             match self.fill().await {
                 Ok(0) if self.ahead.is_empty() => return None,
-                Ok(0) => panic!("end in the middle: {:?}", String::from_utf8_lossy(&self.ahead)),
+                Ok(0) => panic!(
+                    "end in the middle: {:?}",
+                    String::from_utf8_lossy(&self.ahead)
+                ),
                 Ok(_) => {}
                 Err(_) if self.ahead.is_empty() => return None,
                 Err(error) => panic!("{error} in the middle: {:?}", self.ahead),
@@ -160,11 +167,15 @@ impl Wire {
 
     /// The next request head; `None` if the stream ends instead.
     pub async fn next_request(&mut self) -> Option<Request> {
-        self.until(b"\r\n\r\n").await.map(|raw| Request::parse(&raw))
+        self.until(b"\r\n\r\n")
+            .await
+            .map(|raw| Request::parse(&raw))
     }
 
     pub async fn request(&mut self) -> Request {
-        self.next_request().await.expect("a request, not the end of the stream")
+        self.next_request()
+            .await
+            .expect("a request, not the end of the stream")
     }
 
     /// The next response head; `None` if the stream ends instead.
@@ -173,7 +184,9 @@ impl Wire {
     }
 
     pub async fn response_head(&mut self) -> Head {
-        self.next_response_head().await.expect("a response, not the end of the stream")
+        self.next_response_head()
+            .await
+            .expect("a response, not the end of the stream")
     }
 
     /// The whole response to a GET.
@@ -185,7 +198,11 @@ impl Wire {
         let head = self.response_head().await;
         let length = head.length(method);
         let (body, trailers) = self.body(length).await;
-        Response { head, body, trailers }
+        Response {
+            head,
+            body,
+            trailers,
+        }
     }
 
     pub async fn body(&mut self, length: Length) -> (Vec<u8>, Headers) {
@@ -205,7 +222,10 @@ impl Wire {
 
     /// One chunk of a chunked body; `None` is the last. Its trailers come next.
     pub async fn chunk(&mut self) -> Option<Vec<u8>> {
-        let line = self.until(b"\r\n").await.expect("a chunk, not the end of the stream");
+        let line = self
+            .until(b"\r\n")
+            .await
+            .expect("a chunk, not the end of the stream");
         let text = std::str::from_utf8(&line[..line.len() - 2]).expect("a chunk size");
         let size = usize::from_str_radix(text.split(';').next().unwrap_or_default(), 16)
             .unwrap_or_else(|_| panic!("not a chunk size: {text:?}"));
@@ -220,7 +240,10 @@ impl Wire {
     pub async fn trailers(&mut self) -> Headers {
         let mut text = String::new();
         loop {
-            let line = self.until(b"\r\n").await.expect("trailers, not the end of the stream");
+            let line = self
+                .until(b"\r\n")
+                .await
+                .expect("trailers, not the end of the stream");
             if line == b"\r\n" {
                 return fields(&text);
             }
@@ -259,7 +282,11 @@ impl Wire {
     /// The end of the stream; bytes before it fail the test.
     pub async fn end(&mut self) -> End {
         let (bytes, end) = self.rest_and_end().await;
-        assert!(bytes.is_empty(), "bytes before the end: {:?}", String::from_utf8_lossy(&bytes));
+        assert!(
+            bytes.is_empty(),
+            "bytes before the end: {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
         end
     }
 
@@ -269,7 +296,11 @@ impl Wire {
 
     /// Neither a byte nor the end comes within `time`.
     pub async fn silent_for(&mut self, time: Duration) {
-        assert!(self.ahead.is_empty(), "unread: {:?}", String::from_utf8_lossy(&self.ahead));
+        assert!(
+            self.ahead.is_empty(),
+            "unread: {:?}",
+            String::from_utf8_lossy(&self.ahead)
+        );
         let read = tokio::time::timeout(time, self.transport.read_buf(&mut self.ahead)).await;
         if let Ok(result) = read {
             let text = String::from_utf8_lossy(&self.ahead);
@@ -279,7 +310,9 @@ impl Wire {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 macro_rules! each {

@@ -52,7 +52,8 @@ impl Ws {
     pub async fn greeting(&mut self) -> String {
         let text = self.text().await;
         let name = text.strip_prefix("hello from ");
-        name.unwrap_or_else(|| panic!("not a greeting: {text:?}")).to_owned()
+        name.unwrap_or_else(|| panic!("not a greeting: {text:?}"))
+            .to_owned()
     }
 
     pub async fn say(&mut self, text: &str) {
@@ -78,8 +79,13 @@ impl Ws {
     /// Sends a Close frame and waits for the end.
     pub async fn close(mut self, code: u16) {
         use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-        let frame = CloseFrame { code: code.into(), reason: "".into() };
-        soon("to close", self.stream.close(Some(frame))).await.expect("to close");
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: "".into(),
+        };
+        soon("to close", self.stream.close(Some(frame)))
+            .await
+            .expect("to close");
         self.closed().await;
     }
 
