@@ -4,6 +4,9 @@
 //! here knows TOML. Files that the config names (certificates, keys, CAs) are
 //! absolute paths and have not been read: that is `state`'s work, so that this
 //! room does no I/O beyond the config files themselves.
+//!
+//! Invariant: two configs are equal if they say the same, wherever in the
+//! files they say it (see [`WrittenAt`]).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +16,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use super::diagnostic::WrittenAt;
+use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
 
 /// One whole configuration: what the main file and its includes say together.
@@ -32,6 +37,8 @@ pub struct Config {
     /// In the order of the files; matching does not depend on it.
     pub routes: Vec<Route>,
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Where each certificate, key and CA is named, for findings about them.
+    pub files: NamedFiles,
 }
 
 /// Bounds and deadlines of connections until they are tunnels.
@@ -122,6 +129,7 @@ pub struct Listener {
     pub tls_1_3_only: bool,
     /// `Some(port)`: every request is answered with a redirect to `https` there.
     pub redirect_to_https: Option<u16>,
+    pub place: WrittenAt,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +169,7 @@ pub struct Route {
     /// To the backend's response head for plain requests.
     pub response_timeout: Duration,
     pub clocks: Clocks,
+    pub place: WrittenAt,
 }
 
 /// The four clocks of a tunnel.
@@ -197,6 +206,7 @@ pub struct Upstream {
     /// Idle keep-alive connections kept for each backend.
     pub max_idle_connections: usize,
     pub idle_connection_timeout: Duration,
+    pub place: WrittenAt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

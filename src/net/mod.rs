@@ -1,1 +1,93 @@
-//! (to be written)
+//! Streams and who is at their other end: transports, socket options, and the
+//! two wrappers that let a proxy see and pass on what HTTP hides (half-close,
+//! interim responses, read deadlines).
+//!
+//! Knows nothing of requests, routes or configuration files.
+
+mod backend_io;
+mod client_io;
+mod link;
+mod options;
+mod transport;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+pub use backend_io::{BackendIo, Finish};
+pub use client_io::{ClientIo, ReadDeadlines};
+pub use link::{ClientLink, InFlight};
+pub use options::{Keepalive, tune};
+pub use transport::{Socket, Transport};
+
+/// Who is at the other end of an accepted connection, as the transport says.
+#[derive(Debug)]
+pub struct Client {
+    pub listener: Arc<str>,
+    pub peer: Peer,
+    /// The port the client connected to; `None` on a Unix socket.
+    pub local_port: Option<u16>,
+    pub tls: Option<TlsFacts>,
+}
+
+/// What a finished TLS handshake established.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    pub version: &'static str,
+    /// The server name the client asked for.
+    pub sni: Option<String>,
+    /// The subject of a verified client certificate.
+    pub client_subject: Option<String>,
+}
+
+/// The address of the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    /// Unix sockets have no address worth the name.
+    Unix,
+}
+
+impl Peer {
+    /// The address without its port; IPv4-mapped IPv6 becomes IPv4.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => {
+                SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f)
+            }
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// The part of an address that stands for one client: all of IPv4, the /64 of
+/// IPv6, which is what one subscriber is given (RFC 6177).
+pub fn client_network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ipv6_subscriber_is_one_client() {
+        let network = |text: &str| client_network(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Findings that need more than one section.
+//!
+//! Deliberately compares what was read, in any file, with each other only;
+//! what a section says by itself was checked when it was read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diagnostic::{Diagnostic, Place};
+use super::findings::Findings;
+use super::model::{Admin, ListenAddress, Listener, Route};
+use super::nearest::nearest;
+use super::parse::Draft;
+use super::routes::RouteDraft;
+
+const FIRST: &str = "the first is";
+
+pub(super) fn check(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
+    absences(draft, findings);
+    addresses(admin, draft, findings);
+    upstreams(draft, findings);
+    routes(draft, findings);
+}
+
+fn absences(draft: &Draft, findings: &Findings) {
+    let main = || Place::file(draft.main.clone());
+    if !draft.mentions_listeners {
+        let message = "no listener: there must be at least one table [listeners.NAME]";
+        findings.absent(Diagnostic::new(main(), message));
+    }
+    if !draft.mentions_routes {
+        let message = "no route: there must be at least one table [[routes]]";
+        findings.absent(Diagnostic::new(main(), message));
+    }
+}
+
+/// Two sockets cannot have one address; of port 0 the kernel gives each its own.
+fn addresses(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
+    let mut listeners: Vec<_> = draft.listeners.iter().collect();
+    listeners.sort_by_key(|(_, at)| at);
+    for (index, (listener, at)) in listeners.iter().enumerate() {
+        let name = &listener.name;
+        let same = |(other, _): &&&(Listener, Place)| match (&listener.address, &other.address) {
+            (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => a == b && a.port() != 0,
+            (ListenAddress::Unix { path: a, .. }, ListenAddress::Unix { path: b, .. }) => a == b,
+            _ => false,
+        };
+        if let Some((other, other_at)) = listeners[..index].iter().find(same) {
+            let other = &other.name;
+            let message = format!("listener `{name}` has the address of listener `{other}`");
+            findings.push(Diagnostic::new(at.clone(), message).see(FIRST, other_at.clone()));
+        }
+        let ListenAddress::Unix { path, .. } = &listener.address else {
+            continue;
+        };
+        if admin.is_some_and(|admin| admin.socket == *path) {
+            let message = format!("listener `{name}` has the address of the admin socket");
+            findings.push(Diagnostic::new(at.clone(), message));
+        }
+    }
+}
+
+fn upstreams(draft: &Draft, findings: &Findings) {
+    if draft.misspells_upstreams {
+        return;
+    }
+    for RouteDraft {
+        route, upstream_at, ..
+    } in &draft.routes
+    {
+        let name = &route.upstream;
+        if draft.upstreams_written.contains_key(name) {
+            continue;
+        }
+        let names: Vec<&str> = draft.upstreams_written.keys().map(String::as_str).collect();
+        let known = match names.len() {
+            0 => "none: there is no [upstreams.NAME]".to_owned(),
+            _ => names.join(", "),
+        };
+        findings.absent(
+            Diagnostic::new(
+                upstream_at.clone(),
+                format!("unknown upstream `{name}` in route `{}`", route.name),
+            )
+            .allowed(known)
+            .nearest(nearest(name, names)),
+        );
+    }
+}
+
+fn routes(draft: &Draft, findings: &Findings) {
+    let mut names: BTreeMap<&str, &RouteDraft> = BTreeMap::new();
+    let mut requests: BTreeMap<_, &RouteDraft> = BTreeMap::new();
+    for this in &draft.routes {
+        let name = this.route.name.as_str();
+        if let Some(first) = requests.get(&matched(&this.route)) {
+            let other = &first.route.name;
+            let message = format!("route `{name}` matches the same requests as route `{other}`");
+            findings.push(
+                Diagnostic::new(this.route.place.0.clone(), message)
+                    .see(FIRST, first.route.place.0.clone()),
+            );
+            continue;
+        }
+        requests.insert(matched(&this.route), this);
+        if let Some(first) = names.get(name) {
+            let message =
+                format!("two routes are named `{name}`: give one of them a `name` of its own");
+            findings.push(
+                Diagnostic::new(this.name_at.clone(), message).see(FIRST, first.name_at.clone()),
+            );
+            continue;
+        }
+        names.insert(name, this);
+    }
+}
+
+/// Which requests a route matches, whatever the order of its lists.
+fn matched(route: &Route) -> impl Ord + use<> {
+    let texts = |list: Vec<String>| list.into_iter().collect::<BTreeSet<_>>();
+    let header = |(name, value): &(http::HeaderName, Option<http::HeaderValue>)| {
+        let value = value.as_ref().map(|value| value.as_bytes().to_vec());
+        (name.as_str().to_owned(), value)
+    };
+    (
+        route.host.to_string(),
+        route.path.to_string(),
+        texts(route.methods.iter().map(ToString::to_string).collect()),
+        route.headers.iter().map(header).collect::<BTreeSet<_>>(),
+        texts(route.subprotocols.clone()),
+    )
+}

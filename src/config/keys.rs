@@ -1,0 +1,141 @@
+//! Every key, and whose it is: for hints, and for the test that each appears
+//! in `docs/configuration.md`.
+//!
+//! Deliberately not what decides whether a key is known: reading it does. A
+//! test compares the two.
+
+pub(super) const MAIN: &str = "the main file";
+pub(super) const INCLUDED: &str = "an included file";
+
+/// Sections as diagnostics call them, with `NAME` for what has a name of its
+/// own, and their keys.
+pub(super) const KEYS: &[(&str, &[&str])] = &[
+    (
+        MAIN,
+        &[
+            "include",
+            "workers",
+            "trusted_proxies",
+            "limits",
+            "tcp",
+            "log",
+            "drain",
+            "admin",
+            "listeners",
+            "routes",
+            "upstreams",
+        ],
+    ),
+    (
+        "[limits]",
+        &[
+            "max_connections",
+            "max_connections_per_address",
+            "max_tls_handshakes",
+            "max_request_head",
+            "max_request_headers",
+            "first_byte_timeout",
+            "tls_handshake_timeout",
+            "request_head_timeout",
+            "keepalive_timeout",
+            "request_body_timeout",
+        ],
+    ),
+    (
+        "[tcp]",
+        &[
+            "keepalive_idle",
+            "keepalive_interval",
+            "keepalive_probes",
+            "user_timeout",
+        ],
+    ),
+    ("[log]", &["format", "level", "access", "query_values"]),
+    (
+        "[drain]",
+        &["deadline", "window", "close_code", "close_timeout"],
+    ),
+    ("[admin]", &["socket", "mode"]),
+    (
+        "[listeners.NAME]",
+        &[
+            "address",
+            "mode",
+            "certificates",
+            "client_certificates",
+            "tls_1_3_only",
+            "redirect_to_https",
+            "redirect_port",
+        ],
+    ),
+    ("`certificates` of [listeners.NAME]", &["chain", "key"]),
+    (
+        "`client_certificates` of [listeners.NAME]",
+        &["ca", "required"],
+    ),
+    (
+        "[[routes]]",
+        &[
+            "name",
+            "host",
+            "path",
+            "upstream",
+            "methods",
+            "subprotocols",
+            "headers",
+            "upgrades",
+            "response_timeout",
+            "handshake_timeout",
+            "idle_timeout",
+            "half_close_timeout",
+            "max_lifetime",
+            "max_lifetime_jitter",
+        ],
+    ),
+    (
+        "[upstreams.NAME]",
+        &[
+            "scheme",
+            "balance",
+            "sticky",
+            "cookie",
+            "tls",
+            "backends",
+            "dial_timeout",
+            "max_attempts",
+            "on_removed",
+            "max_idle_connections",
+            "idle_connection_timeout",
+        ],
+    ),
+    (
+        "`cookie` of [upstreams.NAME]",
+        &["name", "same_site", "max_age", "secure"],
+    ),
+    (
+        "`tls` of [upstreams.NAME]",
+        &["ca", "client_certificate", "server_name"],
+    ),
+    (
+        "`client_certificate` of `tls` of [upstreams.NAME]",
+        &["chain", "key"],
+    ),
+    (
+        "`backends` of [upstreams.NAME]",
+        &["name", "address", "weight"],
+    ),
+];
+
+/// The sections that have a key of exactly this name.
+pub(super) fn owners(key: &str) -> Vec<&'static str> {
+    let has = |(_, keys): &&(&str, &[&str])| keys.contains(&key);
+    KEYS.iter()
+        .filter(has)
+        .map(|(section, _)| *section)
+        .collect()
+}
+
+/// What an included file may not hold.
+pub(super) fn is_main_only(key: &str) -> bool {
+    owners(key).contains(&MAIN) && !matches!(key, "routes" | "upstreams")
+}

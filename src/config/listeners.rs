@@ -1,0 +1,168 @@
+//! `[listeners.*]`: where clients connect.
+
+use std::net::SocketAddr;
+
+use super::diagnostic::{Diagnostic, Place};
+use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
+use super::named_files::NamedFiles;
+use super::section::{Section, Value, Wrong};
+use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong_near};
+
+const ADDRESS: &str = "an address and port such as \"[::]:443\" or \"127.0.0.1:8080\", \
+                       or \"unix:\" and a path";
+
+/// `None` if it has no usable address.
+pub(super) fn listener(
+    name: &str,
+    section: Section<'_>,
+    files: &mut NamedFiles,
+) -> Option<(Listener, Place)> {
+    let at = section.place_of("address");
+    let address = section.required("address", address);
+    let mode = section.optional("mode", mode);
+    let certificates = certificates(&section, files);
+    let client_certificates = client_certificates(&section, files);
+    let tls_1_3_only = section.or("tls_1_3_only", false, boolean);
+    let redirect = section.or("redirect_to_https", false, boolean);
+    let redirect_port = section.optional("redirect_port", integer(1, u16::MAX));
+    let plain = section.value("certificates").is_none();
+
+    if redirect && !plain {
+        section.report(
+            "redirect_to_https",
+            format!(
+                "`redirect_to_https` and `certificates` in {} exclude each other: \
+                 the redirect is for a plain listener",
+                section.title
+            ),
+        );
+    }
+    let without = |key: &str, other: &str| {
+        let title = &section.title;
+        section.report(
+            key,
+            format!("`{key}` in {title} has no effect without {other}"),
+        );
+    };
+    if !redirect && redirect_port.is_some() {
+        without("redirect_port", "`redirect_to_https = true`");
+    }
+    if plain && client_certificates.is_some() {
+        without("client_certificates", "`certificates`");
+    }
+    if plain && tls_1_3_only {
+        without("tls_1_3_only", "`certificates`");
+    }
+    if mode.is_some() && matches!(address, Some(ListenAddress::Tcp(_))) {
+        without("mode", "a `unix:` address");
+    }
+
+    let written_at = section.written_at();
+    section.finish();
+    let address = match address? {
+        ListenAddress::Unix { path, mode: usual } => ListenAddress::Unix {
+            path,
+            mode: mode.unwrap_or(usual),
+        },
+        tcp => tcp,
+    };
+    let listener = Listener {
+        name: name.to_owned(),
+        address,
+        certificates,
+        client_certificates,
+        tls_1_3_only,
+        redirect_to_https: redirect.then(|| redirect_port.unwrap_or(443)),
+        place: written_at,
+    };
+    Some((listener, at))
+}
+
+/// `{ chain = .., key = .. }`, as listeners and upstreams have it.
+pub(super) fn pair(section: Section<'_>, files: &mut NamedFiles) -> Option<CertificatePair> {
+    let mut file = |key| {
+        let path = section.required(key, path)?;
+        files.add(&path, section.value(key)?.place());
+        Some(path)
+    };
+    let (chain, key) = (file("chain"), file("key"));
+    section.finish();
+    Some(CertificatePair {
+        chain: chain?,
+        key: key?,
+    })
+}
+
+fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<CertificatePair> {
+    let allowed = "an array of { chain = \"FILE\", key = \"FILE\" }";
+    let Some(value) = section.value("certificates") else {
+        return Vec::new();
+    };
+    let elements = value.elements(allowed).unwrap_or_default();
+    if elements.is_empty() && value.node().is_array() {
+        value.wrong(Wrong {
+            found: "an empty array".to_owned(),
+            allowed: format!("{allowed}, or no `certificates` at all for a plain listener"),
+            nearest: None,
+        });
+    }
+    let mut pairs = Vec::new();
+    for element in elements {
+        let title = format!("`certificates` of {}", section.title);
+        let table = element.section(title, "{ chain = \"FILE\", key = \"FILE\" }");
+        let Some(pair) = table.and_then(|table| pair(table, files)) else {
+            continue;
+        };
+        if pairs.contains(&pair) {
+            let message = format!("the same certificate twice in {}", section.title);
+            section
+                .findings
+                .push(Diagnostic::new(element.place(), message));
+        }
+        pairs.push(pair);
+    }
+    pairs
+}
+
+fn client_certificates(
+    section: &Section<'_>,
+    files: &mut NamedFiles,
+) -> Option<ClientCertificates> {
+    let table = section.subsection("client_certificates", "{ ca = \"FILE\", required = true }")?;
+    let ca = table.required("ca", path);
+    if let (Some(ca), Some(value)) = (&ca, table.value("ca")) {
+        files.add(ca, value.place());
+    }
+    let required = table.or("required", true, boolean);
+    table.finish();
+    Some(ClientCertificates { ca: ca?, required })
+}
+
+fn address(value: &Value<'_>) -> Result<ListenAddress, Wrong> {
+    let written = text(value, ADDRESS)?;
+    if let Some(path) = written.strip_prefix("unix:") {
+        return Ok(ListenAddress::Unix {
+            path: socket_path(value, path)?,
+            mode: 0o666,
+        });
+    }
+    if let Ok(address) = written.parse::<SocketAddr>() {
+        return Ok(ListenAddress::Tcp(address));
+    }
+    let near = match written.rsplit_once(':') {
+        // ":80" and "*:80" are how other servers say "every address".
+        Some(("" | "*", port)) if port.parse::<u16>().is_ok() => Some(format!("[::]:{port}")),
+        Some((host, port)) if port.parse::<u16>().is_ok() => match host {
+            "localhost" => Some(format!("127.0.0.1:{port}")),
+            _ if host.parse::<std::net::Ipv6Addr>().is_ok() => Some(format!("[{host}]:{port}")),
+            _ => None,
+        },
+        None if written.parse::<u16>().is_ok() => Some(format!("[::]:{written}")),
+        _ if written.starts_with('/') => Some(format!("unix:{written}")),
+        _ => None,
+    };
+    match near {
+        Some(near) => wrong_near(value, ADDRESS, Some(near)),
+        None => wrong(value, ADDRESS),
+    }
+}

@@ -1,0 +1,4 @@
+//! The room as a whole: texts in, configs or diagnostics out.
+
+mod files;
+mod messages;

@@ -1,0 +1,200 @@
+//! The body of requests and responses, as one type with a named error.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::Record;
+use crate::net::ClientLink;
+
+/// A request or response body.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Full(Full<Bytes>),
+    Streamed(UnsyncBoxBody<Bytes, BodyError>),
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("body stream failed")]
+    Http(#[from] hyper::Error),
+    #[error("the client left in the middle of the body")]
+    ClientLeft,
+    #[error("no part of the body came within request_body_timeout")]
+    Stalled,
+    #[error("the answer did not end within half_close_timeout of the client's end")]
+    HalfClose,
+    #[error("body stream failed")]
+    Io(#[from] io::Error),
+}
+
+impl Body {
+    pub const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Full(Full::new(bytes.into())))
+    }
+
+    /// Any other body.
+    pub fn streamed(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+        Self(Kind::Streamed(UnsyncBoxBody::new(body)))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|result| result.map_err(|never| match never {}))),
+            Kind::Streamed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Full(body) => body.is_end_stream(),
+            Kind::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(body) => body.size_hint(),
+            Kind::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body that a client sends: bounded in silence, counted, and ended with an
+/// error when the client leaves in the middle of it.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Incoming,
+    link: Arc<ClientLink>,
+    record: Record,
+    timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    gate: Option<ContinueGate>,
+}
+
+/// Holds a request body back until the backend has said `100 Continue`
+/// (RFC 9110 section 10.1.1).
+#[derive(Clone, Debug, Default)]
+pub struct ContinueGate(Arc<GateState>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    open: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl ContinueGate {
+    pub fn open(&self) {
+        self.0.open.store(true, Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.waker.register(cx.waker());
+        if self.0.open.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl RequestBody {
+    /// Wraps what hyper received. `gate` holds back a body that the client
+    /// sends only after `100 Continue`.
+    pub fn wrap(
+        incoming: Incoming,
+        link: Arc<ClientLink>,
+        record: Record,
+        timeout: Duration,
+        gate: Option<ContinueGate>,
+    ) -> Body {
+        if incoming.is_end_stream() {
+            return Body::empty();
+        }
+        Body::streamed(Self { incoming, link, record, timeout, timer: None, gate })
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.timeout;
+        self.timer.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(gate) = &this.gate {
+            if gate.poll_open(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.gate = None;
+        }
+        let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        if frame.is_pending() && this.link.poll_body_ended(cx).is_ready() {
+            // What came before the client's end may have arrived since.
+            frame = Pin::new(&mut this.incoming).poll_frame(cx);
+            if frame.is_pending() {
+                return Poll::Ready(Some(Err(BodyError::ClientLeft)));
+            }
+        }
+        let Poll::Ready(frame) = frame else {
+            return match this.poll_stalled(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Stalled))),
+                Poll::Pending => Poll::Pending,
+            };
+        };
+        if let Some(timer) = &mut this.timer {
+            timer.as_mut().reset(Instant::now() + this.timeout);
+        }
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.record.update(|entry| entry.bytes_in += data.len() as u64);
+        }
+        Poll::Ready(frame.map(|result| result.map_err(BodyError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

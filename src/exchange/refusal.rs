@@ -1,0 +1,127 @@
+//! Every answer that longhaul itself gives instead of a backend, in one table:
+//! one variant, one status, one label.
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::Body;
+use crate::ws::handshake;
+
+/// Why longhaul answers a request itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("no route matches the request")]
+    NoRoute,
+    #[error("the request's host is missing, repeated or malformed")]
+    BadHost,
+    #[error("the path has dot segments or encoded separators")]
+    BadPath,
+    #[error("the request cannot be passed on: {0}")]
+    BadRequest(&'static str),
+    #[error("{0}")]
+    Handshake(#[from] handshake::Mistake),
+    #[error("this route does not pass on the upgrade to {0}")]
+    UpgradeNotAllowed(String),
+    #[error("CONNECT is not passed on")]
+    Connect,
+    #[error("the upstream has no backend that can be tried")]
+    NoBackend,
+    #[error("no backend could be reached: {0}")]
+    Dial(String),
+    #[error("the backend did not answer in time ({0})")]
+    BackendTimeout(&'static str),
+    #[error("the backend's answer is not HTTP: {0}")]
+    BackendProtocol(String),
+    #[error("the backend switched protocols without being asked")]
+    UnaskedUpgrade,
+    #[error("the backend's handshake is wrong: {0}")]
+    BackendHandshake(#[from] handshake::BadAnswer),
+    #[error("the request body did not arrive: {0}")]
+    RequestBody(String),
+    #[error("the client left before the answer")]
+    ClientLeft,
+    #[error("longhaul is stopping")]
+    Stopping,
+}
+
+impl Refusal {
+    /// The status of the answer. 499 is never sent: the client has gone.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BadHost | Self::BadPath | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::RequestBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Handshake(mistake) => mistake.status(),
+            Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::NoBackend | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Dial(_)
+            | Self::BackendProtocol(_)
+            | Self::UnaskedUpgrade
+            | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
+            Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::ClientLeft => CLIENT_CLOSED_REQUEST,
+        }
+    }
+
+    /// The word for this refusal in log and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::BadHost => "bad_host",
+            Self::BadPath => "bad_path",
+            Self::BadRequest(_) => "bad_request",
+            Self::Handshake(_) => "bad_handshake",
+            Self::UpgradeNotAllowed(_) => "upgrade_not_allowed",
+            Self::Connect => "connect",
+            Self::NoBackend => "no_backend",
+            Self::Dial(_) => "dial_failed",
+            Self::BackendTimeout(_) => "backend_timeout",
+            Self::BackendProtocol(_) => "backend_protocol",
+            Self::UnaskedUpgrade => "unasked_upgrade",
+            Self::BackendHandshake(_) => "backend_handshake",
+            Self::RequestBody(_) => "request_body",
+            Self::ClientLeft => "client_left",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// The answer as the client sees it: a status and one line of reason.
+    pub fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::full(format!("{self}\n")));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Self::Handshake(mistake) = &self
+            && let Some(version) = mistake.version_to_offer()
+        {
+            // RFC 6455 section 4.4: tell the client which version would do.
+            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        }
+        if !self.keeps_connection() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Whether another request may follow on the same connection. Not after
+    /// one that asked for a tunnel: what follows could be tunnel bytes, and
+    /// must not be read as requests.
+    fn keeps_connection(&self) -> bool {
+        !matches!(
+            self,
+            Self::Handshake(_)
+                | Self::UpgradeNotAllowed(_)
+                | Self::Connect
+                | Self::UnaskedUpgrade
+                | Self::BackendHandshake(_)
+                | Self::RequestBody(_)
+                | Self::BadRequest(_)
+                | Self::Stopping
+        )
+    }
+}
+
+/// The status that proxies log for clients that went away (nginx's number).
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};

@@ -1,0 +1,185 @@
+//! The outermost layer: turns refusals into responses and writes one access
+//! line when the exchange is over, that is when the response body ends or is
+//! dropped. Tunnels write their own lines (see [`crate::proxy`]).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tower::{Layer, Service};
+
+use super::Reply;
+use crate::exchange::{Body, BodyError, Entry, Exchange, Record, Refusal};
+use crate::metrics::{Answer, Metrics, status_class};
+use crate::net::InFlight;
+
+#[derive(Clone, Debug)]
+pub struct RecordLayer {
+    pub metrics: Arc<Metrics>,
+    /// Whether access lines are written.
+    pub access: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct RecordService<S> {
+    inner: S,
+    layer: RecordLayer,
+}
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = RecordService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RecordService { inner, layer: self.clone() }
+    }
+}
+
+impl<S> Service<Request<Body>> for RecordService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Reply<Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The services inside are always ready; if one is not, it says so when
+        // it is called.
+        let _ = self.inner.poll_ready(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(exchange) = request.extensions().get::<Exchange>().cloned() else {
+            // Only a caller that is not a connection leaves it out.
+            let answer = self.inner.call(request);
+            return Box::pin(async { Ok(answer.await.unwrap_or_else(Refusal::into_response)) });
+        };
+        // Before the future is first polled: hyper reads on in between.
+        let in_flight = exchange.link.begin();
+        let line = Line { record: exchange.record, layer: self.layer.clone() };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = match answer.await {
+                Ok(response) => response,
+                Err(refusal) => {
+                    line.refused(&refusal);
+                    refusal.into_response()
+                }
+            };
+            line.record.update(|entry| entry.status = Some(response.status()));
+            Ok(response.map(|inner| {
+                Body::streamed(Recorded { inner, line, _in_flight: in_flight })
+            }))
+        })
+    }
+}
+
+/// Writes the access line when dropped, so that a client that leaves before
+/// the answer gets its line too.
+struct Line {
+    record: Record,
+    layer: RecordLayer,
+}
+
+impl Line {
+    fn refused(&self, refusal: &Refusal) {
+        self.layer.metrics.refused(refusal.label());
+        self.record.update(|entry| entry.refusal = Some((refusal.label(), refusal.to_string())));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut entry = self.record.entry();
+        if entry.is_tunnel {
+            return;
+        }
+        match entry.status {
+            Some(status) => {
+                let status = status_class(status);
+                self.layer.metrics.requests.get_or_create(&Answer { status }).inc();
+            }
+            None => {
+                let refusal = Refusal::ClientLeft;
+                self.layer.metrics.refused(refusal.label());
+                entry.status = Some(refusal.status());
+                entry.refusal = Some((refusal.label(), refusal.to_string()));
+            }
+        }
+        if self.layer.access {
+            write_line(&entry);
+        }
+    }
+}
+
+fn write_line(entry: &Entry) {
+    let (refusal, reason) = entry.refusal.as_ref().map_or((None, None), |(label, reason)| {
+        (Some(*label), Some(reason.as_str()))
+    });
+    tracing::info!(
+        target: "access",
+        id = entry.id,
+        listener = &*entry.client.listener,
+        client = %entry.client.peer,
+        forwarded_for = entry.forwarded_for,
+        host = entry.host,
+        method = %entry.method,
+        path = entry.path,
+        status = entry.status.map(|status| status.as_u16()),
+        route = entry.route.as_deref(),
+        upstream = entry.upstream.as_deref(),
+        backend = entry.backend.as_deref(),
+        sticky = entry.sticky,
+        bytes_in = entry.bytes_in,
+        bytes_out = entry.bytes_out,
+        duration_ms = entry.started.elapsed().as_millis() as u64,
+        refusal,
+        reason,
+        "request"
+    );
+}
+
+/// A response body that is counted, and holds what lives until it ends.
+struct Recorded {
+    inner: Body,
+    line: Line,
+    _in_flight: InFlight,
+}
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.line.record.update(|entry| entry.bytes_out += bytes);
+            }
+            Some(Err(error)) => {
+                let reason = error.to_string();
+                self.line.record.update(|entry| entry.refusal = Some(("cut_short", reason)));
+            }
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

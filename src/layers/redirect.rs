@@ -1,0 +1,50 @@
+//! Answers every request with a redirect to https.
+
+use std::future::ready;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use tower::Service;
+
+use super::Reply;
+use crate::exchange::{Body, Refusal, Target};
+
+/// The innermost service of a redirecting listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Redirect {
+    pub port: u16,
+}
+
+impl Service<Request<Body>> for Redirect {
+    type Response = Response<Body>;
+    type Error = Refusal;
+    type Future = Reply;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(ready(redirect(&request, self.port)))
+    }
+}
+
+fn redirect(request: &Request<Body>, port: u16) -> Result<Response<Body>, Refusal> {
+    let host = request
+        .extensions()
+        .get::<Target>()
+        .map(|target| target.host.as_str())
+        .filter(|host| !host.is_empty())
+        .ok_or(Refusal::BadHost)?;
+    let location = match port {
+        443 => format!("https://{host}{}", request.uri()),
+        _ => format!("https://{host}:{port}{}", request.uri()),
+    };
+    let mut response = Response::new(Body::empty());
+    // 308 keeps method and body (RFC 9110 section 15.4.9).
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let location = HeaderValue::try_from(location).map_err(|_| Refusal::BadHost)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+

@@ -1,0 +1,203 @@
+//! The stream below hyper's HTTP/1.1 server.
+//!
+//! It adds what hyper's server does not do:
+//! - a client that ends its stream while its request is pending keeps the
+//!   connection (hyper would drop the exchange), and the exchange is told;
+//! - interim responses are written between responses;
+//! - three read deadlines: first byte, request head, keep-alive.
+//!
+//! Invariant: interim bytes are written only from `poll_flush`, which hyper
+//! calls when its own write buffer is empty, so they never land inside a
+//! response.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{ClientLink, Transport};
+
+/// Deadlines of the reading side while no request is in flight.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadDeadlines {
+    pub first_byte: Duration,
+    /// From the first byte of a head to its last.
+    pub request_head: Duration,
+    /// Between two requests.
+    pub keepalive: Duration,
+}
+
+/// An accepted transport, dressed for hyper.
+#[derive(Debug)]
+pub struct ClientIo {
+    transport: Transport,
+    link: Arc<ClientLink>,
+    deadlines: ReadDeadlines,
+    phase: Phase,
+    // Boxed so that it can go when the connection becomes a tunnel.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come yet.
+    First,
+    /// Part of a head has come.
+    Head,
+    /// A request is with the service.
+    Exchange,
+    /// A response is done and the next head has not begun.
+    Idle,
+}
+
+impl ClientIo {
+    pub fn new(transport: Transport, link: Arc<ClientLink>, deadlines: ReadDeadlines) -> Self {
+        let mut io = Self {
+            transport,
+            link,
+            deadlines,
+            phase: Phase::First,
+            timer: None,
+        };
+        io.arm(Some(deadlines.first_byte));
+        io
+    }
+
+    /// The bare transport, for the tunnel.
+    pub fn into_transport(self) -> Transport {
+        self.transport
+    }
+
+    fn arm(&mut self, timeout: Option<Duration>) {
+        match (
+            timeout.map(|timeout| Instant::now() + timeout),
+            &mut self.timer,
+        ) {
+            (Some(deadline), Some(timer)) => timer.as_mut().reset(deadline),
+            (Some(deadline), None) => self.timer = Some(Box::pin(sleep_until(deadline))),
+            (None, _) => self.timer = None,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        if self.phase == phase {
+            return;
+        }
+        self.phase = phase;
+        self.arm(match phase {
+            Phase::First => Some(self.deadlines.first_byte),
+            Phase::Head => Some(self.deadlines.request_head),
+            Phase::Idle => Some(self.deadlines.keepalive),
+            Phase::Exchange => None,
+        });
+    }
+
+    /// The read deadline that has passed, if one has.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(timer) = &mut self.timer else {
+            return Poll::Pending;
+        };
+        ready!(timer.as_mut().poll(cx));
+        let knob = match self.phase {
+            Phase::First => "first_byte_timeout",
+            Phase::Idle => "keepalive_timeout",
+            Phase::Head | Phase::Exchange => {
+                // Best effort: the client is slow or gone, and hyper cannot
+                // answer a head that it has not parsed.
+                let _ = Pin::new(&mut self.transport).poll_write(cx, REQUEST_TIMEOUT);
+                "request_head_timeout"
+            }
+        };
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, knob))
+    }
+}
+
+/// RFC 9110 section 15.5.9.
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.link.is_in_flight() {
+            this.enter(Phase::Exchange);
+        } else if this.phase == Phase::Exchange {
+            this.enter(Phase::Idle);
+        }
+        if this.link.is_ended() {
+            // Told once; hyper learns of it when the response is done.
+            return if this.link.is_in_flight() {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(()))
+            };
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.transport).poll_read(cx, buf) {
+            Poll::Pending => match this.poll_deadline(cx) {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            },
+            Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                this.link.end();
+                if this.link.is_in_flight() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok(()))
+                }
+            }
+            Poll::Ready(Ok(())) => {
+                if matches!(this.phase, Phase::First | Phase::Idle) {
+                    this.enter(Phase::Head);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.link.register_connection(cx);
+        let transport = &mut this.transport;
+        ready!(
+            this.link
+                .drain_interim(|bytes| Pin::new(&mut *transport).poll_write(cx, bytes))
+        )?;
+        Pin::new(transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,141 @@
+//! What a request and the connection it came on tell each other while the
+//! request is in flight: that the client has ended its stream, and which
+//! interim responses (1xx) to send before the final one.
+//!
+//! hyper offers neither for HTTP/1.1 servers, so [`super::ClientIo`] does it
+//! below hyper and the exchange above it; this is what they share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+/// Most bytes of interim responses that may wait for a slow client.
+const MAX_INTERIM: usize = 64 * 1024;
+
+/// The shared side of one client connection.
+#[derive(Debug, Default)]
+pub struct ClientLink {
+    in_flight: AtomicBool,
+    ended: AtomicBool,
+    exchange: AtomicWaker,
+    body: AtomicWaker,
+    connection: AtomicWaker,
+    interim: Mutex<Vec<u8>>,
+}
+
+/// Held from a request's arrival until its response has been sent or dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<ClientLink>);
+
+impl ClientLink {
+    /// Marks a request as in flight until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.store(true, Ordering::Release);
+        InFlight(Arc::clone(self))
+    }
+
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether the client has ended its stream.
+    pub fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ready once the client has ended its stream. One waiter: the exchange.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_flag(&self.ended, &self.exchange, cx)
+    }
+
+    /// The same for the request body's reader, which may be another task.
+    pub fn poll_body_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_flag(&self.ended, &self.body, cx)
+    }
+
+    /// Waits until the client has ended its stream.
+    pub async fn ended(&self) {
+        std::future::poll_fn(|cx| self.poll_ended(cx)).await;
+    }
+
+    /// Queues an interim response, given as its bytes on the wire. One that
+    /// finds the queue full is left out: interim responses are optional
+    /// (RFC 9110 section 15.2).
+    pub fn push_interim(&self, head: &[u8]) {
+        let mut queue = self.interim();
+        if queue.len() + head.len() <= MAX_INTERIM {
+            queue.extend_from_slice(head);
+            drop(queue);
+            self.connection.wake();
+        }
+    }
+
+    /// Waits until no interim response is queued, so that the final one cannot
+    /// overtake it.
+    pub async fn interim_sent(&self) {
+        std::future::poll_fn(|cx| {
+            self.exchange.register(cx.waker());
+            if self.interim().is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.exchange.wake();
+        self.body.wake();
+    }
+
+    pub(super) fn register_connection(&self, cx: &Context<'_>) {
+        self.connection.register(cx.waker());
+    }
+
+    /// Lets `write` take bytes off the front of the queue.
+    pub(super) fn drain_interim<E>(
+        &self,
+        mut write: impl FnMut(&[u8]) -> Poll<Result<usize, E>>,
+    ) -> Poll<Result<(), E>> {
+        let mut queue = self.interim();
+        while !queue.is_empty() {
+            match write(&queue) {
+                Poll::Ready(Ok(n)) => drop(queue.drain(..n)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+            if queue.is_empty() {
+                self.exchange.wake();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn interim(&self) -> MutexGuard<'_, Vec<u8>> {
+        // The bytes are valid after any panic: they only grow or shrink whole.
+        self.interim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll_flag(flag: &AtomicBool, waker: &AtomicWaker, cx: &Context<'_>) -> Poll<()> {
+        if flag.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        waker.register(cx.waker());
+        // Again, in case the flag was set before the waker was there.
+        if flag.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.store(false, Ordering::Release);
+    }
+}

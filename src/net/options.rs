@@ -1,0 +1,40 @@
+//! Socket options of both legs: no Nagle delay, and a kernel that notices a
+//! peer whose packets have stopped.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+use super::Socket;
+
+/// When the kernel gives up on a silent peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    pub interval: Duration,
+    pub probes: u32,
+    /// `TCP_USER_TIMEOUT` (RFC 5482): unacknowledged data, unanswered probes or
+    /// a closed window for this long end the connection.
+    pub user_timeout: Duration,
+}
+
+/// Prepares a connected socket for a long life. Nothing to do for Unix sockets.
+///
+/// # Errors
+/// What the kernel says, for instance of a socket that is already reset.
+pub fn tune(socket: &Socket, keepalive: &Keepalive) -> io::Result<()> {
+    let Socket::Tcp(stream) = socket else {
+        return Ok(());
+    };
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes),
+    )?;
+    socket.set_tcp_user_timeout(Some(keepalive.user_timeout))
+}
