@@ -27,12 +27,12 @@ pub struct Settings {
 type Filtered = tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Format = Box<dyn Layer<Filtered> + Send + Sync>;
 
-/// The running log. Dropping it writes out what is queued.
+/// The handle that changes the running log.
+#[derive(Clone)]
 pub struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
     format: reload::Handle<Format, Filtered>,
     writer: NonBlocking,
-    _worker: WorkerGuard,
 }
 
 /// Whether `level` is a filter that can be used.
@@ -44,11 +44,12 @@ pub fn check_level(level: &str) -> Result<(), String> {
 }
 
 impl Logging {
-    /// Starts the log of this process.
+    /// Starts the log of this process. Dropping the guard writes out what is
+    /// queued.
     ///
     /// # Errors
     /// If another one has been started before.
-    pub fn start(settings: &Settings) -> Result<Self, TryInitError> {
+    pub fn start(settings: &Settings) -> Result<(Self, WorkerGuard), TryInitError> {
         let (writer, worker) = NonBlockingBuilder::default()
             .buffered_lines_limit(QUEUED_LINES)
             .thread_name("log")
@@ -56,7 +57,7 @@ impl Logging {
         let (filter_layer, filter) = reload::Layer::new(filter(settings));
         let (format_layer, format) = reload::Layer::new(format(settings, writer.clone()));
         tracing_subscriber::registry().with(filter_layer).with(format_layer).try_init()?;
-        Ok(Self { filter, format, writer, _worker: worker })
+        Ok((Self { filter, format, writer }, worker))
     }
 
     /// Takes over new settings.

@@ -154,7 +154,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Everything that is wrong, in the order of the files and lines.
+/// Everything that is wrong: the main file first, then by file and line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 

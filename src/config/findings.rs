@@ -44,8 +44,8 @@ impl Findings {
         self.absences.borrow_mut().push(diagnostic);
     }
 
-    /// Everything, sorted by the order of `files`, then by line.
-    pub(super) fn into_diagnostics(self, files: &[Arc<str>]) -> Diagnostics {
+    /// Everything, the main file first, then by file and line.
+    pub(super) fn into_diagnostics(self, main: &Arc<str>) -> Diagnostics {
         let mut all = self.syntax.into_inner();
         let complete = all.is_empty();
         let hidden = self.hidden.into_inner();
@@ -58,8 +58,8 @@ impl Findings {
         if complete {
             all.extend(self.absences.into_inner());
         }
-        let rank = |place: &Place| files.iter().position(|file| *file == place.file);
-        all.sort_by_key(|d| (rank(&d.place), d.place.line, d.place.column));
+        let order = |d: &Diagnostic| (d.place.file != *main, d.place.clone());
+        all.sort_by_cached_key(order);
         Diagnostics(all)
     }
 }

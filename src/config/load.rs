@@ -48,8 +48,8 @@ pub fn load(path: &Path) -> Loaded {
         &findings,
     );
     let Some(main) = main else {
-        let names = [path.display().to_string().into()];
-        return loading.finish(Err(findings.into_diagnostics(&names)));
+        let found = findings.into_diagnostics(&path.display().to_string().into());
+        return loading.finish(Err(found));
     };
     let mut included = Vec::new();
     for (pattern, place) in includes(&main) {
@@ -145,9 +145,9 @@ impl Loading {
         let matched = match Matched::new(&self.directory, written) {
             Ok(matched) => matched,
             Err(error) => {
-                findings.push(
+                findings.syntax(
                     Diagnostic::new(place.clone(), "wrong pattern in `include`")
-                        .found(format!("{written:?}: {error}"))
+                        .found(format!("{written:?}: {}", error.msg))
                         .allowed("`*`, `?`, `[abc]`, and `**` for any directories"),
                 );
                 return Vec::new();

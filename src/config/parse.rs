@@ -29,7 +29,7 @@ use super::value::{integer, label, network};
 /// Reads one config from its main file and the files that it includes.
 ///
 /// # Errors
-/// Every finding, in the order of the files and lines.
+/// Every finding, those of the main file first, in the order of the lines.
 pub fn parse(main: &Source, included: &[Source]) -> Result<Config, Diagnostics> {
     parse_with(main, included, Findings::default())
 }
@@ -60,8 +60,7 @@ pub(super) fn parse_with(
     if let Some(config) = &config {
         cross::check(config.admin.as_ref(), &draft, &findings);
     }
-    let files: Vec<Arc<str>> = sources.iter().map(|source| source.name().clone()).collect();
-    let found = findings.into_diagnostics(&files);
+    let found = findings.into_diagnostics(main.name());
     match config {
         Some(config) if found.is_empty() => Ok(draft.into_config(config)),
         _ => Err(found),
@@ -173,7 +172,6 @@ fn included_file<'a>(
 /// What every file may hold: routes and upstreams.
 fn shared(root: &Section<'_>, draft: &mut Draft) {
     draft.mentions_routes |= root.mentions("routes");
-    draft.misspells_upstreams |= root.mentions("upstreams") && root.value("upstreams").is_none();
     if let Some(routes) = root.value("routes") {
         let allowed = "tables that each begin with [[routes]]";
         for element in routes.elements(allowed).unwrap_or_default() {
@@ -181,6 +179,7 @@ fn shared(root: &Section<'_>, draft: &mut Draft) {
             draft.routes.extend(section.and_then(route));
         }
     }
+    draft.misspells_upstreams |= root.mentions("upstreams") && root.value("upstreams").is_none();
     named(root, "upstreams", |name, place, section| {
         if let Some(first) = draft.upstreams_written.get(name) {
             let message = format!("upstream `{name}` is defined twice");

@@ -17,6 +17,9 @@ use super::findings::Findings;
 use super::section::quoted;
 use super::source::Source;
 
+/// A file with more is no config with mistakes, but something else.
+const MOST: usize = 100;
+
 /// What could be parsed; `None`, with a finding, if the file is empty.
 pub(super) fn table<'a>(source: &'a Source, findings: &Findings) -> Option<Spanned<DeTable<'a>>> {
     let text = source.text();
@@ -26,7 +29,8 @@ pub(super) fn table<'a>(source: &'a Source, findings: &Findings) -> Option<Spann
         return None;
     }
     let (table, errors) = DeTable::parse_recoverable(text);
-    let errors: Vec<_> = errors.into_iter().map(SyntaxError::new).collect();
+    let errors = errors.into_iter().take(MOST).map(SyntaxError::new);
+    let errors: Vec<_> = errors.collect();
     let unclosed: Vec<_> = errors
         .iter()
         .filter_map(|error| Some((error, error.unclosed(table.get_ref(), source)?)))

@@ -138,6 +138,7 @@ impl RequestBody {
         timeout: Duration,
         gate: Option<ContinueGate>,
     ) -> Body {
+        link.set_request_whole(incoming.is_end_stream());
         if incoming.is_end_stream() {
             return Body::empty();
         }
@@ -186,6 +187,9 @@ impl HttpBody for RequestBody {
             && let Some(data) = frame.data_ref()
         {
             this.record.update(|entry| entry.bytes_in += data.len() as u64);
+        }
+        if frame.is_none() || this.incoming.is_end_stream() {
+            this.link.set_request_whole(true);
         }
         Poll::Ready(frame.map(|result| result.map_err(BodyError::from)))
     }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
-pub use record::{Entry, Record};
+pub use record::{Entry, Record, loggable_path};
 pub use refusal::Refusal;
 
 use crate::net::{Client, ClientLink};

@@ -90,11 +90,12 @@ impl Refusal {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Self::Handshake(mistake) = &self
-            && let Some(version) = mistake.version_to_offer()
-        {
-            // RFC 6455 section 4.4: tell the client which version would do.
-            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        if self.status() == StatusCode::UPGRADE_REQUIRED {
+            // Which protocol and version would do (RFC 9110 section 15.5.22,
+            // RFC 6455 section 4.4).
+            let (protocol, version) = (handshake::WEBSOCKET, handshake::VERSION);
+            headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(version));
         }
         if !self.keeps_connection() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -2,12 +2,15 @@
 //!
 //! It adds one thing: the sending side can be ended from outside while hyper
 //! waits for the response, which is how a client's half-close is passed on.
+//!
+//! Invariant: the sending side ends only in `poll_flush`, which hyper calls when
+//! its own write buffer is empty, so no byte of a request is cut off.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -94,9 +97,7 @@ impl AsyncRead for BackendIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.poll_finish(cx);
-        Pin::new(&mut this.transport).poll_read(cx, buf)
+        Pin::new(&mut self.get_mut().transport).poll_read(cx, buf)
     }
 }
 
@@ -122,7 +123,10 @@ impl AsyncWrite for BackendIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.transport).poll_flush(cx))?;
+        this.poll_finish(cx);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -19,6 +19,7 @@ const MAX_INTERIM: usize = 64 * 1024;
 pub struct ClientLink {
     in_flight: AtomicBool,
     ended: AtomicBool,
+    request_whole: AtomicBool,
     exchange: AtomicWaker,
     body: AtomicWaker,
     connection: AtomicWaker,
@@ -45,17 +46,26 @@ impl ClientLink {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Ready once the client has ended its stream. One waiter: the exchange.
+    /// Says whether the request in flight has come in whole.
+    pub fn set_request_whole(&self, whole: bool) {
+        self.request_whole.store(whole, Ordering::Release);
+        self.exchange.wake();
+    }
+
+    /// Ready once the client has ended its stream behind a whole request: that
+    /// is what can be passed on. One waiter: the exchange.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        Self::poll_flag(&self.ended, &self.exchange, cx)
+        let ended = || self.is_ended() && self.request_whole.load(Ordering::Acquire);
+        Self::poll_flag(ended, &self.exchange, cx)
     }
 
-    /// The same for the request body's reader, which may be another task.
+    /// Ready once the client has ended its stream, wherever. One waiter: the
+    /// request body's reader, which may be in another task.
     pub fn poll_body_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        Self::poll_flag(&self.ended, &self.body, cx)
+        Self::poll_flag(|| self.is_ended(), &self.body, cx)
     }
 
-    /// Waits until the client has ended its stream.
+    /// Waits for [`ClientLink::poll_ended`].
     pub async fn ended(&self) {
         std::future::poll_fn(|cx| self.poll_ended(cx)).await;
     }

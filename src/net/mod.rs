@@ -8,6 +8,7 @@ mod backend_io;
 mod client_io;
 mod link;
 mod options;
+mod permit;
 mod transport;
 
 use std::fmt;
@@ -18,7 +19,10 @@ pub use backend_io::{BackendIo, Finish};
 pub use client_io::{ClientIo, ReadDeadlines};
 pub use link::{ClientLink, InFlight};
 pub use options::{Keepalive, tune};
+pub use permit::{Limiter, Permit, Refused};
 pub use transport::{Socket, Transport};
+
+use crate::drain::Watch;
 
 /// Who is at the other end of an accepted connection, as the transport says.
 #[derive(Debug)]
@@ -28,6 +32,11 @@ pub struct Client {
     /// The port the client connected to; `None` on a Unix socket.
     pub local_port: Option<u16>,
     pub tls: Option<TlsFacts>,
+    /// The connection's place under the limits: as long as someone knows the
+    /// client, that is to the end of its tunnel, it is taken.
+    pub permit: Permit,
+    /// Held just as long: a stopping process waits for it.
+    pub watch: Watch,
 }
 
 /// What a finished TLS handshake established.

@@ -1,1 +1,100 @@
-//! (to be written)
+//! What is done with one request: forward it ([`forward`]), or upgrade it
+//! ([`upgrade`]) and hand both sides to the tunnel ([`handoff`]).
+//!
+//! Innermost service of a route's stack. It knows its route's settings by
+//! value, so a reload cannot change a request half-way.
+
+mod attempt;
+mod forward;
+mod handoff;
+mod response_body;
+mod sticky;
+mod upgrade;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Method, Request, Response};
+use tower::Service;
+
+pub use sticky::{Affinity, affinity};
+pub use upgrade::backend_head;
+
+use crate::config;
+use crate::exchange::{Body, Exchange, Refusal};
+use crate::layers::Reply;
+use crate::metrics::Metrics;
+use crate::tunnel::Registry;
+use crate::upstream::Upstream;
+use crate::ws::handshake::{self, Upgrade};
+
+/// The proxy of one route.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub route: Arc<Route>,
+}
+
+/// What a route's proxy works with.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub settings: config::Route,
+    pub drain: config::Drain,
+    pub access: bool,
+    pub upstream: Arc<Upstream>,
+    pub registry: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Service<Request<Body>> for Proxy {
+    type Response = Response<Body>;
+    type Error = Refusal;
+    type Future = Reply;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let route = Arc::clone(&self.route);
+        Box::pin(async move {
+            let exchange = request
+                .extensions()
+                .get::<Exchange>()
+                .cloned()
+                .ok_or(Refusal::BadRequest("it came on no connection"))?;
+            exchange.record.update(|entry| {
+                entry.route = Some(Arc::clone(&route.name));
+                entry.upstream = Some(Arc::clone(route.upstream.name()));
+            });
+            match asked_upgrade(&route, &request)? {
+                Some(protocol) => upgrade::upgrade(route, exchange, request, protocol).await,
+                None => forward::forward(route, exchange, request).await,
+            }
+        })
+    }
+}
+
+/// The protocol to switch to, if the request asks for one that the route allows.
+fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<String>, Refusal> {
+    let protocol = match handshake::upgrade_protocol(request.headers()) {
+        Upgrade::None if looks_like_websocket(request) => {
+            return Err(Refusal::Handshake(handshake::Mistake::Upgrade));
+        }
+        Upgrade::None => return Ok(None),
+        Upgrade::Several => return Err(Refusal::UpgradeNotAllowed("several protocols".into())),
+        Upgrade::Malformed => return Err(Refusal::BadRequest("header upgrade is malformed")),
+        Upgrade::One(protocol) => protocol,
+    };
+    if !route.settings.upgrades.contains(&protocol) {
+        return Err(Refusal::UpgradeNotAllowed(protocol));
+    }
+    Ok(Some(protocol))
+}
+
+/// A handshake whose `Upgrade` or `Connection` got lost, most often in another
+/// proxy: better refused with the reason than forwarded as a plain request.
+fn looks_like_websocket(request: &Request<Body>) -> bool {
+    request.method() == Method::GET
+        && request.headers().contains_key(http::header::SEC_WEBSOCKET_KEY)
+}

@@ -1,1 +1,153 @@
-//! (to be written)
+//! Sockets and the life of the process: accept, serve, reload, signals,
+//! systemd, stop.
+//!
+//! [`run`] is the control plane: one task that waits for signals, edits and
+//! ticks. Connections run on the data plane's runtime; the two share snapshots
+//! and atomics, so that an operator's action never stalls a byte.
+
+mod bind;
+mod connection;
+mod inherit;
+mod listener;
+mod reload;
+mod rlimit;
+mod stop;
+mod systemd;
+mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+pub use rlimit::raise_open_files;
+
+use crate::config::Diagnostics;
+use crate::drain;
+use crate::logging::Logging;
+use crate::net::Limiter;
+use crate::state::State;
+use reload::Reloader;
+use watch::Watcher;
+
+/// How often idle connections are purged and counts brought up to date.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a server is started with.
+pub struct Setup {
+    pub config: PathBuf,
+    pub state: Arc<State>,
+    /// The runtime that connections run on.
+    pub data_plane: Handle,
+    pub logging: Logging,
+    /// The limit of open files, from which default limits are derived.
+    pub open_files: u64,
+    /// Told once every listener is bound.
+    pub ready: Option<oneshot::Sender<()>>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration is wrong\n{0}")]
+    Config(Diagnostics),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("watching files failed: {0}")]
+    Watch(#[from] notify::Error),
+}
+
+/// What every connection needs, whichever listener it came from.
+#[derive(Debug)]
+struct Context {
+    state: Arc<State>,
+    limiter: Arc<Limiter>,
+    tls_handshakes: Arc<Semaphore>,
+}
+
+/// Serves until a signal says stop and everything has ended.
+///
+/// # Errors
+/// If it cannot start; afterwards it has nothing to fail with.
+pub async fn run(setup: Setup) -> Result<(), StartError> {
+    let (drain, watch) = drain::channel();
+    let mut signals = Signals::new()?;
+    let (watcher, mut edits) = Watcher::new()?;
+    let mut reloader = Reloader::new(&setup, watcher, watch);
+    reloader.start(inherit::sockets())?;
+    let state = Arc::clone(&setup.state);
+    setup.data_plane.spawn(Arc::clone(&state.registry).sweep_forever());
+    if let Some(ready) = setup.ready {
+        // Nobody may be waiting any more.
+        let _ = ready.send(());
+    }
+    systemd::ready(&reloader.status());
+    let mut tick = interval(TICK);
+    let mut watchdog = systemd::Watchdog::new();
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Reload => reloader.reload(reload::Trigger::Signal),
+                Asked::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break;
+                }
+            },
+            () = watch::settled(&mut edits) => reloader.reload(reload::Trigger::Edit),
+            _ = tick.tick() => {
+                state.purge_idle();
+                state.live.set_connections(reloader.connections());
+                reloader.poll_files();
+            }
+            () = watchdog.due() => watchdog.beat(reloader.accept_loops()),
+        }
+    }
+    let settings = state.snapshot().config.drain;
+    stop::stop(stop::Stop {
+        drain,
+        settings,
+        registry: &state.registry,
+        signals: &mut signals,
+        watchdog: &mut watchdog,
+        reloader,
+    })
+    .await;
+    Ok(())
+}
+
+/// The signals that longhaul obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    Stop(&'static str),
+}

@@ -1,1 +1,55 @@
-//! (to be written)
+//! Certificates and rustls configurations, in both directions.
+//!
+//! Reads PEM files into pairs that are proven to match ([`Pair`]), keeps the
+//! last good one of each over reloads ([`Pairs`]), makes the rustls
+//! configurations of listeners ([`server_config`]) and of upstreams
+//! ([`client_config`]), and does the server's handshake under a deadline
+//! ([`accept()`]).
+//!
+//! It does not watch files, does not count or log, and does not dial: callers
+//! do, with what is returned here. File reads are blocking, so everything but
+//! [`accept()`] belongs on the control plane.
+//!
+//! Invariant: no key is ever used with a certificate it does not belong to,
+//! and a bad file never replaces a good pair.
+
+mod accept;
+mod client;
+mod facts;
+mod pair;
+mod pem;
+mod server;
+mod sni;
+mod store;
+mod tickets;
+
+#[cfg(test)]
+mod test_certificates;
+#[cfg(test)]
+mod test_handshakes;
+
+pub use accept::{AcceptError, Opening, accept};
+pub use client::{ClientConfigError, ServerNameError, client_config, server_name};
+pub use facts::Facts;
+pub use pair::{Pair, PairError, SanName, load};
+pub use pem::{PemError, PemProblem};
+pub use server::{ServerConfigError, ServerOptions, server_config};
+pub use store::{Freshness, Pairs};
+pub use tickets::Tickets;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+/// Bytes of plaintext, and again of ciphertext, that one TLS connection may
+/// hold for a peer that does not read: `set_buffer_limit(Some(SEND_BUFFER))`.
+///
+/// [`accept()`] sets it; whoever dials a backend must set it on the client's
+/// side. One full record is the least that makes sense (RFC 8446 section 5.1).
+pub const SEND_BUFFER: usize = 16 * 1024;
+
+/// The one crypto provider, named here so that no process-wide default is
+/// needed: a library that installs one would race with us.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

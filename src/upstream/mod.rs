@@ -1,1 +1,132 @@
-//! (to be written)
+//! Groups of backends: choose one, dial it, keep connections to it.
+//!
+//! An [`Upstream`] is immutable and belongs to one snapshot; its [`Backend`]s
+//! outlive it: they carry counts and pooled connections over a reload for as
+//! long as name and address stay.
+
+mod backend;
+mod connection;
+mod dial;
+mod pool;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+pub use backend::{Backend, Lease};
+pub use connection::{Connection, HandshakeError};
+pub use dial::{DialError, Dialer};
+
+use crate::balance::{self, Member};
+use crate::config;
+
+/// A group of backends that serve the same thing.
+#[derive(Debug)]
+pub struct Upstream {
+    name: Arc<str>,
+    settings: config::Upstream,
+    dialer: Dialer,
+    backends: Vec<Arc<Backend>>,
+    ids: Vec<u64>,
+    turn: AtomicU64,
+}
+
+/// Every backend that something still holds on to, so that one that comes back
+/// in a later configuration finds its live tunnels counted.
+#[derive(Debug, Default)]
+pub struct Roster(Mutex<HashMap<BackendKey, Weak<Backend>>>);
+
+type BackendKey = (String, String, config::BackendAddress);
+
+impl Roster {
+    /// The backend of this identity: the living one or a new one.
+    fn backend(&self, upstream: &str, settings: &config::Backend) -> Arc<Backend> {
+        let key = (upstream.to_owned(), settings.name.clone(), settings.address.clone());
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, backend| backend.strong_count() > 0);
+        if let Some(backend) = known.get(&key).and_then(Weak::upgrade) {
+            return backend;
+        }
+        let backend = Arc::new(Backend::new(upstream, settings));
+        known.insert(key, Arc::downgrade(&backend));
+        backend
+    }
+}
+
+impl Upstream {
+    pub fn new(settings: config::Upstream, dialer: Dialer, roster: &Roster) -> Self {
+        let backends: Vec<_> = settings
+            .backends
+            .iter()
+            .map(|backend| roster.backend(&settings.name, backend))
+            .collect();
+        let ids = settings.backends.iter().map(|b| balance::member_id(&b.name)).collect();
+        Self {
+            name: settings.name.as_str().into(),
+            settings,
+            dialer,
+            backends,
+            ids,
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub fn settings(&self) -> &config::Upstream {
+        &self.settings
+    }
+
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.backends
+    }
+
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// The next backend to try for a request with this key, if it has one,
+    /// leaving out those `tried` before.
+    pub fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<usize> {
+        let members: Vec<Member> = self
+            .backends
+            .iter()
+            .zip(&self.ids)
+            .zip(&self.settings.backends)
+            .map(|((backend, id), settings)| Member {
+                id: *id,
+                weight: settings.weight,
+                load: backend.load(),
+            })
+            .collect();
+        let (balance, number) = match (self.settings.balance, key) {
+            (config::Balance::Hash, Some(key)) => (config::Balance::Hash, key),
+            // Nothing to hash: any backend will do, a less loaded one better.
+            (config::Balance::Hash, None) => (config::Balance::Random, rand::random()),
+            (config::Balance::RoundRobin, _) => {
+                (config::Balance::RoundRobin, self.turn.fetch_add(1, Ordering::Relaxed))
+            }
+            (balance, _) => (balance, rand::random()),
+        };
+        balance::choose(balance, number, &members, &|index| tried.contains(&index))
+    }
+
+    /// Counts a use of the backend until the lease is dropped.
+    pub fn lease(&self, index: usize) -> Lease {
+        Lease::new(Arc::clone(&self.backends[index]))
+    }
+
+    /// What longhaul's own cookie says for this backend: opaque, and the same
+    /// on every longhaul that has the same upstream.
+    pub fn cookie_value(&self, index: usize) -> String {
+        let token = balance::key_hash(self.name.as_bytes());
+        format!("{:016x}", balance::key_hash(&(token ^ self.ids[index]).to_le_bytes()))
+    }
+
+    /// The backend that a cookie of longhaul's own names, if it is still here.
+    pub fn backend_of_cookie(&self, value: &str) -> Option<usize> {
+        (0..self.backends.len()).find(|index| self.cookie_value(*index) == value)
+    }
+}

@@ -1,25 +1,51 @@
 //! The files that are shipped are true.
 
-use std::path::{Path, PathBuf};
-
+use super::{all_shipped, parsed, shipped, with_defaults};
 use crate::config::{Config, load};
-
-fn shipped(below: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("config")
-        .join(below)
-}
+use std::path::Path;
 
 fn config(path: &Path) -> Config {
     load(path).result.unwrap_or_else(|found| panic!("{found}"))
 }
 
 #[test]
-fn the_main_file_parses() {
-    let config = config(&shipped("longhaul.toml"));
-    assert_eq!(config.listeners.len(), 2);
-    assert_eq!(config.routes[0].upstream, "app");
-    let loaded = load(&shipped("longhaul.toml"));
-    assert_eq!(loaded.files, [shipped("longhaul.toml")]);
-    assert_eq!(loaded.directories, [shipped("").join("")]);
+fn all_parse() {
+    for (main, included) in all_shipped() {
+        config(&main);
+        for path in std::iter::once(main).chain(included) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("# "), "{} says no why", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_included_example_is_included() {
+    let files = load(&shipped("examples/includes.toml")).files;
+    let below = std::fs::read_dir(shipped("examples/routes.d")).unwrap();
+    assert_eq!(files.len(), 1 + below.count());
+    assert!(files.len() >= 3);
+}
+
+#[test]
+fn the_defaults_in_comments_are_the_defaults() {
+    let text = std::fs::read_to_string(shipped("longhaul.toml")).unwrap();
+    let written = with_defaults(&text)
+        .replace("max_connections = 100000", "")
+        .replace("max_connections_per_address = 200", "")
+        .replace("workers = 2", "");
+    assert!(written.lines().filter(|l| l.contains('=')).count() > 40);
+    let (mut written, plain) = (parsed(&written), parsed(&text));
+    assert_eq!(written.admin.take().map(|admin| admin.mode), Some(0o600));
+    assert_eq!(written, plain);
+}
+
+#[test]
+fn the_document_lists_every_example() {
+    let document = shipped("../docs/configuration.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    for (main, _) in all_shipped() {
+        let name = main.file_name().unwrap().to_str().unwrap();
+        assert!(document.contains(&format!("/{name})")), "{name}");
+    }
 }

@@ -25,7 +25,7 @@ fn marked(case: &str, mark: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn found(change: &str) -> String {
+fn found_after(change: &str) -> String {
     let (old, new) = (marked(change, "-"), marked(change, "+"));
     assert_eq!(BASE.matches(&old).count(), 1, "{old}");
     let text = BASE.replacen(&old, &new, 1);
@@ -42,7 +42,7 @@ fn each_mistake_is_told_exactly_so() {
     let mut differences = String::new();
     for case in cases.split("# ").skip(1) {
         let (change, expected) = case.split_once("=\n").expect("a case has a `=`");
-        let found = found(change);
+        let found = found_after(change);
         seen += 1;
         if found.trim() != expected.trim() {
             differences.push_str(&format!("# {change}=\n{found}\n"));

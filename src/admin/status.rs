@@ -1,0 +1,52 @@
+//! `GET /status`: the process, its configuration and its backends, as JSON.
+
+use std::time::UNIX_EPOCH;
+
+use serde_json::{Value, json};
+
+use crate::state::{LastReload, State};
+use crate::upstream::Upstream;
+
+pub(super) fn status(state: &State) -> Value {
+    let snapshot = state.snapshot();
+    let facts = state.live.facts();
+    let listeners: Vec<Value> = facts
+        .listeners
+        .iter()
+        .map(|(name, address)| json!({ "name": name, "address": address }))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "generation": snapshot.generation,
+        "config_hash": format!("{:016x}", snapshot.hash),
+        "last_reload": facts.last_reload.as_ref().map(last_reload),
+        "listeners": listeners,
+        "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
+        "tunnels": state.registry.len(),
+        "connections": facts.connections,
+    })
+}
+
+fn last_reload(reload: &LastReload) -> Value {
+    let at = reload.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    json!({ "ok": reload.ok, "at_unix": at, "message": reload.message })
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    let backends: Vec<Value> = upstream
+        .backends()
+        .iter()
+        .zip(&upstream.settings().backends)
+        .map(|(backend, settings)| {
+            json!({
+                "name": **backend.name(),
+                "address": settings.address.to_string(),
+                "weight": settings.weight,
+                "tunnels": backend.tunnels(),
+                "requests": backend.requests(),
+            })
+        })
+        .collect();
+    json!({ "name": **upstream.name(), "backends": backends })
+}

@@ -1,0 +1,84 @@
+//! Reaching a backend: pick, dial, and on to the next one if it cannot be
+//! reached. Nothing has been sent to a backend that is passed over.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::Route;
+use super::sticky::{Affinity, set_cookie};
+use crate::exchange::{Exchange, Refusal};
+use crate::upstream::{Connection, HandshakeError, Lease};
+
+/// A connection to a backend and the right to use it.
+pub(super) struct Attempt {
+    pub(super) connection: Connection,
+    pub(super) lease: Lease,
+    /// `Set-Cookie` for the answer, if the client is to stick by cookie.
+    pub(super) cookie: Option<HeaderValue>,
+}
+
+/// Whether an idle keep-alive connection will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    Pooled,
+    New,
+}
+
+/// Connects to the first backend that can be reached.
+pub(super) async fn connect(
+    route: &Route,
+    exchange: &Exchange,
+    affinity: &Affinity,
+    freshness: Freshness,
+) -> Result<Attempt, Refusal> {
+    let upstream = &route.upstream;
+    let settings = upstream.settings();
+    let mut tried = Vec::new();
+    let mut failure = None;
+    while tried.len() < settings.max_attempts {
+        let first = affinity.backend.filter(|_| tried.is_empty());
+        let Some(index) = first.or_else(|| upstream.pick(affinity.key, &tried)) else {
+            break;
+        };
+        let lease = upstream.lease(index);
+        exchange.record.update(|entry| {
+            entry.backend = Some(Arc::clone(lease.backend().name()));
+            entry.sticky = Some(affinity.source.clone());
+        });
+        match open(route, &lease, freshness).await {
+            Ok(connection) => {
+                let cookie = (affinity.sets_cookie && affinity.backend != Some(index))
+                    .then(|| upstream.cookie_value(index))
+                    .and_then(|value| set_cookie(&settings.cookie, &value, exchange.secure));
+                return Ok(Attempt { connection, lease, cookie });
+            }
+            Err(error) => {
+                tracing::warn!(
+                    upstream = &**upstream.name(),
+                    backend = &**lease.backend().name(),
+                    %error,
+                    "backend not reached"
+                );
+                failure = Some(error);
+                tried.push(index);
+            }
+        }
+    }
+    Err(failure.map_or(Refusal::NoBackend, |error| Refusal::Dial(error.to_string())))
+}
+
+async fn open(
+    route: &Route,
+    lease: &Lease,
+    freshness: Freshness,
+) -> Result<Connection, HandshakeError> {
+    let settings = route.upstream.settings();
+    if freshness == Freshness::Pooled
+        && let Some(connection) =
+            Connection::pooled(lease.backend(), settings.idle_connection_timeout)
+    {
+        return Ok(connection);
+    }
+    Connection::open(route.upstream.dialer(), lease.backend()).await
+}

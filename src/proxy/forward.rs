@@ -1,0 +1,231 @@
+//! One plain request to a backend and its answer back, both streamed.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::Route;
+use super::attempt::{Attempt, Freshness, connect};
+use super::response_body::ResponseBody;
+use super::sticky::affinity;
+use super::upgrade::backend_head;
+use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
+use crate::net::ClientLink;
+
+/// How long a request body is held back for a backend's `100 Continue`
+/// (RFC 9110 section 10.1.1 asks for some such bound).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(super) async fn forward(
+    route: Arc<Route>,
+    exchange: Exchange,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Refusal> {
+    let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
+    backend_head(request.headers_mut(), None);
+    // Without a Host only HTTP/1.0 is valid towards the backend too.
+    let client_version = request.version();
+    if request.headers().contains_key(header::HOST) {
+        *request.version_mut() = Version::HTTP_11;
+    }
+    pass_on_interim(&mut request, &exchange.link, client_version);
+    let mut replay = replay(&request);
+    let mut freshness = Freshness::Pooled;
+    loop {
+        let attempt = connect(&route, &exchange, &affinity, freshness);
+        let mut attempt = timeout(route.settings.response_timeout, attempt)
+            .await
+            .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
+        let error = match respond(&route, &exchange, &mut attempt, request).await? {
+            Ok(response) => return finish(&route, exchange, attempt, response).await,
+            Err(error) => error,
+        };
+        // A kept connection may have been closed by the backend at any moment:
+        // worth one new one, if nothing was sent or sending twice does no harm.
+        let (error, unsent) = split(error);
+        let again = unsent.or_else(|| replay.take().filter(|_| was_closed(&error)));
+        match again.filter(|_| attempt.connection.is_reused()) {
+            Some(again) => request = again,
+            None => return Err(refusal(&error)),
+        }
+        freshness = Freshness::New;
+    }
+}
+
+/// Sends the request and waits for the head of the answer. The outer error ends
+/// the exchange, the inner one may be worth another connection.
+async fn respond(
+    route: &Route,
+    exchange: &Exchange,
+    attempt: &mut Attempt,
+    request: Request<Body>,
+) -> Result<Result<Response<Incoming>, TrySendError<Request<Body>>>, Refusal> {
+    let gate = request.extensions().get::<ContinueGate>().cloned();
+    let finish = attempt.connection.finish_handle();
+    let mut response = pin!(attempt.connection.send(request));
+    let mut received = 0;
+    let mut silence = pin!(sleep(route.settings.response_timeout));
+    let mut continues = pin!(sleep(CONTINUE_TIMEOUT));
+    let mut gated = gate.is_some();
+    let mut left = false;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut response => return Ok(answer),
+            () = exchange.link.ended(), if !left => {
+                // Pass it on, and bound what may follow it.
+                left = true;
+                finish.finish();
+                silence.set(sleep_until(Instant::now() + route.settings.clocks.half_close_timeout));
+            }
+            () = &mut continues, if gated => {
+                gated = false;
+                if let Some(gate) = &gate {
+                    gate.open();
+                }
+            }
+            () = &mut silence => {
+                let so_far = exchange.record.entry().bytes_in;
+                if left {
+                    return Err(Refusal::BackendTimeout("half_close_timeout"));
+                }
+                if so_far == received {
+                    return Err(Refusal::BackendTimeout("response_timeout"));
+                }
+                // The request body is still coming.
+                received = so_far;
+                silence.set(sleep(route.settings.response_timeout));
+            }
+        }
+    }
+}
+
+async fn finish(
+    route: &Route,
+    exchange: Exchange,
+    attempt: Attempt,
+    response: Response<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::UnaskedUpgrade);
+    }
+    let most = route.upstream.settings().max_idle_connections;
+    let response = answer(route, &exchange, attempt, response, most);
+    exchange.link.interim_sent().await;
+    Ok(response)
+}
+
+/// The backend's answer as the client gets it. `max_idle` 0: the connection is
+/// not used again.
+pub(super) fn answer(
+    route: &Route,
+    exchange: &Exchange,
+    attempt: Attempt,
+    response: Response<Incoming>,
+    max_idle: usize,
+) -> Response<Body> {
+    let half_close = route.settings.clocks.half_close_timeout;
+    let rest = (attempt.connection, attempt.lease, max_idle);
+    let mut response = response
+        .map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), half_close, rest));
+    strip_hop_by_hop(response.headers_mut());
+    if let Some(cookie) = attempt.cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    *response.version_mut() = Version::HTTP_11;
+    response
+}
+
+/// Sends the backend's interim responses on to the client (RFC 9110 section
+/// 15.2), except 100, which opens the gate of a body that waits for it.
+fn pass_on_interim(request: &mut Request<Body>, link: &Arc<ClientLink>, version: Version) {
+    let gate = request.extensions().get::<ContinueGate>().cloned();
+    let link = Arc::clone(link);
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            if let Some(gate) = &gate {
+                gate.open();
+            }
+        } else if version == Version::HTTP_11 {
+            link.push_interim(&interim_head(interim.status(), interim.headers()));
+        }
+    });
+}
+
+fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut headers = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    let reason = status.canonical_reason().unwrap_or("Interim");
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in &headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// A copy of a request that may be sent twice: idempotent (RFC 9110 section
+/// 9.2.2) and without a body.
+fn replay(request: &Request<Body>) -> Option<Request<Body>> {
+    use http_body::Body as _;
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    if !idempotent || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+fn split(mut error: TrySendError<Request<Body>>) -> (hyper::Error, Option<Request<Body>>) {
+    let unsent = error.take_message();
+    (error.into_error(), unsent)
+}
+
+/// Whether the connection ended without a byte of an answer.
+fn was_closed(error: &hyper::Error) -> bool {
+    error.is_closed() || error.is_canceled() || error.is_incomplete_message() || is_reset(error)
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    cause::<std::io::Error>(error)
+        .is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe))
+}
+
+pub(super) fn refusal(error: &hyper::Error) -> Refusal {
+    match cause::<BodyError>(error) {
+        Some(BodyError::ClientLeft) => Refusal::ClientLeft,
+        Some(body) => Refusal::RequestBody(body.to_string()),
+        None => match std::error::Error::source(error) {
+            Some(source) => Refusal::BackendProtocol(format!("{error}: {source}")),
+            None => Refusal::BackendProtocol(error.to_string()),
+        },
+    }
+}
+
+fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        if let Some(found) = source.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = source.source();
+    }
+    None
+}

@@ -1,0 +1,166 @@
+//! From two upgraded connections to a tunnel: both sockets leave hyper, what
+//! hyper read ahead goes first, and two access lines say how it began and how
+//! it ended.
+//!
+//! The lease and the client's permit are held here to the tunnel's end.
+
+use std::sync::Arc;
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout_at};
+
+use super::Route;
+use crate::exchange::{Entry, Exchange};
+use crate::metrics::End;
+use crate::net::{BackendIo, ClientIo, Peer, Transport};
+use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, relay};
+use crate::upstream::Lease;
+use crate::ws::handshake::WEBSOCKET;
+
+/// Everything that outlives the 101.
+pub(super) struct Handoff {
+    pub(super) route: Arc<Route>,
+    pub(super) exchange: Exchange,
+    pub(super) lease: Lease,
+    pub(super) protocol: String,
+    pub(super) deadline: Instant,
+}
+
+impl Handoff {
+    /// Waits for both sides, relays until the end and logs it.
+    pub(super) async fn run(self, client: OnUpgrade, backend: OnUpgrade) {
+        let Self { route, exchange, lease, protocol, deadline } = self;
+        let entry = exchange.record.entry();
+        // A client that vanishes between the 101 and here would otherwise keep
+        // the backend's socket for ever.
+        let both = async { tokio::try_join!(client, backend) };
+        let legs = match timeout_at(deadline, both).await {
+            Ok(Ok((client, backend))) => client_leg(client).zip(backend_leg(backend)),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let Some((client, backend)) = legs else {
+            return never_opened(&route, &entry);
+        };
+        let lease = lease.into_tunnel();
+        let framing = if protocol == WEBSOCKET { Framing::WebSocket } else { Framing::Opaque };
+        let options = Options::new(framing, route.settings.clocks, &route.drain);
+        let ticket = route.registry.open(facts(&route, &exchange, &entry, &lease), &options);
+        // Not needed while the tunnel lives, which may be days; the permit is.
+        let Exchange { client: permit, record, .. } = exchange;
+        drop(record);
+        opened(&route, &entry);
+        let outcome = relay(client, backend, ticket).await;
+        drop((lease, permit));
+        closed(&route, &entry, &outcome);
+    }
+}
+
+fn client_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
+    let parts = upgraded.downcast::<TokioIo<ClientIo>>().ok()?;
+    Some(Leg { stream: parts.io.into_inner().into_transport(), read_ahead: parts.read_buf })
+}
+
+fn backend_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
+    let parts = upgraded.downcast::<TokioIo<BackendIo>>().ok()?;
+    Some(Leg { stream: parts.io.into_inner().into_transport(), read_ahead: parts.read_buf })
+}
+
+fn facts(route: &Route, exchange: &Exchange, entry: &Entry, lease: &Lease) -> Facts {
+    let labels = Labels {
+        listener: Arc::clone(&exchange.client.listener),
+        route: Arc::clone(&route.name),
+        upstream: Arc::clone(route.upstream.name()),
+        backend: Arc::clone(lease.backend().name()),
+    };
+    Facts {
+        id: entry.id,
+        labels: Arc::new(labels),
+        client: match exchange.client.peer {
+            Peer::Tcp(address) => Some(address),
+            Peer::Unix => None,
+        },
+        sticky: entry.sticky.as_deref().map(Arc::from),
+    }
+}
+
+fn opened(route: &Route, entry: &Entry) {
+    route.metrics.tunnels.inc();
+    route.metrics.tunnels_active.inc();
+    if !route.access {
+        return;
+    }
+    tracing::info!(
+        target: "access",
+        id = entry.id,
+        listener = &*entry.client.listener,
+        client = %entry.client.peer,
+        forwarded_for = entry.forwarded_for,
+        host = entry.host,
+        method = %entry.method,
+        path = entry.path,
+        status = 101,
+        route = entry.route.as_deref(),
+        upstream = entry.upstream.as_deref(),
+        backend = entry.backend.as_deref(),
+        sticky = entry.sticky,
+        duration_ms = entry.started.elapsed().as_millis() as u64,
+        "tunnel opened"
+    );
+}
+
+fn closed(route: &Route, entry: &Entry, outcome: &Outcome) {
+    let end = End { ended_by: outcome.ended_by.label(), cause: outcome.cause.label() };
+    route.metrics.tunnels_active.dec();
+    route.metrics.tunnels_closed.get_or_create(&end).inc();
+    if !route.access {
+        return;
+    }
+    tracing::info!(
+        target: "access",
+        id = entry.id,
+        listener = &*entry.client.listener,
+        client = %entry.client.peer,
+        forwarded_for = entry.forwarded_for,
+        host = entry.host,
+        path = entry.path,
+        route = entry.route.as_deref(),
+        upstream = entry.upstream.as_deref(),
+        backend = entry.backend.as_deref(),
+        sticky = entry.sticky,
+        ended_by = outcome.ended_by.label(),
+        cause = %outcome.cause,
+        client_close_code = outcome.client_close_code,
+        backend_close_code = outcome.backend_close_code,
+        duration_ms = outcome.duration.as_millis() as u64,
+        bytes_in = outcome.bytes_in,
+        bytes_out = outcome.bytes_out,
+        messages_in = outcome.messages_in,
+        messages_out = outcome.messages_out,
+        "tunnel closed"
+    );
+}
+
+/// The client or the backend went away between the 101 and the hand-over.
+fn never_opened(route: &Route, entry: &Entry) {
+    route.metrics.refused("never_opened");
+    if route.access {
+        tracing::info!(
+            target: "access",
+            id = entry.id,
+            listener = &*entry.client.listener,
+            client = %entry.client.peer,
+            host = entry.host,
+            method = %entry.method,
+            path = entry.path,
+            status = 101,
+            route = entry.route.as_deref(),
+            upstream = entry.upstream.as_deref(),
+            backend = entry.backend.as_deref(),
+            sticky = entry.sticky,
+            refusal = "never_opened",
+            reason = "a side left between the 101 and the tunnel",
+            "request"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! One request that asks to leave HTTP behind (RFC 9110 section 7.8, RFC 6455).
+//!
+//! Until the backend's 101 has been checked it is HTTP: any other answer goes
+//! to the client as it is. A 101 is passed on only if it is the one asked for.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::Route;
+use super::attempt::{Attempt, Freshness, connect};
+use super::forward::{answer, refusal};
+use super::handoff::Handoff;
+use super::sticky::affinity;
+use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::{Body, Exchange, Refusal};
+use crate::ws::handshake::{self, Offer, WEBSOCKET};
+
+pub(super) async fn upgrade(
+    route: Arc<Route>,
+    exchange: Exchange,
+    mut request: Request<Body>,
+    protocol: String,
+) -> Result<Response<Body>, Refusal> {
+    let deadline = Instant::now() + route.settings.clocks.handshake_timeout;
+    let offer = offer(&request, &protocol)?;
+    let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
+    let client = hyper::upgrade::on(&mut request);
+    backend_head(request.headers_mut(), Some(&protocol));
+    let dialogue = async {
+        let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
+        let response = attempt
+            .connection
+            .send(request)
+            .await
+            .map_err(|error| refusal(&error.into_error()))?;
+        Ok::<_, Refusal>((attempt, response))
+    };
+    let (attempt, mut response) = timeout_at(deadline, dialogue)
+        .await
+        .map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer(&route, &exchange, attempt, response, 0));
+    }
+    check_switch(&response, &protocol, offer.as_ref())?;
+    let backend = hyper::upgrade::on(&mut response);
+    let answer = switching(&attempt, response.headers(), &protocol, response.extensions().clone());
+    exchange.record.update(|entry| entry.is_tunnel = true);
+    let handoff = Handoff { route, exchange, lease: attempt.lease, protocol, deadline };
+    tokio::spawn(handoff.run(client, backend));
+    Ok(answer)
+}
+
+/// Brings a client's head into the form that the backend gets: no hop-by-hop
+/// fields, and for an upgrade the two lines in the spelling that strict servers
+/// insist on.
+pub fn backend_head(headers: &mut HeaderMap, upgrade: Option<&str>) {
+    strip_hop_by_hop(headers);
+    if let Some(value) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, value);
+    }
+}
+
+/// Checks the client's side of the handshake.
+fn offer(request: &Request<Body>, protocol: &str) -> Result<Option<Offer>, Refusal> {
+    if protocol == WEBSOCKET {
+        let offer =
+            handshake::check_request(request.method(), request.version(), request.headers())?;
+        return Ok(Some(offer));
+    }
+    let headers = request.headers();
+    if headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+    {
+        return Err(Refusal::BadRequest("an upgrade with a body is not passed on"));
+    }
+    Ok(None)
+}
+
+/// Checks the backend's side.
+fn check_switch(
+    response: &Response<Incoming>,
+    protocol: &str,
+    offer: Option<&Offer>,
+) -> Result<(), Refusal> {
+    if let Some(offer) = offer {
+        return Ok(handshake::check_response(offer, response.headers())?);
+    }
+    match handshake::upgrade_protocol(response.headers()) {
+        handshake::Upgrade::One(switched) if switched == protocol => Ok(()),
+        _ => Err(Refusal::UnaskedUpgrade),
+    }
+}
+
+/// The 101 for the client.
+fn switching(
+    attempt: &Attempt,
+    headers: &HeaderMap,
+    protocol: &str,
+    extensions: http::Extensions,
+) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers.clone();
+    // The spelling of the backend's header names travels here.
+    *response.extensions_mut() = extensions;
+    backend_head(response.headers_mut(), Some(protocol));
+    if let Some(cookie) = &attempt.cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+    }
+    response
+}

@@ -1,0 +1,127 @@
+//! Listening sockets: bound, inherited, and cleaned up.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::ListenAddress;
+
+/// Connections that may wait for accept. The kernel caps it at
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A bound listening socket.
+#[derive(Debug)]
+pub(super) enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The file of a Unix socket that we made; removed when dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it; nothing to do about the rest.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Binds a socket, ready for an asynchronous runtime.
+pub(super) fn bind(address: &ListenAddress) -> io::Result<(Listening, Option<SocketFile>)> {
+    match address {
+        ListenAddress::Tcp(address) => Ok((Listening::Tcp(bind_tcp(*address)?), None)),
+        ListenAddress::Unix { path, mode } => {
+            let (socket, file) = bind_unix(path, *mode)?;
+            Ok((Listening::Unix(socket), Some(file)))
+        }
+    }
+}
+
+impl Listening {
+    /// Takes over a socket that the service manager has bound.
+    pub(super) fn inherit(fd: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(fd);
+        socket.set_nonblocking(true)?;
+        if socket.local_addr()?.is_unix() {
+            return Ok(Self::Unix(OwnedFd::from(socket).into()));
+        }
+        Ok(Self::Tcp(socket.into()))
+    }
+
+    /// The bound address as it is shown to people.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+            Self::Unix(socket) => socket
+                .local_addr()
+                .ok()
+                .and_then(|address| address.as_pathname().map(|path| format!("unix:{}", path.display())))
+                .unwrap_or_else(|| "unix:".into()),
+        }
+    }
+
+    /// Whether this socket is bound to the configured address.
+    pub(super) fn is_at(&self, address: &ListenAddress) -> bool {
+        match (self, address) {
+            (Self::Tcp(socket), ListenAddress::Tcp(address)) => {
+                address.port() != 0 && socket.local_addr().is_ok_and(|bound| bound == *address)
+            }
+            (Self::Unix(socket), ListenAddress::Unix { path, .. }) => socket
+                .local_addr()
+                .is_ok_and(|bound| bound.as_pathname() == Some(path.as_path())),
+            _ => false,
+        }
+    }
+
+    /// The same socket once more.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.as_fd().try_clone_to_owned()?.into()),
+            Self::Unix(socket) => Self::Unix(socket.as_fd().try_clone_to_owned()?.into()),
+        })
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` is both families unless it is bound beside `0.0.0.0`.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    remove_stale(path)?;
+    let socket = UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, file))
+}
+
+/// Removes the socket file of a process that is gone. Anything else at that
+/// path stays, and the bind fails.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}

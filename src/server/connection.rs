@@ -1,0 +1,268 @@
+//! One accepted connection, from TLS to its last response.
+//!
+//! A connection that becomes a tunnel leaves here at the 101: its sockets go to
+//! [`crate::proxy`], and this task ends.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsStream;
+use tower::Service as _;
+
+use super::Context;
+use crate::config::Config;
+use crate::drain::{Stage, Watch};
+use crate::exchange::{Body, ContinueGate, Exchange, Record, RequestBody};
+use crate::metrics::Reason;
+use crate::net::{
+    Client, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, TlsFacts,
+    Transport, tune,
+};
+use crate::state::ListenerState;
+use crate::{exchange, tls};
+
+/// A connection that has been let in.
+pub(super) struct Accepted {
+    pub(super) listener: Arc<str>,
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+    pub(super) permit: Permit,
+    pub(super) context: Arc<Context>,
+    pub(super) watch: Watch,
+}
+
+/// hyper's smallest read buffer.
+const MIN_BUFFER: usize = 8 * 1024;
+
+pub(super) async fn serve(accepted: Accepted) {
+    let Accepted { listener, socket, peer, permit, context, watch } = accepted;
+    let metrics = Arc::clone(&context.state.metrics);
+    metrics.connections.inc();
+    let snapshot = context.state.snapshot();
+    // An edit may just have taken the listener away.
+    let Some(state) = snapshot.listeners.get(&*listener).cloned() else {
+        return;
+    };
+    let keepalive = Keepalive::from(snapshot.config.tcp);
+    if tune(&socket, &keepalive).is_err() {
+        // It was reset before it was accepted.
+        return;
+    }
+    let local_port = local_port(&socket);
+    let dressed = match &state.tls {
+        None => Ok((Transport::Plain(socket), None)),
+        Some(config) => handshake(socket, config, &snapshot.config, &context).await,
+    };
+    let (transport, tls) = match dressed {
+        Ok(dressed) => dressed,
+        Err(error) => {
+            let reason = error.label();
+            metrics.tls_failures.get_or_create(&Reason { reason }).inc();
+            tracing::info!(
+                target: "access",
+                listener = &*listener,
+                client = %peer,
+                refusal = reason,
+                reason = %error,
+                "tls handshake failed"
+            );
+            return;
+        }
+    };
+    let client =
+        Arc::new(Client { listener, peer, local_port, tls, permit, watch: watch.clone() });
+    // Not to the connection's end: a kept snapshot would keep its upstreams.
+    let http = Http::new(&snapshot.config);
+    drop(snapshot);
+    http.serve(transport, Entrance::new(context, client, state), watch).await;
+}
+
+/// The TLS handshake, within its deadline and its share of those in flight.
+async fn handshake(
+    socket: Socket,
+    tls: &Arc<rustls::ServerConfig>,
+    config: &Config,
+    context: &Context,
+) -> Result<(Transport, Option<TlsFacts>), tls::AcceptError> {
+    let deadline = Instant::now() + config.limits.tls_handshake_timeout;
+    let _turn = timeout_at(deadline, context.tls_handshakes.acquire())
+        .await
+        .map_err(|_| tls::AcceptError::Timeout)?;
+    let (stream, facts) = tls::accept(Arc::clone(tls), socket, deadline).await?;
+    let facts = TlsFacts {
+        version: facts.version,
+        sni: facts.sni,
+        client_subject: facts.client_subject,
+    };
+    Ok((Transport::Tls(Box::new(TlsStream::Server(stream))), Some(facts)))
+}
+
+/// How HTTP/1.1 is spoken on one connection.
+struct Http {
+    builder: http1::Builder,
+    deadlines: ReadDeadlines,
+}
+
+impl Http {
+    fn new(config: &Config) -> Self {
+        let limits = &config.limits;
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            // `ClientIo` has deadlines of its own, which tell waiting for a
+            // request from receiving one.
+            .header_read_timeout(None)
+            .preserve_header_case(true)
+            .max_headers(limits.max_request_headers)
+            .max_header_size(limits.max_request_head)
+            .max_buf_size(limits.max_request_head.max(MIN_BUFFER));
+        let deadlines = ReadDeadlines {
+            first_byte: limits.first_byte_timeout,
+            request_head: limits.request_head_timeout,
+            keepalive: limits.keepalive_timeout,
+        };
+        Self { builder, deadlines }
+    }
+
+    async fn serve(self, transport: Transport, entrance: Entrance, mut watch: Watch) {
+        let client = Arc::clone(&entrance.client);
+        let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
+        let connection = self.builder.serve_connection(TokioIo::new(io), entrance).with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let mut ending = watch.clone();
+        let mut draining = false;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = ending.reached(Stage::Ending) => return,
+                () = watch.reached(Stage::Draining), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                ended = &mut connection => break ended,
+            }
+        };
+        if let Err(error) = ended {
+            log_failure(&client, &error);
+        }
+    }
+}
+
+/// What is wrong with a connection on which no request is pending. Requests
+/// have their own lines.
+fn log_failure(client: &Client, error: &hyper::Error) {
+    let (status, refusal) = match deadline(error) {
+        Some("keepalive_timeout") => return,
+        Some("request_head_timeout") => (Some(408), "request_head_timeout"),
+        Some(knob) => (None, knob),
+        None if error.is_parse_too_large() => (Some(431), "bad_head"),
+        // hyper has no other name for this one (and answers it with 414).
+        None if error.is_parse() && error.to_string().contains("URI too long") => {
+            (Some(414), "bad_head")
+        }
+        None if error.is_parse() => (Some(400), "bad_head"),
+        // A client that goes away is not worth a line.
+        None => {
+            tracing::debug!(client = %client.peer, %error, "client connection ended");
+            return;
+        }
+    };
+    tracing::info!(
+        target: "access",
+        listener = &*client.listener,
+        client = %client.peer,
+        status,
+        refusal,
+        reason = %error,
+        "request"
+    );
+}
+
+/// The name of the read deadline behind an error.
+fn deadline(error: &hyper::Error) -> Option<&'static str> {
+    let io = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+    let text = io.get_ref().filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?.to_string();
+    ["first_byte_timeout", "request_head_timeout", "keepalive_timeout"]
+        .into_iter()
+        .find(|knob| *knob == text)
+}
+
+/// Where requests come in: takes the snapshot of the moment and runs the
+/// listener's stack of that snapshot.
+struct Entrance {
+    context: Arc<Context>,
+    client: Arc<Client>,
+    link: Arc<ClientLink>,
+    /// For a listener that an edit has removed: its connections go on.
+    last: Arc<ListenerState>,
+}
+
+impl Entrance {
+    fn new(context: Arc<Context>, client: Arc<Client>, last: Arc<ListenerState>) -> Self {
+        Self { context, client, link: Arc::default(), last }
+    }
+
+    /// Makes hyper's request one of ours.
+    fn dress(&self, request: Request<Incoming>, config: &Config) -> Request<Body> {
+        let host = host(&request);
+        let path = exchange::loggable_path(request.uri(), config.log.query_values);
+        let record =
+            Record::new(Arc::clone(&self.client), request.method().clone(), host, path);
+        let gate = expects_continue(request.headers()).then(ContinueGate::default);
+        let (link, timeout) = (Arc::clone(&self.link), config.limits.request_body_timeout);
+        let mut request = request.map(|incoming| {
+            RequestBody::wrap(incoming, link, record.clone(), timeout, gate.clone())
+        });
+        let extensions = request.extensions_mut();
+        if let Some(gate) = gate {
+            extensions.insert(gate);
+        }
+        extensions.insert(Exchange {
+            client: Arc::clone(&self.client),
+            link: Arc::clone(&self.link),
+            record,
+            client_ip: self.client.peer.ip(),
+            secure: self.client.tls.is_some(),
+        });
+        request
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Entrance {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let snapshot = self.context.state.snapshot();
+        let listener = snapshot.listeners.get(&*self.client.listener).unwrap_or(&self.last);
+        let request = self.dress(request, &snapshot.config);
+        let mut stack = listener.stack.clone();
+        stack.call(request)
+    }
+}
+
+fn host(request: &Request<Incoming>) -> String {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().map(|authority| authority.as_str()).or(named).unwrap_or("").to_owned()
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn local_port(socket: &Socket) -> Option<u16> {
+    match socket {
+        Socket::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
+        Socket::Unix(_) => None,
+    }
+}

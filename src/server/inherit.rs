@@ -1,0 +1,40 @@
+//! Sockets that the service manager has bound for us (`systemd.socket(5)`).
+//!
+//! The only file with `unsafe` code in this room.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use super::bind::Listening;
+
+/// An inherited socket and its `FileDescriptorName`.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    pub(super) name: String,
+    pub(super) socket: Listening,
+}
+
+/// The sockets that were passed to this process; those that cannot be used are
+/// warned about.
+pub(super) fn sockets() -> Vec<Inherited> {
+    // Ok with none, or an error if what the service manager said is malformed.
+    let passed = match sd_notify::listen_fds_with_names() {
+        Ok(passed) => passed,
+        Err(error) => {
+            tracing::warn!(%error, "inherited sockets cannot be read");
+            return Vec::new();
+        }
+    };
+    passed
+        .filter_map(|(fd, name)| {
+            // SAFETY: `listen_fds_with_names` gives descriptors only if they
+            // were passed to this very process, which owns them from its start;
+            // this is called once, so none gets two owners.
+            #[allow(unsafe_code)]
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            Listening::inherit(fd)
+                .inspect_err(|error| tracing::warn!(name, %error, "inherited socket not usable"))
+                .ok()
+                .map(|socket| Inherited { name, socket })
+        })
+        .collect()
+}

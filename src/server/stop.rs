@@ -1,0 +1,96 @@
+//! The stop: no new connections, plain requests finish, tunnels are closed
+//! politely and paced, and it always ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::reload::Reloader;
+use super::systemd::{self, Watchdog};
+use super::{Asked, Signals};
+use crate::config;
+use crate::drain::{Drain, Stage};
+use crate::tunnel::{Cause, CloseOrder, Registry, State};
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+pub(super) struct Stop<'a> {
+    pub(super) drain: Drain,
+    pub(super) settings: config::Drain,
+    pub(super) registry: &'a Arc<Registry>,
+    pub(super) signals: &'a mut Signals,
+    pub(super) watchdog: &'a mut Watchdog,
+    /// Holds the listening sockets and their files.
+    pub(super) reloader: Reloader,
+}
+
+/// Returns when everything has ended, at `drain.deadline`, or at once at a
+/// second signal.
+pub(super) async fn stop(stop: Stop<'_>) {
+    let Stop { drain, settings, registry, signals, watchdog, reloader } = stop;
+    let deadline = Instant::now() + settings.deadline;
+    drain.enter(Stage::Draining);
+    drop(reloader);
+    let tunnels = registry.select(&|_| true);
+    systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
+    tracing::info!(tunnels = tunnels.len(), connections = drain.alive(), "draining");
+    let window = settings.window.min(settings.deadline.saturating_sub(settings.close_timeout));
+    let window_ends = Instant::now() + window;
+    let registry = Arc::clone(registry);
+    let closing = Arc::clone(&registry);
+    let order = close_order(&settings, Cause::Drain);
+    tokio::spawn(async move { closing.close_paced(tunnels, order, window).await });
+    let mut progress = interval(PROGRESS);
+    progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = drain.finished() => {
+                tracing::info!("stopped: everything has ended");
+                return;
+            }
+            () = sleep_until(deadline) => {
+                tracing::warn!(
+                    tunnels = registry.len(),
+                    connections = drain.alive(),
+                    "stopped: drain.deadline has passed"
+                );
+                break;
+            }
+            asked = signals.next() => if let Asked::Stop(signal) = asked {
+                tracing::warn!(signal, tunnels = registry.len(), "stopped: asked a second time");
+                break;
+            },
+            _ = progress.tick() => {
+                if Instant::now() > window_ends {
+                    close_latecomers(&registry, &settings);
+                }
+                tell(&registry, &drain, deadline);
+            }
+            () = watchdog.due() => watchdog.beat(Vec::new()),
+        }
+    }
+    drain.enter(Stage::Ending);
+}
+
+/// How a tunnel is ended for a reason of longhaul's own.
+pub(super) fn close_order(settings: &config::Drain, cause: Cause) -> CloseOrder {
+    CloseOrder { cause, code: settings.close_code, reason: "".into() }
+}
+
+/// Handshakes that were under way when the stop began have become tunnels since.
+fn close_latecomers(registry: &Registry, settings: &config::Drain) {
+    let order = Arc::new(close_order(settings, Cause::Drain));
+    for tunnel in registry.select(&|tunnel| tunnel.state() == State::Open) {
+        tunnel.close(Arc::clone(&order));
+    }
+}
+
+fn tell(registry: &Registry, drain: &Drain, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let (tunnels, connections) = (registry.len(), drain.alive());
+    tracing::info!(tunnels, connections, seconds_left = left.as_secs(), "draining");
+    let status = format!("draining: {tunnels} tunnels, {connections} connections left");
+    systemd::still_stopping(&status, left + Duration::from_secs(5));
+}

@@ -1,0 +1,262 @@
+//! A configuration to a snapshot: certificates read and matched, routes
+//! compiled, upstreams and backends carried over.
+//!
+//! Nothing here is seen by others until the commit, and everything that can
+//! fail fails here, all findings at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::{ClientConfig, ServerConfig};
+use tower::ServiceBuilder;
+use tower::util::BoxCloneSyncService;
+
+use super::router::Router;
+use super::{ListenerState, RouteEntry, Snapshot, State};
+use crate::config::{
+    self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme,
+};
+use crate::layers::forwarded::ForwardedLayer;
+use crate::layers::record::RecordLayer;
+use crate::layers::redirect::Redirect;
+use crate::layers::target::TargetLayer;
+use crate::net::Keepalive;
+use crate::proxy::{self, Proxy};
+use crate::route::Table;
+use crate::tls::{self, Freshness, Pair, ServerOptions};
+use crate::upstream::{Dialer, Upstream};
+
+/// The protocols offered by ALPN.
+const ALPN: &[&[u8]] = &[b"http/1.1"];
+/// Certificates closer to their end than this are warned about.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// A snapshot that only waits to be committed.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) snapshot: Snapshot,
+    pub warnings: Vec<Warning>,
+}
+
+/// What an operator should know although it stands in nobody's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub message: String,
+    /// Whether a certificate could not be loaded.
+    pub is_certificate_failure: bool,
+}
+
+impl Prepared {
+    /// The configuration that was prepared.
+    pub fn config(&self) -> &Config {
+        &self.snapshot.config
+    }
+
+    /// Looking things up in it before it is in force, for `check`.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepared, Diagnostics> {
+    let mut work = Work {
+        state,
+        config: &config,
+        now: SystemTime::now(),
+        findings: Diagnostics::default(),
+        warnings: Vec::new(),
+    };
+    let upstreams = work.upstreams();
+    let tls = work.listeners_tls();
+    let Work { findings, warnings, .. } = work;
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let table = Arc::new(routes(state, &config, &upstreams));
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|(name, listener)| {
+            let tls = tls.get(name).cloned();
+            let stack = stack(state, &config, listener, &table);
+            (name.clone(), Arc::new(ListenerState { tls, stack }))
+        })
+        .collect();
+    let snapshot = Snapshot { generation: 0, hash, config, listeners, upstreams, table };
+    Ok(Prepared { snapshot, warnings })
+}
+
+impl Snapshot {
+    pub(super) fn empty() -> Self {
+        Self {
+            generation: 0,
+            hash: 0,
+            config: Config::default(),
+            listeners: BTreeMap::new(),
+            upstreams: BTreeMap::new(),
+            table: Arc::new(Table::build(Vec::new())),
+        }
+    }
+}
+
+/// The layers of a listener, outermost first.
+fn stack(
+    state: &State,
+    config: &Config,
+    listener: &config::Listener,
+    table: &Arc<Table<RouteEntry>>,
+) -> crate::layers::Stack<std::convert::Infallible> {
+    let layers = ServiceBuilder::new()
+        // Outermost, so that every refusal below gets its line.
+        .layer(RecordLayer { metrics: Arc::clone(&state.metrics), access: config.log.access })
+        // Before anything decides by host or path.
+        .layer(TargetLayer)
+        // Before anything decides by the client's address.
+        .layer(ForwardedLayer { trusted: config.trusted_proxies.clone().into() });
+    match listener.redirect_to_https {
+        Some(port) => BoxCloneSyncService::new(layers.service(Redirect { port })),
+        None => BoxCloneSyncService::new(layers.service(Router(Arc::clone(table)))),
+    }
+}
+
+fn routes(
+    state: &State,
+    config: &Config,
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+) -> Table<RouteEntry> {
+    let entries = config.routes.iter().filter_map(|settings| {
+        // The config has checked that every route's upstream is there.
+        let upstream = upstreams.get(&settings.upstream)?;
+        let route = Arc::new(proxy::Route {
+            name: settings.name.as_str().into(),
+            settings: settings.clone(),
+            drain: config.drain,
+            access: config.log.access,
+            upstream: Arc::clone(upstream),
+            registry: Arc::clone(&state.registry),
+            metrics: Arc::clone(&state.metrics),
+        });
+        let stack = BoxCloneSyncService::new(Proxy { route: Arc::clone(&route) });
+        Some((settings, RouteEntry { stack, route }))
+    });
+    Table::build(entries.collect())
+}
+
+/// The part of the work that can fail.
+struct Work<'a> {
+    state: &'a State,
+    config: &'a Config,
+    now: SystemTime,
+    findings: Diagnostics,
+    warnings: Vec<Warning>,
+}
+
+impl Work<'_> {
+    fn listeners_tls(&mut self) -> BTreeMap<String, Arc<ServerConfig>> {
+        let config = self.config;
+        let mut made = BTreeMap::new();
+        for (name, listener) in &config.listeners {
+            if listener.certificates.is_empty() {
+                continue;
+            }
+            let pairs: Vec<_> =
+                listener.certificates.iter().filter_map(|pair| self.pair(pair)).collect();
+            if pairs.len() < listener.certificates.len() {
+                continue;
+            }
+            let options = ServerOptions {
+                pairs: &pairs,
+                client_certificates: listener.client_certificates.as_ref(),
+                tls_1_3_only: listener.tls_1_3_only,
+                alpn: ALPN,
+            };
+            match tls::server_config(&options, &self.state.tickets) {
+                Ok(config) => drop(made.insert(name.clone(), config)),
+                Err(error) => {
+                    let ca = listener.client_certificates.as_ref().map(|client| &*client.ca);
+                    self.find(ca, &listener.place, error.to_string());
+                }
+            }
+        }
+        made
+    }
+
+    fn upstreams(&mut self) -> BTreeMap<String, Arc<Upstream>> {
+        let config = self.config;
+        let mut made = BTreeMap::new();
+        for (name, settings) in &config.upstreams {
+            let tls = match settings.scheme {
+                Scheme::Http => None,
+                Scheme::Https => match self.upstream_tls(settings) {
+                    Some(tls) => Some(tls),
+                    None => continue,
+                },
+            };
+            let dialer = Dialer {
+                tls,
+                server_name: settings.tls.server_name.clone(),
+                keepalive: Keepalive::from(config.tcp),
+                timeout: settings.dial_timeout,
+            };
+            let upstream = Upstream::new(settings.clone(), dialer, &self.state.roster);
+            made.insert(name.clone(), Arc::new(upstream));
+        }
+        made
+    }
+
+    fn upstream_tls(&mut self, settings: &config::Upstream) -> Option<Arc<ClientConfig>> {
+        let own = match &settings.tls.client_certificate {
+            Some(pair) => Some(self.pair(pair)?),
+            None => None,
+        };
+        let ca = settings.tls.ca.as_deref();
+        tls::client_config(ca, own.as_deref())
+            .map_err(|error| self.find(ca, &settings.place, error.to_string()))
+            .ok()
+    }
+
+    /// A certificate pair: the files', or the last good one with a warning.
+    fn pair(&mut self, pair: &CertificatePair) -> Option<Arc<Pair>> {
+        match self.state.pairs.load_or_keep(pair, self.now) {
+            Ok((loaded, freshness)) => {
+                self.warn(pair, &loaded, &freshness);
+                Some(loaded)
+            }
+            Err(error) => {
+                self.find(Some(&pair.chain), &Place::default(), error.to_string());
+                None
+            }
+        }
+    }
+
+    fn warn(&mut self, pair: &CertificatePair, loaded: &Pair, freshness: &Freshness) {
+        let chain = pair.chain.display();
+        if let Freshness::KeptLastGood(error) = freshness {
+            self.warnings.push(Warning {
+                message: format!("certificate {chain} kept as it was: {error}"),
+                is_certificate_failure: true,
+            });
+        }
+        let left = loaded.remaining(self.now);
+        if loaded.is_expired(self.now) {
+            self.warnings.push(Warning {
+                message: format!("certificate {chain} has expired"),
+                is_certificate_failure: false,
+            });
+        } else if left < EXPIRES_SOON {
+            let days = left.as_secs() / 86_400;
+            self.warnings.push(Warning {
+                message: format!("certificate {chain} expires in {days} days"),
+                is_certificate_failure: false,
+            });
+        }
+    }
+
+    /// A finding at the place that names `file`, or else at `place`.
+    fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
+        let place = file.and_then(|file| self.config.files.place(file)).unwrap_or(place);
+        self.findings.push(Diagnostic::new(place.clone(), message));
+    }
+}

@@ -1,0 +1,410 @@
+//! The server's handshake under one deadline, and why it failed.
+//!
+//! It looks at the first bytes before rustls does, so that a browser that
+//! speaks plain HTTP to this port is told so in words. It does not log, count
+//! or limit handshakes in flight: the caller holds the permit.
+//!
+//! Invariant: whatever the client does, [`accept`] returns by its deadline.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::{AlertDescription, CertificateError, ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::SEND_BUFFER;
+use super::facts::Facts;
+use super::pair::{parse, system_time};
+
+/// The type of the first record of a handshake (RFC 8446 section 5.1).
+const HANDSHAKE: u8 = 0x16;
+
+/// The header of a record; less than any whole message, so rustls always has
+/// something left to read by itself.
+const OPENING: usize = 5;
+
+/// After the answer to plain HTTP, for the client to read it: closing with
+/// unread bytes would send a reset that overtakes it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes that are read and dropped meanwhile.
+const LINGER_BYTES: u64 = 64 * 1024;
+
+const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    content-length: 55\r\n\
+    connection: close\r\n\
+    \r\n\
+    this port speaks https; the request came in plain http\n";
+
+/// Why a handshake did not finish. All but [`AcceptError::Io`] are the
+/// client's doing.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    #[error("tls handshake did not finish by its deadline")]
+    Timeout,
+    #[error("client went away during the tls handshake")]
+    Eof,
+    #[error("client sent {0} to a tls port")]
+    NotTls(Opening),
+    #[error("client presented no certificate")]
+    NoClientCertificate,
+    #[error("client certificate is not accepted: {0}")]
+    BadClientCertificate(CertificateError),
+    /// It does not trust our certificate, or not for the name it asked for.
+    #[error("client does not accept our certificate: {0:?}")]
+    RefusedByClient(AlertDescription),
+    /// No common version, cipher or ALPN protocol, or a breach of the protocol.
+    #[error("tls handshake failed: {0}")]
+    Protocol(rustls::Error),
+    #[error("tls handshake failed: {0}")]
+    Io(io::Error),
+}
+
+/// What came instead of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// It was answered with 400.
+    PlainHttp,
+    Garbage,
+}
+
+impl AcceptError {
+    /// The value of the metric label and of the log's `refusal`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Eof => "eof",
+            Self::NotTls(_) => "not_tls",
+            Self::NoClientCertificate => "no_client_certificate",
+            Self::BadClientCertificate(_) => "bad_client_certificate",
+            Self::RefusedByClient(_) => "refused_by_client",
+            Self::Protocol(_) => "protocol",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+/// Does the handshake of one accepted stream.
+///
+/// The stream's send buffer is bounded by [`SEND_BUFFER`] when it is returned.
+///
+/// # Errors
+/// In all of them the stream is dropped, after the alert that the protocol
+/// asks for, or an HTTP answer if the client spoke plain HTTP.
+pub async fn accept<S>(
+    config: Arc<ServerConfig>,
+    mut stream: S,
+    deadline: Instant,
+) -> Result<(TlsStream<S>, Facts), AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut opening = [0; OPENING];
+    let read = timeout_at(deadline, stream.read(&mut opening)).await;
+    let length = read.map_err(|_| AcceptError::Timeout)??;
+    let opening = &opening[..length];
+    match opening.first() {
+        None => return Err(AcceptError::Eof),
+        Some(&HANDSHAKE) => {}
+        // Methods are upper case by custom (RFC 9110 section 9.1). What else begins
+        // so gets an answer it does not understand, which harms nobody.
+        Some(first) if first.is_ascii_uppercase() => {
+            // The verdict stands, whether or not the client takes the answer.
+            let _ = timeout_at(deadline, answer_plain_http(stream)).await;
+            return Err(AcceptError::NotTls(Opening::PlainHttp));
+        }
+        Some(_) => return Err(AcceptError::NotTls(Opening::Garbage)),
+    }
+    let mut replayed = Ok(0);
+    let handshake = TlsAcceptor::from(config).accept_with(stream, |connection| {
+        replayed = connection.read_tls(&mut &*opening);
+    });
+    replayed?;
+    let mut stream = match timeout_at(deadline, handshake).await {
+        Ok(finished) => finished?,
+        Err(_) => return Err(AcceptError::Timeout),
+    };
+    let (_, connection) = stream.get_mut();
+    let facts = Facts::of(connection);
+    if facts.resumed {
+        check_resumed_client(connection, SystemTime::now())?;
+    }
+    connection.set_buffer_limit(Some(SEND_BUFFER));
+    Ok((stream, facts))
+}
+
+/// A ticket carries the client's certificate past the end of its validity, and
+/// rustls does not look again.
+fn check_resumed_client(connection: &ServerConnection, now: SystemTime) -> Result<(), AcceptError> {
+    let Some(leaf) = connection.peer_certificates().and_then(<[_]>::first) else {
+        return Ok(());
+    };
+    match parse(leaf) {
+        Ok(leaf) if now <= system_time(leaf.validity().not_after) => Ok(()),
+        Ok(_) => Err(AcceptError::BadClientCertificate(CertificateError::Expired)),
+        Err(_) => Err(AcceptError::BadClientCertificate(
+            CertificateError::BadEncoding,
+        )),
+    }
+}
+
+async fn answer_plain_http<S>(mut stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(PLAIN_HTTP_ANSWER).await?;
+    stream.shutdown().await?;
+    let mut rest = stream.take(LINGER_BYTES);
+    let mut sink = tokio::io::sink();
+    let drained = tokio::io::copy(&mut rest, &mut sink);
+    let _ = timeout_at(Instant::now() + LINGER, drained).await;
+    Ok(())
+}
+
+/// tokio-rustls hands rustls's errors over inside of I/O errors.
+impl From<io::Error> for AcceptError {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner {
+            Some(tls) => Self::from_rustls(tls),
+            None => match error.kind() {
+                UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => Self::Eof,
+                _ => Self::Io(error),
+            },
+        }
+    }
+}
+
+impl AcceptError {
+    fn from_rustls(error: &rustls::Error) -> Self {
+        use AlertDescription as Alert;
+        match error {
+            rustls::Error::NoCertificatesPresented => Self::NoClientCertificate,
+            rustls::Error::InvalidCertificate(reason) => Self::BadClientCertificate(reason.clone()),
+            rustls::Error::AlertReceived(Alert::CloseNotify | Alert::UserCanceled) => Self::Eof,
+            rustls::Error::AlertReceived(
+                alert @ (Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA),
+            ) => Self::RefusedByClient(*alert),
+            other => Self::Protocol(other.clone()),
+        }
+    }
+}
+
+impl std::fmt::Display for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::PlainHttp => "plain http",
+            Self::Garbage => "something else than tls",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str;
+
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::tls::test_certificates::Ca;
+    use crate::tls::test_handshakes::{Clients, Servers, handshake};
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn config() -> Arc<ServerConfig> {
+        let ca = Ca::new("ca");
+        Servers::of(&ca.issue(&["a.test"])).config()
+    }
+
+    #[test]
+    fn a_handshake_may_move_between_threads() {
+        fn assert_send<T: Send>(_: &T) {}
+        let (server, _client) = duplex(1);
+        assert_send(&accept(config(), server, Instant::now()));
+    }
+
+    /// Sends `bytes`, then nothing; returns the verdict and what was answered.
+    async fn send(bytes: &[u8]) -> (AcceptError, Vec<u8>) {
+        let (server, mut client) = duplex(1024);
+        let accepting = accept(config(), server, Instant::now() + TIMEOUT);
+        let sending = async move {
+            let mut answer = Vec::new();
+            let _ = client.write_all(bytes).await;
+            let _ = client.read_to_end(&mut answer).await;
+            answer
+        };
+        let (verdict, answer) = tokio::join!(accepting, sending);
+        (verdict.map(|(_, facts)| facts).unwrap_err(), answer)
+    }
+
+    /// A whole ClientHello, as rustls sends it.
+    fn client_hello() -> Vec<u8> {
+        let config = Clients::trusting(&Ca::new("ca")).config();
+        let name = "a.test".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(config, name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        hello
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn plain_http_is_told_that_this_port_speaks_https() {
+        for request in [
+            "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "G",
+        ] {
+            let (verdict, answer) = send(request.as_bytes()).await;
+            assert_eq!(verdict.label(), "not_tls");
+            let answer = str::from_utf8(&answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+            assert!(body.contains("https"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_to_plain_http_is_bounded_too() {
+        // A client that takes nothing, and one that never stops sending.
+        let (server, mut client) = duplex(1);
+        let start = Instant::now();
+        let accepting = accept(config(), server, start + TIMEOUT);
+        let (verdict, ()) = tokio::join!(accepting, async {
+            client.write_all(b"G").await.unwrap();
+        });
+        assert_eq!(verdict.unwrap_err().label(), "not_tls");
+        assert_eq!(start.elapsed(), TIMEOUT);
+
+        let (server, mut client) = duplex(1024);
+        let accepting = accept(config(), server, Instant::now() + TIMEOUT);
+        let sent = async {
+            let mut sent = 0;
+            while client.write_all(&[b'G'; 1024]).await.is_ok() {
+                sent += 1024;
+            }
+            sent
+        };
+        let (verdict, sent) = tokio::join!(accepting, sent);
+        assert_eq!(verdict.unwrap_err().label(), "not_tls");
+        assert!(sent <= LINGER_BYTES + 8192, "{sent}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn garbage_gets_no_answer() {
+        for garbage in [&b"\x00\x01\x02"[..], b"\x80\x2e\x01", b"ssh", b"\n"] {
+            let (verdict, answer) = send(garbage).await;
+            assert!(matches!(verdict, AcceptError::NotTls(Opening::Garbage)));
+            assert_eq!(answer, b"");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn garbage_in_a_record_is_a_breach_of_the_protocol() {
+        for garbage in [
+            &b"\x16\x03\x01\x00\x04\x01\xff\xff\xff\xff\xff\xff"[..],
+            b"\x16\xff\xff\xff\xff\xff",
+            b"\x16\x03\x01\x00\x00\x16\x03\x01\x00\x00",
+        ] {
+            let (verdict, _) = send(garbage).await;
+            assert_eq!(verdict.label(), "protocol", "{garbage:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_silent_meets_the_deadline_at_every_byte() {
+        let hello = client_hello();
+        for length in [0, 1, 4, 5, 6, hello.len() / 2, hello.len() - 1, hello.len()] {
+            let start = Instant::now();
+            let (server, mut client) = duplex(64 * 1024);
+            client.write_all(&hello[..length]).await.unwrap();
+            let verdict = accept(config(), server, start + TIMEOUT).await;
+            assert_eq!(verdict.unwrap_err().label(), "timeout", "at {length}");
+            assert_eq!(start.elapsed(), TIMEOUT);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_away_is_an_eof_at_every_byte() {
+        let hello = client_hello();
+        for length in [0, 1, 5, hello.len() / 2, hello.len()] {
+            let (server, mut client) = duplex(64 * 1024);
+            client.write_all(&hello[..length]).await.unwrap();
+            drop(client);
+            let verdict = accept(config(), server, Instant::now() + TIMEOUT).await;
+            assert_eq!(verdict.unwrap_err().label(), "eof", "at {length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hello_in_small_pieces_is_still_a_hello() {
+        let ca = Ca::new("ca");
+        let client = Clients::trusting(&ca);
+        // Below six bytes two rustls peers of TLS 1.3 wait for each other, each
+        // with an unsent ChangeCipherSpec; no real socket is that small.
+        for (client, piece) in [(client.clone().only_tls_1_2(), 1), (client, 6)] {
+            let server = Servers::of(&ca.issue(&["a.test"])).config();
+            let connector = tokio_rustls::TlsConnector::from(client.config());
+            let (server_side, client_side) = duplex(piece);
+            let accepting = async {
+                let deadline = Instant::now() + TIMEOUT;
+                let (mut stream, _) = accept(server, server_side, deadline).await.unwrap();
+                stream.write_all(b"x").await.unwrap();
+                stream.flush().await.unwrap();
+            };
+            let connecting = async {
+                let name = "a.test".try_into().unwrap();
+                let mut stream = connector.connect(name, client_side).await.unwrap();
+                // Reading takes the tickets, for which the server's side waits.
+                assert_eq!(stream.read_u8().await.unwrap(), b'x');
+            };
+            tokio::join!(accepting, connecting);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_trust_us_is_told_apart() {
+        let server = Servers::of(&Ca::new("ca").issue(&["a.test"])).config();
+        let client = Clients::trusting(&Ca::new("other")).config();
+        let (accepted, _) = handshake(server, client, "a.test").await;
+        assert_eq!(accepted.unwrap_err().label(), "refused_by_client");
+    }
+
+    #[tokio::test]
+    async fn a_resumed_client_certificate_must_still_be_valid() {
+        let ca = Ca::new("ca");
+        let dir = tempfile::tempdir().unwrap();
+        let server = Servers::of(&ca.issue(&["a.test"])).asking(&ca.write(dir.path(), "ca"), true);
+        let client = Clients::trusting(&ca).with(&ca.issue_for_years(&["b.test"], 2020, 2900));
+        let (accepted, _) = handshake(server.config(), client.config(), "a.test").await;
+        let (stream, _) = accepted.unwrap();
+        let at = |years: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(years * 31_556_952);
+        let connection = stream.get_ref().1;
+        assert!(check_resumed_client(connection, at(900)).is_ok());
+        let late = check_resumed_client(connection, at(931)).unwrap_err();
+        assert_eq!(late.label(), "bad_client_certificate");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_owed_a_bounded_amount() {
+        let ca = Ca::new("ca");
+        let server = Servers::of(&ca.issue(&["a.test"])).config();
+        let client = Clients::trusting(&ca).config();
+        let (accepted, connected) = handshake(server, client, "a.test").await;
+        let (mut stream, _) = accepted.unwrap();
+        let _silent = connected.unwrap();
+        let taken = io::Write::write(&mut stream.get_mut().1.writer(), &[0; 1 << 20]).unwrap();
+        assert!(taken <= SEND_BUFFER, "{taken}");
+    }
+}

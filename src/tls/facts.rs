@@ -1,0 +1,173 @@
+//! What is known of a client after its handshake, for logs and headers.
+//!
+//! Plain values without a tie to the connection. It does not decide anything.
+//!
+//! Invariant: the subject is visible ASCII and spaces, and unambiguous
+//! (RFC 4514): no certificate can break a log line or a header, or make an
+//! attribute of its value look like another attribute.
+
+use std::fmt::Write;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use super::pair::parse;
+
+/// The facts of a finished handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The IANA name of the cipher suite.
+    pub cipher: &'static str,
+    /// The IANA name of the key exchange group; `None` if a TLS 1.2 session
+    /// was resumed, which exchanges none.
+    pub key_exchange: Option<String>,
+    pub alpn: Option<String>,
+    /// The host name that the client asked for, in lower case.
+    pub sni: Option<String>,
+    /// Subject of the client's verified certificate (RFC 4514), `None` if it
+    /// presented none. Empty if the certificate has no subject.
+    pub client_subject: Option<String>,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+}
+
+impl Facts {
+    /// Of a connection whose handshake has finished.
+    pub fn of(connection: &ServerConnection) -> Self {
+        let cipher = connection
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str());
+        Self {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "unknown",
+            },
+            cipher: cipher.unwrap_or("unknown"),
+            key_exchange: connection
+                .negotiated_key_exchange_group()
+                .map(|group| format!("{:?}", group.name())),
+            alpn: connection
+                .alpn_protocol()
+                .map(|alpn| String::from_utf8_lossy(alpn).into_owned()),
+            sni: connection.server_name().map(str::to_ascii_lowercase),
+            client_subject: connection
+                .peer_certificates()
+                .and_then(<[_]>::first)
+                .map(subject),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+}
+
+fn subject(leaf: &CertificateDer<'_>) -> String {
+    match parse(leaf) {
+        Ok(certificate) => distinguished_name(certificate.subject()),
+        // The verifier has parsed it too, so this is for what only it can read.
+        Err(_) => String::new(),
+    }
+}
+
+/// RFC 4514 section 2: the last relative name first.
+fn distinguished_name(name: &X509Name<'_>) -> String {
+    let mut relative: Vec<String> = name
+        .iter_rdn()
+        .map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+"))
+        .collect();
+    relative.reverse();
+    relative.join(",")
+}
+
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let oid = attribute.attr_type();
+    let kind = match oid2abbrev(oid, oid_registry()) {
+        Ok(short) => short.to_owned(),
+        Err(_) => oid.to_id_string(),
+    };
+    match attribute.as_str() {
+        Ok(value) => format!("{kind}={}", escape(value)),
+        // Section 2.4: a value that is no string, in hexadecimal.
+        Err(_) => attribute
+            .as_slice()
+            .iter()
+            .fold(format!("{kind}=#"), |mut text, byte| {
+                push_hex(&mut text, *byte);
+                text
+            }),
+    }
+}
+
+/// RFC 4514 section 2.4. Everything beyond visible ASCII becomes pairs of
+/// hexadecimal digits, which the section allows.
+fn escape(value: &str) -> String {
+    let last = value.len().saturating_sub(1);
+    let mut text = String::with_capacity(value.len());
+    for (at, byte) in value.bytes().enumerate() {
+        match byte {
+            b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' => {
+                text.push('\\');
+                text.push(char::from(byte));
+            }
+            b' ' if at == 0 || at == last => text.push_str("\\ "),
+            b'#' if at == 0 => text.push_str("\\#"),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => {
+                text.push('\\');
+                push_hex(&mut text, byte);
+            }
+        }
+    }
+    text
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{byte:02X}");
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+    use crate::tls::test_certificates::Ca;
+
+    #[test]
+    fn a_subject_cannot_pose_as_another() {
+        for (value, expected) in [
+            ("alice", "alice"),
+            ("alice,CN=admin", "alice\\,CN=admin"),
+            ("a+b;c<d>e\"f\\g=h", "a\\+b\\;c\\<d\\>e\\\"f\\\\g=h"),
+            (" # ", "\\ #\\ "),
+            ("#1", "\\#1"),
+            (" ", "\\ "),
+            ("a\r\nX-User: b\0", "a\\0D\\0AX-User: b\\00"),
+            ("Zoë", "Zo\\C3\\AB"),
+            ("", ""),
+        ] {
+            assert_eq!(escape(value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn subjects_read_from_the_leaf_to_the_country() {
+        let issued = Ca::new("ca").issue_with(&[], KeyPair::generate().unwrap(), |params| {
+            params.distinguished_name = DistinguishedName::new();
+            for (kind, value) in [
+                (DnType::CountryName, "DE"),
+                (DnType::OrganizationName, "Example, Inc."),
+                (DnType::CommonName, "device-7"),
+            ] {
+                params.distinguished_name.push(kind, value);
+            }
+        });
+        assert_eq!(
+            subject(&issued.leaf()),
+            "CN=device-7,O=Example\\, Inc.,C=DE"
+        );
+    }
+}

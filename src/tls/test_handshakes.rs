@@ -1,0 +1,185 @@
+//! Servers, clients and handshakes in memory, for this room's tests.
+//!
+//! Not part of the product.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::{client, server};
+
+use super::accept::{AcceptError, accept};
+use super::facts::Facts;
+use super::pair::Pair;
+use super::pem::PemFile;
+use super::provider;
+use super::server::{ServerOptions, server_config};
+use super::test_certificates::{Ca, Issued};
+use super::tickets::Tickets;
+use crate::config::ClientCertificates;
+
+/// How a server is set up; clones share their tickets, as reloads do, and keep
+/// all earlier configurations alive, as connections do.
+#[derive(Clone)]
+pub(super) struct Servers {
+    pair: Arc<Pair>,
+    client_certificates: Option<ClientCertificates>,
+    tls_1_3_only: bool,
+    tickets: Arc<Tickets>,
+    live: Arc<Mutex<Vec<Arc<ServerConfig>>>>,
+}
+
+impl Servers {
+    pub(super) fn of(issued: &Issued) -> Self {
+        Self {
+            pair: issued.pair(),
+            client_certificates: None,
+            tls_1_3_only: false,
+            tickets: Arc::default(),
+            live: Arc::default(),
+        }
+    }
+
+    pub(super) fn serving(self, issued: &Issued) -> Self {
+        let pair = issued.pair();
+        Self { pair, ..self }
+    }
+
+    pub(super) fn asking(self, ca: &Path, required: bool) -> Self {
+        let client_certificates = Some(ClientCertificates {
+            ca: ca.to_owned(),
+            required,
+        });
+        Self {
+            client_certificates,
+            ..self
+        }
+    }
+
+    pub(super) fn only_tls_1_3(self) -> Self {
+        Self {
+            tls_1_3_only: true,
+            ..self
+        }
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        let options = ServerOptions {
+            pairs: &[Arc::clone(&self.pair)],
+            client_certificates: self.client_certificates.as_ref(),
+            tls_1_3_only: self.tls_1_3_only,
+            alpn: &[b"http/1.1"],
+        };
+        let config = server_config(&options, &self.tickets).unwrap();
+        self.live.lock().unwrap().push(Arc::clone(&config));
+        config
+    }
+}
+
+/// How a client is set up, by rustls alone.
+#[derive(Clone)]
+pub(super) struct Clients {
+    roots: RootCertStore,
+    own: Option<Arc<CertifiedKey>>,
+    tls_1_2_only: bool,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl Clients {
+    pub(super) fn trusting(ca: &Ca) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.certificate()).unwrap();
+        Self {
+            roots,
+            own: None,
+            tls_1_2_only: false,
+            alpn: vec![b"http/1.1".to_vec()],
+        }
+    }
+
+    pub(super) fn with(self, issued: &Issued) -> Self {
+        let own = Some(Arc::clone(&issued.pair().certified_key));
+        Self { own, ..self }
+    }
+
+    /// A certificate that [`Pair`] would not let pass, such as an expired one.
+    pub(super) fn with_unproven(self, issued: &Issued) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let written = issued.write(dir.path(), "client");
+        let key = PemFile::read(&written.key).unwrap().private_key().unwrap();
+        let own = CertifiedKey::from_der(vec![issued.leaf()], key, &provider()).unwrap();
+        Self {
+            own: Some(Arc::new(own)),
+            ..self
+        }
+    }
+
+    pub(super) fn only_tls_1_2(self) -> Self {
+        Self {
+            tls_1_2_only: true,
+            ..self
+        }
+    }
+
+    pub(super) fn with_alpn(self, alpn: &[&[u8]]) -> Self {
+        let alpn = alpn.iter().map(|p| p.to_vec()).collect();
+        Self { alpn, ..self }
+    }
+
+    /// A client that remembers the sessions of its earlier connections.
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
+        let versions: &[_] = match self.tls_1_2_only {
+            true => &[&version::TLS12],
+            false => &[&version::TLS13],
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(self.roots.clone());
+        let mut config = match &self.own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own))))
+            }
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.resumption = Resumption::in_memory_sessions(8);
+        Arc::new(config)
+    }
+}
+
+type Accepted = (server::TlsStream<DuplexStream>, Facts);
+type Connected = client::TlsStream<DuplexStream>;
+
+/// One handshake; what each side makes of it.
+pub(super) async fn handshake(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    name: &str,
+) -> (Result<Accepted, AcceptError>, io::Result<Connected>) {
+    let (server_side, client_side) = duplex(64 * 1024);
+    let name = name.to_owned().try_into().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    tokio::join!(
+        accept(server, server_side, deadline),
+        TlsConnector::from(client).connect(name, client_side),
+    )
+}
+
+/// A handshake with `a.test` that must work, and a byte from the server, so
+/// that the client has read the tickets before it.
+pub(super) async fn exchange(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> Facts {
+    let (accepted, connected) = handshake(server, client, "a.test").await;
+    let ((mut server, facts), mut client) = (accepted.unwrap(), connected.unwrap());
+    server.write_all(b"x").await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'x');
+    facts
+}

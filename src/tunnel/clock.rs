@@ -1,0 +1,62 @@
+//! The coarse clock that tunnels go by, so that none of them owns a timer.
+//!
+//! Invariant: a deadline made here is never early, and late by two ticks at
+//! most (plus what the sweep allows itself, see `registry`).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often the clock is set.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// A point in time, or a time span: ticks since the clock was made. 32 bits
+/// last 13 years.
+pub(super) type Ticks = u32;
+
+/// Later than every other time.
+pub(super) const NEVER: Ticks = Ticks::MAX;
+
+// On cache lines of its own: every tunnel reads it, and only the sweep writes.
+#[repr(align(128))]
+pub(super) struct Clock {
+    started: Instant,
+    ticks: AtomicU32,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            ticks: AtomicU32::new(0),
+        }
+    }
+
+    /// The time as it was last set.
+    pub(super) fn now(&self) -> Ticks {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock and reads it.
+    pub(super) fn set(&self) -> Ticks {
+        let ticks = whole_ticks(self.started.elapsed());
+        self.ticks.fetch_max(ticks, Ordering::Relaxed).max(ticks)
+    }
+}
+
+/// The time `span` after `now`. One tick is added, because `now` may be over by
+/// almost one.
+pub(super) fn later(now: Ticks, span: Ticks) -> Ticks {
+    now.saturating_add(span).saturating_add(1)
+}
+
+/// A span in ticks, rounded up.
+pub(super) fn span(duration: Duration) -> Ticks {
+    let ticks = duration.as_nanos().div_ceil(TICK.as_nanos());
+    Ticks::try_from(ticks).unwrap_or(NEVER)
+}
+
+fn whole_ticks(duration: Duration) -> Ticks {
+    Ticks::try_from(duration.as_nanos() / TICK.as_nanos()).unwrap_or(NEVER - 1)
+}

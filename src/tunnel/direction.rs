@@ -1,0 +1,207 @@
+//! One way through a tunnel, from its source to its sink, without the streams:
+//! what of the bytes read is forwarded, what is kept, and what has ended.
+//!
+//! It does not poll, wait or know of the other direction.
+//!
+//! Invariant: bytes leave by `rest` or at once, in the order they came, and
+//! while there is a rest the source is read only to discard.
+
+use crate::ws::frame::FrameCursor;
+
+use super::options::Framing;
+use super::outcome::Side;
+
+/// Which of the two directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Client to backend.
+    In = 0,
+    /// Backend to client.
+    Out = 1,
+}
+
+/// What happens to bytes that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Pass,
+    /// Up to the next message boundary, then `Stopped`.
+    UntilBoundary,
+    /// Up to the end of the source's Close frame, then `Stopped`.
+    UntilClose,
+    /// Nothing is forwarded any more.
+    Stopped,
+}
+
+/// Whether a Close frame has gone to the sink, and whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CloseSent {
+    No,
+    Theirs,
+    Ours,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sink {
+    Open,
+    /// To be shut once the rest is written.
+    Shutting,
+    Shut,
+}
+
+#[derive(Debug)]
+pub(super) struct Direction {
+    pub(super) cursor: FrameCursor,
+    rest: Option<Box<Rest>>,
+    pub(super) flow: Flow,
+    pub(super) sink: Sink,
+    pub(super) close_sent: CloseSent,
+    /// The source has ended its stream or broken.
+    pub(super) source_ended: bool,
+    /// Something was written since the last flush.
+    pub(super) unflushed: bool,
+}
+
+/// Bytes that the sink has not taken yet.
+#[derive(Debug)]
+struct Rest {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Direction {
+    pub(super) fn new(framing: Framing) -> Self {
+        Self {
+            cursor: match framing {
+                Framing::WebSocket => FrameCursor::new(),
+                Framing::Opaque => FrameCursor::blind(),
+            },
+            rest: None,
+            flow: Flow::Pass,
+            sink: Sink::Open,
+            close_sent: CloseSent::No,
+            source_ended: false,
+            unflushed: false,
+        }
+    }
+
+    /// Follows bytes just read and says how many of them, from the first, are
+    /// to be forwarded, and the messages that had passed whole by then.
+    pub(super) fn accept(&mut self, bytes: &[u8]) -> (usize, u64) {
+        let forwarded = match self.flow {
+            Flow::Pass => {
+                self.cursor.advance(bytes);
+                bytes.len()
+            }
+            Flow::UntilBoundary => self.cursor.advance_to_message_boundary(bytes),
+            Flow::UntilClose => self.cursor.advance_past_close(bytes),
+            Flow::Stopped => 0,
+        };
+        let messages = self.cursor.messages();
+        if forwarded > 0 && self.close_sent == CloseSent::No && self.cursor.close().is_some() {
+            self.close_sent = CloseSent::Theirs;
+        }
+        self.stop_if_due();
+        self.cursor.advance(&bytes[forwarded..]);
+        (forwarded, messages)
+    }
+
+    /// Stops here, or at the next place where that cuts nothing.
+    pub(super) fn stop_at(&mut self, flow: Flow) {
+        if self.flow != Flow::Stopped {
+            self.flow = flow;
+            self.stop_if_due();
+        }
+    }
+
+    fn stop_if_due(&mut self) {
+        let due = match self.flow {
+            Flow::Pass => false,
+            Flow::UntilBoundary => {
+                self.close_sent == CloseSent::Theirs || self.cursor.at_message_boundary()
+            }
+            Flow::UntilClose => self.close_sent == CloseSent::Theirs,
+            Flow::Stopped => return,
+        };
+        if due {
+            self.flow = Flow::Stopped;
+        }
+    }
+
+    /// Keeps bytes until the sink takes them, behind those kept already.
+    pub(super) fn keep(&mut self, unsent: &[u8]) {
+        if unsent.is_empty() {
+            return;
+        }
+        let rest = self.rest.get_or_insert_with(|| {
+            Box::new(Rest {
+                bytes: Vec::with_capacity(unsent.len()),
+                written: 0,
+            })
+        });
+        rest.bytes.extend_from_slice(unsent);
+    }
+
+    /// Bytes that wait for the sink.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.rest
+            .as_ref()
+            .map_or(&[], |rest| &rest.bytes[rest.written..])
+    }
+
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// The sink took `written` bytes of the rest.
+    pub(super) fn wrote_rest(&mut self, written: usize) {
+        let Some(rest) = &mut self.rest else { return };
+        rest.written += written;
+        if rest.written >= rest.bytes.len() {
+            self.rest = None;
+        }
+    }
+
+    /// Whether the source is to be read now.
+    pub(super) fn wants_read(&self) -> bool {
+        !self.source_ended && (self.flow == Flow::Stopped || self.rest.is_none())
+    }
+
+    /// The sink has broken: nothing can be forwarded any more.
+    pub(super) fn lose_sink(&mut self) {
+        self.rest = None;
+        self.unflushed = false;
+        self.flow = Flow::Stopped;
+        self.sink = Sink::Shut;
+    }
+
+    /// Whether it still forwards but will never see a boundary again.
+    pub(super) fn is_adrift(&self) -> bool {
+        self.cursor.is_lost() && self.flow != Flow::Stopped && !self.source_ended
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.source_ended && self.sink == Sink::Shut
+    }
+}
+
+impl Way {
+    pub(super) const BOTH: [Self; 2] = [Self::In, Self::Out];
+
+    pub(super) fn reverse(self) -> Self {
+        match self {
+            Self::In => Self::Out,
+            Self::Out => Self::In,
+        }
+    }
+
+    pub(super) fn source(self) -> Side {
+        match self {
+            Self::In => Side::Client,
+            Self::Out => Side::Backend,
+        }
+    }
+
+    pub(super) fn sink(self) -> Side {
+        self.reverse().source()
+    }
+}

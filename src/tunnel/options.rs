@@ -1,0 +1,91 @@
+//! What a tunnel is told at birth, by value, so that no reload can change it.
+
+use std::time::Duration;
+
+use crate::config::{Clocks, Drain};
+
+use super::clock::{self, NEVER, Ticks};
+
+/// How long the end of a plain close may wait for a peer that still sends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Whether the bytes of a tunnel are WebSocket frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    WebSocket,
+    /// Any other upgraded protocol: no messages, and ended without a frame.
+    Opaque,
+}
+
+/// How longhaul closes a tunnel on its own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The status code for `max_lifetime`; `None` closes without a frame, at a
+    /// message boundary all the same.
+    pub code: Option<u16>,
+    /// From the order to close until both sides have answered; then the close
+    /// is plain.
+    pub timeout: Duration,
+    /// A plain close shuts both ways and then reads on for this long, because
+    /// a socket that is closed with unread bytes resets its peer, which may
+    /// lose what was delivered.
+    pub linger: Duration,
+}
+
+/// Everything a tunnel goes by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    pub framing: Framing,
+    pub clocks: Clocks,
+    pub close: Close,
+}
+
+impl Options {
+    pub fn new(framing: Framing, clocks: Clocks, drain: &Drain) -> Self {
+        Self {
+            framing,
+            clocks,
+            close: Close {
+                code: drain.close_code,
+                timeout: drain.close_timeout,
+                linger: LINGER,
+            },
+        }
+    }
+}
+
+/// The same in ticks, as a tunnel keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) framing: Framing,
+    pub(super) code: Option<u16>,
+    pub(super) idle: Ticks,
+    pub(super) half_close: Ticks,
+    pub(super) close: Ticks,
+    pub(super) linger: Ticks,
+    /// A point in time, its jitter drawn.
+    pub(super) dies_at: Ticks,
+}
+
+impl Limits {
+    pub(super) fn new(options: &Options, now: Ticks) -> Self {
+        let clocks = &options.clocks;
+        Self {
+            framing: options.framing,
+            code: options.close.code,
+            idle: clocks.idle_timeout.map_or(NEVER, clock::span),
+            half_close: clock::span(clocks.half_close_timeout),
+            close: clock::span(options.close.timeout),
+            linger: clock::span(options.close.linger),
+            dies_at: clocks.max_lifetime.map_or(NEVER, |most| {
+                clock::later(now, lifetime(most, clocks.max_lifetime_jitter))
+            }),
+        }
+    }
+}
+
+/// `most`, less a random part of its share `jitter`.
+fn lifetime(most: Duration, jitter: f64) -> Ticks {
+    let taken_off = rand::random::<f64>() * jitter.clamp(0.0, 1.0);
+    clock::span(most.mul_f64(1.0 - taken_off))
+}

@@ -1,0 +1,126 @@
+//! How a tunnel ended: who began it, why, and what had passed by then.
+//!
+//! Ends are not errors, and nothing here is logged or counted; the words are
+//! those of the access log.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// One of the three that can end a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    Client,
+    Backend,
+    /// A clock, a drain or an operator.
+    Longhaul,
+}
+
+/// Why a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A peer sent a Close frame, with this status code.
+    Close(Option<u16>),
+    /// A peer ended its stream.
+    Eof,
+    /// A peer ended its stream without TLS's `close_notify`, as many do.
+    TlsEof,
+    /// A peer's connection broke.
+    Reset,
+    /// A peer's kernel no longer answered (keepalive, `TCP_USER_TIMEOUT`).
+    PeerTimeout,
+    /// A peer sent what is not TLS.
+    TlsError,
+    /// No byte from either side for `idle_timeout`.
+    IdleTimeout,
+    /// One side had ended, with a Close frame or its stream, and the other
+    /// did not follow within `half_close_timeout`.
+    HalfCloseTimeout,
+    MaxLifetime,
+    /// The process stops, or a person drains a backend.
+    Drain,
+    /// An edit took the backend away (`on_removed = "drain"`).
+    Removed,
+    /// A person closed this tunnel.
+    Operator,
+}
+
+/// What is left to say once both sides are shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who sent the first Close frame, or else the first end of stream or
+    /// reset; longhaul, when it ordered the end before any Close.
+    pub ended_by: Side,
+    pub cause: Cause,
+    /// From open until both sides were shut.
+    pub duration: Duration,
+    /// Bytes from the client that were passed on.
+    pub bytes_in: u64,
+    /// Bytes from the backend that were passed on.
+    pub bytes_out: u64,
+    /// Data messages from the client; 0 for protocols without frames.
+    pub messages_in: u64,
+    /// Data messages from the backend.
+    pub messages_out: u64,
+    /// The status code of the client's Close frame, passed on or not.
+    pub client_close_code: Option<u16>,
+    /// The status code of the backend's Close frame, passed on or not.
+    pub backend_close_code: Option<u16>,
+}
+
+impl Cause {
+    /// What a failed read or write says about its peer.
+    pub(super) fn of_error(error: &io::Error) -> Self {
+        match error.kind() {
+            // rustls: the stream ended without close_notify.
+            io::ErrorKind::UnexpectedEof => Self::TlsEof,
+            io::ErrorKind::TimedOut => Self::PeerTimeout,
+            io::ErrorKind::InvalidData => Self::TlsError,
+            _ => Self::Reset,
+        }
+    }
+
+    /// The word without its number, for a metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Close(_) => "close",
+            Self::Eof => "eof",
+            Self::TlsEof => "tls_eof",
+            Self::Reset => "reset",
+            Self::PeerTimeout => "peer_timeout",
+            Self::TlsError => "tls_error",
+            Self::IdleTimeout => "idle_timeout",
+            Self::HalfCloseTimeout => "half_close_timeout",
+            Self::MaxLifetime => "max_lifetime",
+            Self::Drain => "drain",
+            Self::Removed => "removed",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Close(Some(code)) => write!(f, "close {code}"),
+            _ => f.write_str(self.label()),
+        }
+    }
+}
+
+impl Side {
+    /// The word of the access log.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Longhaul => "longhaul",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}

@@ -1,0 +1,256 @@
+//! The live tunnels of the process: to count, find and close them, and to keep
+//! their clocks.
+//!
+//! It belongs to the process and not to a snapshot, so it outlives every
+//! reload. It spawns nothing: its owner runs [`Registry::sweep_forever`].
+//! The byte path takes none of its locks.
+//!
+//! Invariant: a tunnel is in here exactly as long as its [`Ticket`] lives.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::clock::{Clock, NEVER, TICK, Ticks};
+use super::entry::{CloseOrder, Facts, Tunnel};
+use super::options::{Limits, Options};
+
+/// More than the threads that open and end tunnels at the same time.
+const SHARDS: usize = 64;
+
+/// All live tunnels.
+pub struct Registry {
+    clock: Clock,
+    shards: [Shard; SHARDS],
+    live: AtomicUsize,
+    /// Where the next tunnel goes.
+    turn: AtomicUsize,
+    none_left: Notify,
+}
+
+/// A tunnel's place in the registry, which its relay holds. Dropping it takes
+/// the tunnel out.
+pub struct Ticket {
+    registry: Arc<Registry>,
+    tunnel: Arc<Tunnel>,
+    /// `slot * SHARDS + shard`
+    place: u32,
+}
+
+struct Shard {
+    slots: Mutex<Slots>,
+    /// No tunnel of this shard has anything due before.
+    soonest: AtomicU32,
+}
+
+#[derive(Default)]
+struct Slots {
+    tunnels: Vec<Option<Arc<Tunnel>>>,
+    free: Vec<u32>,
+}
+
+impl Registry {
+    /// An empty registry whose clock stands at zero.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            clock: Clock::new(),
+            shards: std::array::from_fn(|_| Shard::new()),
+            live: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
+            none_left: Notify::new(),
+        })
+    }
+
+    /// Enters a tunnel that is about to be relayed.
+    pub fn open(self: &Arc<Self>, facts: Facts, options: &Options) -> Ticket {
+        let now = self.clock.set();
+        let tunnel = Arc::new(Tunnel::new(facts, Limits::new(options, now), now));
+        let shard = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let slot = self.shards[shard].insert(Arc::clone(&tunnel));
+        self.live.fetch_add(1, Ordering::AcqRel);
+        Ticket {
+            registry: Arc::clone(self),
+            tunnel,
+            place: slot * SHARDS as u32 + shard as u32,
+        }
+    }
+
+    /// How many tunnels live.
+    pub fn len(&self) -> usize {
+        self.live.load(Ordering::Acquire)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tunnels that `filter` accepts. It is called under a lock, so it must
+    /// be quick and must not call the registry.
+    pub fn select(&self, filter: &dyn Fn(&Tunnel) -> bool) -> Vec<Arc<Tunnel>> {
+        let mut selected = Vec::new();
+        for shard in &self.shards {
+            let slots = shard.lock();
+            let live = slots.tunnels.iter().flatten();
+            selected.extend(live.filter(|tunnel| filter(tunnel)).cloned());
+        }
+        selected
+    }
+
+    /// Orders each of `tunnels` to close at a random instant within `window`,
+    /// so that their clients do not all come back at once. Resolves when all
+    /// orders are given; dropping it gives no more.
+    pub async fn close_paced(
+        &self,
+        tunnels: Vec<Arc<Tunnel>>,
+        order: CloseOrder,
+        window: Duration,
+    ) {
+        let order = Arc::new(order);
+        let start = Instant::now();
+        let mut agenda: Vec<(Instant, Arc<Tunnel>)> = tunnels
+            .into_iter()
+            .map(|tunnel| (start + window.mul_f64(rand::random::<f64>()), tunnel))
+            .collect();
+        agenda.sort_unstable_by_key(|(at, _)| *at);
+        for (at, tunnel) in agenda {
+            if at > Instant::now() {
+                sleep_until(at).await;
+            }
+            tunnel.close(Arc::clone(&order));
+        }
+    }
+
+    /// Resolves when no tunnel is left, at once if there is none.
+    pub async fn closed(&self) {
+        loop {
+            let none_left = self.none_left.notified();
+            if self.is_empty() {
+                return;
+            }
+            none_left.await;
+        }
+    }
+
+    /// Sets the clock and tells tunnels whose time is over, for ever. Without
+    /// it no timeout of any tunnel works, so the owner runs exactly one from
+    /// before the first tunnel until after the last.
+    pub async fn sweep_forever(self: Arc<Self>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.sweep();
+        }
+    }
+
+    /// How long ago a byte last passed from the client and from the backend,
+    /// to a tenth of a second; the time since open where none did.
+    pub fn idle(&self, tunnel: &Tunnel) -> (Duration, Duration) {
+        let now = self.clock.now();
+        let [inward, outward] = tunnel.last_active().map(|at| TICK * now.saturating_sub(at));
+        (inward, outward)
+    }
+
+    fn sweep(&self) {
+        let now = self.clock.set();
+        for shard in &self.shards {
+            shard.sweep(now);
+        }
+    }
+
+    fn remove(&self, place: u32) {
+        let (shard, slot) = (place as usize % SHARDS, place / SHARDS as u32);
+        self.shards[shard].remove(slot);
+        if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none_left.notify_waiters();
+        }
+    }
+}
+
+impl Ticket {
+    /// The entry that others see.
+    pub fn tunnel(&self) -> &Arc<Tunnel> {
+        &self.tunnel
+    }
+
+    pub(super) fn now(&self) -> Ticks {
+        self.registry.clock.now()
+    }
+
+    /// Has the sweep wake the relay at `deadline`.
+    pub(super) fn arm(&self, deadline: Ticks) {
+        self.tunnel.set_deadline(deadline);
+        // After the deadline itself: a sweep that overwrites this has not yet
+        // looked at the tunnel.
+        self.registry.shards[self.place as usize % SHARDS].due_by(deadline);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.registry.remove(self.place);
+    }
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            slots: Mutex::default(),
+            soonest: AtomicU32::new(NEVER),
+        }
+    }
+
+    fn insert(&self, tunnel: Arc<Tunnel>) -> u32 {
+        let due = tunnel.next_check();
+        let mut slots = self.lock();
+        let slot = match slots.free.pop() {
+            Some(slot) => {
+                slots.tunnels[slot as usize] = Some(tunnel);
+                slot
+            }
+            None => {
+                slots.tunnels.push(Some(tunnel));
+                slots.tunnels.len() as u32 - 1
+            }
+        };
+        drop(slots);
+        self.due_by(due);
+        slot
+    }
+
+    fn remove(&self, slot: u32) {
+        let mut slots = self.lock();
+        let gone = slots.tunnels[slot as usize].take();
+        slots.free.push(slot);
+        drop(slots);
+        drop(gone);
+    }
+
+    fn sweep(&self, now: Ticks) {
+        if self.soonest.load(Ordering::Relaxed) > now {
+            return;
+        }
+        self.soonest.swap(NEVER, Ordering::AcqRel);
+        let slots = self.lock();
+        let next = slots
+            .tunnels
+            .iter()
+            .flatten()
+            .map(|tunnel| tunnel.check(now))
+            .min();
+        drop(slots);
+        self.due_by(next.unwrap_or(NEVER));
+    }
+
+    fn due_by(&self, at: Ticks) {
+        self.soonest.fetch_min(at, Ordering::AcqRel);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        // Nothing panics while it is held, and every step leaves it whole.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

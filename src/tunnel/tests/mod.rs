@@ -1,0 +1,96 @@
+//! Tests of whole tunnels.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+
+use crate::config::Clocks;
+
+use super::*;
+
+mod ends;
+mod live;
+mod model;
+mod pressure;
+mod sizes;
+mod tls;
+mod wire;
+
+/// A registry whose clock runs.
+pub(super) fn registry() -> Arc<Registry> {
+    let registry = Registry::new();
+    tokio::spawn(Arc::clone(&registry).sweep_forever());
+    registry
+}
+
+pub(super) fn facts(id: u64) -> Facts {
+    let labels = Labels {
+        listener: "public".into(),
+        route: "chat".into(),
+        upstream: "chat".into(),
+        backend: format!("chat-{}", id % 2).into(),
+    };
+    Facts {
+        id,
+        labels: Arc::new(labels),
+        client: None,
+        sticky: None,
+    }
+}
+
+/// Half close after 30 s, close within 5 s, linger for 1 s; the rest is off.
+pub(super) fn options(framing: Framing) -> Options {
+    Options {
+        framing,
+        clocks: Clocks {
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            half_close_timeout: Duration::from_secs(30),
+            max_lifetime: None,
+            max_lifetime_jitter: 0.0,
+        },
+        close: Close {
+            code: Some(1012),
+            timeout: Duration::from_secs(5),
+            linger: Duration::from_secs(1),
+        },
+    }
+}
+
+pub(super) fn drain(code: Option<u16>) -> CloseOrder {
+    CloseOrder {
+        cause: Cause::Drain,
+        code,
+        reason: Cow::Borrowed("bye"),
+    }
+}
+
+pub(super) fn leg<S>(stream: S) -> Leg<S> {
+    Leg {
+        stream,
+        read_ahead: Bytes::new(),
+    }
+}
+
+/// Starts a tunnel in a task of its own.
+pub(super) fn start<C, B>(
+    registry: &Arc<Registry>,
+    options: &Options,
+    client: C,
+    backend: B,
+) -> (Arc<Tunnel>, JoinHandle<Outcome>)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ticket = registry.open(facts(1), options);
+    let tunnel = Arc::clone(ticket.tunnel());
+    (
+        tunnel,
+        tokio::spawn(relay(leg(client), leg(backend), ticket)),
+    )
+}

@@ -1,0 +1,163 @@
+//! Back pressure and half-close on real sockets, and fairness on a stream that
+//! never waits.
+
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
+
+use super::super::scratch;
+use super::*;
+
+const TOTAL: usize = 8 << 20;
+
+/// Writes `bytes` from `at` on, until the socket refuses hundreds of times in a
+/// row; says how far that was.
+async fn fill(stream: &UnixStream, bytes: &[u8], mut at: usize) -> usize {
+    let mut refused = 0;
+    while refused < 500 && at < bytes.len() {
+        match stream.try_write(&bytes[at..]) {
+            Ok(written) => (at, refused) = (at + written, 0),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                refused += 1;
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    at
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_stalls_the_writer() {
+    let registry = registry();
+    let (client, near_client) = UnixStream::pair().unwrap();
+    let (mut backend, near_backend) = UnixStream::pair().unwrap();
+    let (tunnel, task) = start(
+        &registry,
+        &options(Framing::Opaque),
+        near_client,
+        near_backend,
+    );
+    let bytes: Vec<u8> = (0..TOTAL).map(|at| (at / 7 + at) as u8).collect();
+    let mut written = fill(&client, &bytes, 0).await;
+    assert!(written < 2 << 20, "{written} bytes have gone somewhere");
+    assert!((tunnel.bytes_in() as usize) < written);
+
+    let mut read = 0;
+    let mut part = vec![0; 50_000];
+    while read < TOTAL {
+        if written < TOTAL && read + (256 << 10) > written {
+            written = fill(&client, &bytes, written).await;
+        }
+        let count = backend.read(&mut part).await.unwrap();
+        assert!(
+            part[..count]
+                .iter()
+                .enumerate()
+                .all(|(i, byte)| *byte == pattern(read + i))
+        );
+        read += count;
+        // What the kernel holds for one socket, and one scratch buffer.
+        assert!(tunnel.bytes_in() as usize - read < (1 << 20) + scratch::SIZE);
+    }
+    drop((client, backend));
+    assert_eq!(task.await.unwrap().bytes_in as usize, TOTAL);
+}
+
+#[tokio::test]
+async fn half_close_and_reset_on_real_sockets() {
+    let registry = registry();
+    let (mut client, near_client) = UnixStream::pair().unwrap();
+    let (mut backend, near_backend) = UnixStream::pair().unwrap();
+    let (_, task) = start(
+        &registry,
+        &options(Framing::Opaque),
+        near_client,
+        near_backend,
+    );
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut question = String::new();
+    backend.read_to_string(&mut question).await.unwrap();
+    assert_eq!(question, "question");
+    backend.write_all(b"answer").await.unwrap();
+    drop(backend);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "answer");
+    let outcome = task.await.unwrap();
+    assert_eq!(
+        (outcome.ended_by, outcome.cause),
+        (Side::Client, Cause::Eof)
+    );
+
+    let (client, near_client) = UnixStream::pair().unwrap();
+    let (mut backend, near_backend) = UnixStream::pair().unwrap();
+    let (_, task) = start(
+        &registry,
+        &options(Framing::Opaque),
+        near_client,
+        near_backend,
+    );
+    backend.write_all(b"unread").await.unwrap();
+    client.readable().await.unwrap();
+    // Closing with unread bytes resets a Unix socket's peer.
+    drop(client);
+    let mut rest = Vec::new();
+    backend.read_to_end(&mut rest).await.unwrap();
+    drop(backend);
+    let outcome = task.await.unwrap();
+    assert_eq!(
+        (outcome.ended_by, outcome.cause),
+        (Side::Client, Cause::Reset)
+    );
+}
+
+/// Always has bytes and always takes them.
+struct Endless;
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let all = buffer.remaining();
+        buffer.advance(all);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_stream_that_never_waits_does_not_keep_the_thread() {
+    let ticket = Registry::new().open(facts(1), &options(Framing::Opaque));
+    let tunnel = Arc::clone(ticket.tunnel());
+    let mut relay = relay(leg(Endless), leg(Endless), ticket);
+    let mut context = Context::from_waker(Waker::noop());
+    for polls in 1..=2 {
+        assert!(Pin::new(&mut relay).poll(&mut context).is_pending());
+        assert!(tunnel.bytes_in() > 0 && tunnel.bytes_out() == tunnel.bytes_in());
+        assert!(tunnel.bytes_in() <= polls << 20);
+    }
+}

@@ -1,0 +1,104 @@
+//! An HTTP/1.1 connection to a backend.
+//!
+//! A connection that carried an upgrade attempt is never reused: until the
+//! backend's 101 it is HTTP, and whatever follows a refused attempt on the same
+//! connection could be read as a request by one side and not by the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+
+use super::{Backend, DialError, Dialer};
+use crate::exchange::Body;
+use crate::net::{BackendIo, Finish};
+
+/// Most bytes of a response head, and of what is read ahead.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Most header lines of a response.
+const MAX_HEADERS: usize = 256;
+
+/// The sending half; the connection itself is driven by a task of its own that
+/// ends with it.
+#[derive(Debug)]
+pub struct Connection {
+    sender: http1::SendRequest<Body>,
+    finish: Finish,
+    /// Whether requests went over it before.
+    reused: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the connection failed before the request: {0}")]
+    Http(#[from] hyper::Error),
+}
+
+impl Connection {
+    /// A pooled connection if there is one.
+    pub fn pooled(backend: &Backend, timeout: Duration) -> Option<Self> {
+        let connection = backend.pool.take(timeout)?;
+        Some(Self { reused: true, ..connection })
+    }
+
+    /// A new connection, for plain requests and for upgrades.
+    ///
+    /// # Errors
+    /// See [`HandshakeError`].
+    pub async fn open(dialer: &Dialer, backend: &Backend) -> Result<Self, HandshakeError> {
+        let io = BackendIo::new(dialer.dial(backend.address()).await?);
+        let finish = io.finish_handle();
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_buf_size(MAX_BUFFER)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let address = backend.name().clone();
+        tokio::spawn(async move {
+            // The exchange sees the same error; here it is only for debugging.
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(backend = &*address, %error, "backend connection ended");
+            }
+        });
+        Ok(Self { sender, finish, reused: false })
+    }
+
+    /// # Errors
+    /// hyper's, with the request if it was not sent.
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        self.sender.try_send_request(request).await
+    }
+
+    /// The handle that passes on a client's half-close.
+    pub fn finish_handle(&self) -> Finish {
+        self.finish.clone()
+    }
+
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Gives the connection to the backend's pool, for the next request.
+    pub fn give_back(self, backend: &Arc<Backend>, most: usize) {
+        if !backend.is_retired() && !self.finish.is_wanted() && !self.is_closed() {
+            backend.pool.put(self, most);
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(super) fn is_reusable(&self) -> bool {
+        self.sender.is_ready()
+    }
+}
