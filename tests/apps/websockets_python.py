@@ -1,6 +1,7 @@
 """Python's `websockets`, client and server, with permessage-deflate, plain and by TLS."""
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import ssl
@@ -8,6 +9,7 @@ import tempfile
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from longhaul import Longhaul, certificate, site
@@ -17,8 +19,9 @@ SIZES = [0, 1, 125, 126, 127, 65535, 65536, 1024 * 1024, MOST]
 
 
 async def echo(socket):
-    async for message in socket:
-        await socket.send(message)
+    with contextlib.suppress(ConnectionClosed):
+        async for message in socket:
+            await socket.send(message)
 
 
 async def talk(url, tls, deflate):
