@@ -9,6 +9,7 @@
 //! files they say it (see [`WrittenAt`]).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use ipnet::IpNet;
 
 use super::diagnostic::WrittenAt;
 use super::named_files::NamedFiles;
+use crate::net::Keepalive;
+
 use super::pattern::{HostPattern, PathPattern};
 
 /// One whole configuration: what the main file and its includes say together.
@@ -280,6 +283,28 @@ pub enum BackendAddress {
         port: u16,
     },
     Unix(PathBuf),
+}
+
+impl fmt::Display for BackendAddress {
+    /// As the config writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<Tcp> for Keepalive {
+    fn from(tcp: Tcp) -> Self {
+        Self {
+            idle: tcp.keepalive_idle,
+            interval: tcp.keepalive_interval,
+            probes: tcp.keepalive_probes,
+            user_timeout: tcp.user_timeout,
+        }
+    }
 }
 
 /// What becomes of the live tunnels of a backend that an edit takes away.

@@ -67,6 +67,17 @@ pub(super) fn parse_with(
     }
 }
 
+impl Config {
+    /// The configuration of a process before its first: every default, no
+    /// listeners and no routes, which no file may say.
+    pub fn empty() -> Self {
+        let findings = Findings::default();
+        let source = Source::new("", "");
+        let table = Spanned::new(0..0, DeTable::new());
+        main_file(&source, &table, &findings, &mut Draft::default())
+    }
+}
+
 /// The patterns of `include`, each with its place.
 pub(super) fn includes(main: &Source) -> Vec<(String, Place)> {
     let findings = Findings::default();

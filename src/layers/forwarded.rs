@@ -17,7 +17,6 @@ use ipnet::IpNet;
 use tower::{Layer, Service};
 
 use crate::exchange::{Body, Exchange, Refusal};
-use crate::net::Peer;
 use crate::ws::handshake::tokens;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -130,13 +130,13 @@ impl ClientLink {
         self.interim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poll_flag(flag: &AtomicBool, waker: &AtomicWaker, cx: &Context<'_>) -> Poll<()> {
-        if flag.load(Ordering::Acquire) {
+    fn poll_flag(flag: impl Fn() -> bool, waker: &AtomicWaker, cx: &Context<'_>) -> Poll<()> {
+        if flag() {
             return Poll::Ready(());
         }
         waker.register(cx.waker());
         // Again, in case the flag was set before the waker was there.
-        if flag.load(Ordering::Acquire) {
+        if flag() {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -93,10 +93,10 @@ impl Snapshot {
         Self {
             generation: 0,
             hash: 0,
-            config: Config::default(),
+            config: Config::empty(),
             listeners: BTreeMap::new(),
             upstreams: BTreeMap::new(),
-            table: Arc::new(Table::build(Vec::new())),
+            table: Arc::new(Table::new(Vec::new())),
         }
     }
 }
@@ -139,9 +139,9 @@ fn routes(
             metrics: Arc::clone(&state.metrics),
         });
         let stack = BoxCloneSyncService::new(Proxy { route: Arc::clone(&route) });
-        Some((settings, RouteEntry { stack, route }))
+        Some((settings.into(), RouteEntry { stack, route }))
     });
-    Table::build(entries.collect())
+    Table::new(entries)
 }
 
 /// The part of the work that can fail.

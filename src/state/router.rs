@@ -4,14 +4,13 @@ use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response, header};
+use http::{Request, Response};
 use tower::Service;
 
 use super::RouteEntry;
 use crate::exchange::{Body, Refusal, Target};
 use crate::layers::Reply;
 use crate::route::{self, Table};
-use crate::ws::handshake::tokens;
 
 /// The service between the layers of the listener and those of the route.
 #[derive(Clone, Debug)]
@@ -37,13 +36,10 @@ impl Service<Request<Body>> for Router {
 
 fn find<'t>(table: &'t Table<RouteEntry>, request: &Request<Body>) -> Option<&'t RouteEntry> {
     let host = request.extensions().get::<Target>().map_or("", |target| target.host.as_str());
-    let subprotocols: Vec<&str> =
-        tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).collect();
     table.lookup(&route::Request {
         host,
         path: request.uri().path(),
         method: request.method(),
         headers: request.headers(),
-        subprotocols: &subprotocols,
     })
 }

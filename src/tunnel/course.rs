@@ -10,7 +10,7 @@
 //! side has ended; each deadline leads to a later phase.
 
 use super::clock::{NEVER, Ticks, later};
-use super::close_frame::close_frame;
+use crate::ws::close::close_frame;
 use super::direction::{CloseSent, Direction, Flow, Sink, Way};
 use super::entry::{CloseOrder, State};
 use super::options::Limits;

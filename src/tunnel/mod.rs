@@ -10,7 +10,6 @@
 //! frame of longhaul's own goes in only between two messages.
 
 mod clock;
-mod close_frame;
 mod course;
 mod direction;
 mod entry;

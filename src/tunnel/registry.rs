@@ -7,6 +7,7 @@
 //!
 //! Invariant: a tunnel is in here exactly as long as its [`Ticket`] lives.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,6 +51,14 @@ struct Shard {
 struct Slots {
     tunnels: Vec<Option<Arc<Tunnel>>>,
     free: Vec<u32>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("live", &self.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Registry {
@@ -234,15 +243,22 @@ impl Shard {
             return;
         }
         self.soonest.swap(NEVER, Ordering::AcqRel);
+        let (mut due, mut next) = (Vec::new(), NEVER);
         let slots = self.lock();
-        let next = slots
-            .tunnels
-            .iter()
-            .flatten()
-            .map(|tunnel| tunnel.check(now))
-            .min();
+        for tunnel in slots.tunnels.iter().flatten() {
+            let at = tunnel.next_check();
+            if at <= now {
+                due.push(Arc::clone(tunnel));
+            } else {
+                next = next.min(at);
+            }
+        }
         drop(slots);
-        self.due_by(next.unwrap_or(NEVER));
+        // Woken without the lock: whatever a waker drops may hold a ticket.
+        for tunnel in due {
+            next = next.min(tunnel.check(now));
+        }
+        self.due_by(next);
     }
 
     fn due_by(&self, at: Ticks) {

@@ -156,7 +156,6 @@ struct Actor {
     far: Far,
     polite: bool,
     closed: bool,
-    stalled: bool,
 }
 
 impl Actor {
@@ -197,129 +196,132 @@ impl Actor {
     }
 }
 
-fn pick<'a>(client: &'a mut Actor, backend: &'a mut Actor, side: Side) -> &'a mut Actor {
-    match side {
-        Side::Client => client,
-        _ => backend,
-    }
-}
-
-fn now_and(tunnel: &Tunnel) -> (Instant, [u64; 2]) {
-    (Instant::now(), [tunnel.bytes_in(), tunnel.bytes_out()])
-}
-
 fn cursor(bytes: &[u8]) -> FrameCursor {
     let mut cursor = FrameCursor::new();
     cursor.advance(bytes);
     cursor
 }
 
-/// How one life went.
+/// How one life goes.
 struct Life {
     client: Actor,
     backend: Actor,
-    outcome: Outcome,
+    tunnel: Arc<Tunnel>,
+    order: Arc<CloseOrder>,
     /// When it was ordered to close, and what had passed each way.
     ordered: Option<(Instant, [u64; 2])>,
-    ended: Instant,
+    /// Whether a stall or a reset may have cost bytes.
     interfered: bool,
 }
 
-async fn live(case: &Case) -> Life {
-    let registry = registry();
-    let (near_client, far_client) = wire(case.client.chaos.clone());
-    let (near_backend, far_backend) = wire(case.backend.chaos.clone());
-    let mut options = options(case.framing);
-    options.close.code = case.close_code;
-    let ticket = registry.open(facts(1), &options);
-    let tunnel = Arc::clone(ticket.tunnel());
-    let actor = |side, peer: &Peer, far| Actor {
+impl Life {
+    fn of(&mut self, side: Side) -> &mut Actor {
+        match side {
+            Side::Client => &mut self.client,
+            _ => &mut self.backend,
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Send(side, bytes) => self.of(side).send(bytes),
+            Event::End(side) => self.of(side).far.end(),
+            Event::Break(side) => {
+                self.interfered = true;
+                self.of(side).far.break_off(ErrorKind::ConnectionReset);
+            }
+            Event::Stall(side, stalled) => {
+                self.interfered |= stalled;
+                self.of(side).far.stall(stalled);
+            }
+            Event::Order => self.give_order(),
+        }
+    }
+
+    fn give_order(&mut self) {
+        if self.tunnel.close(Arc::clone(&self.order)) {
+            let passed = [self.tunnel.bytes_in(), self.tunnel.bytes_out()];
+            self.ordered = Some((Instant::now(), passed));
+        }
+    }
+
+    /// Plays the events until the tunnel has ended; orders it to close if
+    /// nobody else ends it.
+    async fn play<T>(&mut self, events: &[(u64, Event)], task: &JoinHandle<T>) {
+        let start = Instant::now();
+        let mut events = events.iter().peekable();
+        let mut last = start;
+        while !task.is_finished() {
+            let now = Instant::now();
+            while let Some((_, event)) =
+                events.next_if(|(at, _)| start + Duration::from_millis(*at) <= now)
+            {
+                last = now;
+                self.apply(*event);
+            }
+            self.client.react();
+            self.backend.react();
+            if events.peek().is_none()
+                && last.elapsed() > QUIET
+                && self.tunnel.state() == State::Open
+            {
+                self.give_order();
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(3) + QUIET + BOUND,
+                "never ended"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn actor(side: Side, peer: &Peer, far: Far, read_ahead: bool) -> (Actor, Bytes) {
+    let mut script = peer.script.concat();
+    let ahead = if read_ahead { script.len().min(20) } else { 0 };
+    let ahead: Bytes = script.drain(..ahead).collect();
+    far.look().sent.extend(ahead.iter());
+    let actor = Actor {
         side,
-        script: peer.script.concat(),
+        script,
         far,
         polite: peer.polite,
         closed: false,
-        stalled: false,
     };
-    let mut client = actor(Side::Client, &case.client, far_client);
-    let mut backend = actor(Side::Backend, &case.backend, far_backend);
-    let mut legs = [Bytes::new(), Bytes::new()];
-    if case.read_ahead {
-        for (actor, ahead) in [&mut client, &mut backend].into_iter().zip(&mut legs) {
-            let some = actor.script.len().min(20);
-            *ahead = actor.script.drain(..some).collect();
-            actor.far.look().sent.extend(ahead.iter());
-        }
-    }
-    let [ahead_in, ahead_out] = legs;
-    let relay = relay(
-        Leg {
-            stream: near_client,
-            read_ahead: ahead_in,
-        },
-        Leg {
-            stream: near_backend,
-            read_ahead: ahead_out,
-        },
-        ticket,
-    );
-    let task = tokio::spawn(async move { (relay.await, Instant::now()) });
-    let start = Instant::now();
-    let (mut ordered, mut interfered) = (None, false);
-    let mut events = case.events.iter().peekable();
-    let order = Arc::new(drain(case.close_code));
-    let mut last = start;
-    while !task.is_finished() {
-        while let Some((_, event)) =
-            events.next_if(|(at, _)| start + Duration::from_millis(*at) <= Instant::now())
-        {
-            last = Instant::now();
-            match *event {
-                Event::Send(side, bytes) => pick(&mut client, &mut backend, side).send(bytes),
-                Event::End(side) => pick(&mut client, &mut backend, side).far.end(),
-                Event::Break(side) => {
-                    interfered = true;
-                    pick(&mut client, &mut backend, side)
-                        .far
-                        .break_off(ErrorKind::ConnectionReset);
-                }
-                Event::Stall(side, stalled) => {
-                    interfered |= stalled;
-                    pick(&mut client, &mut backend, side).stalled = stalled;
-                    pick(&mut client, &mut backend, side).far.stall(stalled);
-                }
-                Event::Order => {
-                    tunnel.close(Arc::clone(&order));
-                    ordered.get_or_insert_with(|| now_and(&tunnel));
-                }
-            }
-        }
-        client.react();
-        backend.react();
-        if events.peek().is_none()
-            && last.elapsed() > QUIET
-            && tunnel.state() == State::Open
-            && ordered.is_none()
-        {
-            tunnel.close(Arc::clone(&order));
-            ordered = Some(now_and(&tunnel));
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(3) + QUIET + BOUND,
-            "never ended"
-        );
-        sleep(Duration::from_millis(20)).await;
-    }
-    let (outcome, ended) = task.await.unwrap();
-    assert!(registry.is_empty());
-    Life {
+    (actor, ahead)
+}
+
+async fn live(case: &Case) -> (Life, Outcome, Instant) {
+    let registry = registry();
+    let (near_client, far_client) = wire(case.client.chaos.clone());
+    let (near_backend, far_backend) = wire(case.backend.chaos.clone());
+    let (client, ahead_in) = actor(Side::Client, &case.client, far_client, case.read_ahead);
+    let (backend, ahead_out) = actor(Side::Backend, &case.backend, far_backend, case.read_ahead);
+    let mut options = options(case.framing);
+    options.close.code = case.close_code;
+    let ticket = registry.open(facts(1), &options);
+    let mut life = Life {
         client,
         backend,
-        outcome,
-        ordered,
-        ended,
-        interfered,
-    }
+        tunnel: Arc::clone(ticket.tunnel()),
+        order: Arc::new(drain(case.close_code)),
+        ordered: None,
+        interfered: false,
+    };
+    let client_leg = Leg {
+        stream: near_client,
+        read_ahead: ahead_in,
+    };
+    let backend_leg = Leg {
+        stream: near_backend,
+        read_ahead: ahead_out,
+    };
+    let relay = relay(client_leg, backend_leg, ticket);
+    let task = tokio::spawn(async move { (relay.await, Instant::now()) });
+    life.play(&case.events, &task).await;
+    let (outcome, ended) = task.await.unwrap();
+    assert!(registry.is_empty());
+    (life, outcome, ended)
 }
 
 /// What one side saw of what the other sent: how many bytes were forwarded,
@@ -347,12 +349,9 @@ fn explain(case: &Case, from: &Actor, to: &Actor) -> Option<(usize, bool)> {
     right.then_some((forwarded, true))
 }
 
-fn check(case: &Case, life: &Life) -> Result<(), TestCaseError> {
+fn check(case: &Case, life: &Life, outcome: &Outcome, ended: Instant) -> Result<(), TestCaseError> {
     let Life {
-        client,
-        backend,
-        outcome,
-        ..
+        client, backend, ..
     } = life;
     let pairs = [
         (client, backend, outcome.bytes_in, outcome.messages_in),
@@ -391,19 +390,15 @@ fn check(case: &Case, life: &Life) -> Result<(), TestCaseError> {
     }
     if let (Some((at, _)), Framing::WebSocket) = (life.ordered, case.framing) {
         let bound = Duration::from_secs(5 + 1) + Duration::from_millis(500);
-        prop_assert!(
-            life.ended - at <= bound,
-            "took {:?} after the order",
-            life.ended - at
-        );
+        prop_assert!(ended - at <= bound, "took {:?} after the order", ended - at);
         let answered = [client, backend]
             .iter()
             .all(|actor| actor.polite && cursor(&actor.far.look().sent).at_message_boundary());
         if answered && !life.interfered {
             prop_assert!(
-                life.ended - at < Duration::from_secs(2),
+                ended - at < Duration::from_secs(2),
                 "polite peers, yet {:?}",
-                life.ended - at
+                ended - at
             );
         }
     }
@@ -415,7 +410,7 @@ proptest! {
     #[test]
     fn every_life_keeps_the_rules(case in case()) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let life = runtime.block_on(live(&case));
-        check(&case, &life)?;
+        let (life, outcome, ended) = runtime.block_on(live(&case));
+        check(&case, &life, &outcome, ended)?;
     }
 }

@@ -2,17 +2,12 @@
 
 use tokio::net::TcpStream;
 
-use super::super::course::Course;
 use super::*;
 
 #[test]
 fn a_plain_tunnel_is_small() {
     let entry = size_of::<Tunnel>();
     let relay = size_of::<Relay<TcpStream, TcpStream>>();
-    println!(
-        "entry {entry}, relay {relay}, course {}",
-        size_of::<Course>()
-    );
     assert!(entry <= 240, "entry is {entry}");
     assert!(relay <= 208, "relay is {relay}");
 }
