@@ -254,8 +254,14 @@ async fn end(what: &str, mut client: Wire, mut server: Wire) {
             server.finish().await;
             client.eof().await;
         }
-        "client reset" => client.abort(),
-        "backend reset" => server.abort(),
+        "client reset" => {
+            client.abort();
+            server.end().await;
+        }
+        "backend reset" => {
+            server.abort();
+            client.end().await;
+        }
         "half closed" => {
             client.finish().await;
             client.rest_and_end().await;
@@ -274,8 +280,10 @@ async fn a_client_that_left_has_its_line() {
     let proxy = Proxy::start(Site::one(backend.address())).await;
     let mut client = proxy.connect().await;
     client.send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    backend.accept().await.request().await;
+    let mut server = backend.accept().await;
+    server.request().await;
     client.abort();
+    server.end().await;
     let event = proxy.log.wait("request", &[("path", "/slow")]).await;
     assert!(
         event.is("request", &[("refusal", "client_left")]),

@@ -474,7 +474,7 @@ async fn tunnels_of_a_removed_backend_are_drained_if_asked() {
     let event = proxy.log.wait("tunnel closed", &[("backend", "one")]).await;
     assert_eq!(
         (event.text("ended_by"), event.text("cause")),
-        ("longhaul", "drain")
+        ("longhaul", "removed")
     );
     assert_eq!(proxy.tunnels_of("two").await, 1);
     assert_eq!(

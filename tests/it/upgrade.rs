@@ -317,6 +317,8 @@ async fn a_handshake_that_is_none_is_refused_with_its_reason() {
         (good.replace(KEY, "AAAAAAAAAAAAAAAAAAAAAAA="), 400, "key"),
         (good.replace(&key, &format!("{key}{key}")), 400, "key"),
         (good.replacen("GET", "POST", 1), 400, "get"),
+        (good.replace("Connection: Upgrade\r\n", ""), 400, "upgrade"),
+        (good.replace("Upgrade: websocket\r\n", ""), 400, "upgrade"),
     ];
     for (request, status, word) in cases {
         let mut client = proxy.connect().await;
@@ -332,21 +334,6 @@ async fn a_handshake_that_is_none_is_refused_with_its_reason() {
         assert_eq!(offered, (status == 426).then_some("13"), "{request}");
     }
     assert_eq!(backend.connections(), 0, "none of them reached the backend");
-}
-
-#[tokio::test]
-async fn an_upgrade_that_connection_does_not_name_is_a_plain_request() {
-    let (proxy, backend) = site().await;
-    let request = handshake("/", "h", "").replace("Connection: Upgrade\r\n", "");
-    let (mut client, mut server, request) = asked(&proxy, &backend, &request).await;
-    assert_eq!(
-        (request.header("upgrade"), request.header("connection")),
-        (None, None)
-    );
-    server
-        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        .await;
-    assert_eq!(client.response().await.text(), "ok");
 }
 
 /// What else than a tunnel a backend may answer: it reaches the client as it is.

@@ -86,7 +86,7 @@ impl Ws {
         soon("to close", self.stream.close(Some(frame)))
             .await
             .expect("to close");
-        self.closed().await;
+        while let Some(Ok(_)) = self.next().await {}
     }
 
     /// The code of the Close frame that ends this; `None` if none came.
