@@ -38,17 +38,34 @@ pub(super) async fn upgrade(
             .map_err(|error| refusal(&error.into_error()))?;
         Ok::<_, Refusal>((attempt, response))
     };
-    let (attempt, mut response) = timeout_at(deadline, dialogue)
-        .await
-        .map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??;
+    let (attempt, mut response) = tokio::select! {
+        biased;
+        done = timeout_at(deadline, dialogue) => {
+            done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
+        }
+        // A WebSocket client that cannot send any more cannot even close
+        // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
+        () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
+    };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer(&route, &exchange, attempt, response, 0));
     }
     check_switch(&response, &protocol, offer.as_ref())?;
     let backend = hyper::upgrade::on(&mut response);
-    let answer = switching(&attempt, response.headers(), &protocol, response.extensions().clone());
+    let answer = switching(
+        &attempt,
+        response.headers(),
+        &protocol,
+        response.extensions().clone(),
+    );
     exchange.record.update(|entry| entry.is_tunnel = true);
-    let handoff = Handoff { route, exchange, lease: attempt.lease, protocol, deadline };
+    let handoff = Handoff {
+        route,
+        exchange,
+        lease: attempt.lease,
+        protocol,
+        deadline,
+    };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
 }
@@ -73,9 +90,13 @@ fn offer(request: &Request<Body>, protocol: &str) -> Result<Option<Offer>, Refus
     }
     let headers = request.headers();
     if headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
     {
-        return Err(Refusal::BadRequest("an upgrade with a body is not passed on"));
+        return Err(Refusal::BadRequest(
+            "an upgrade with a body is not passed on",
+        ));
     }
     Ok(None)
 }
@@ -109,7 +130,9 @@ fn switching(
     *response.extensions_mut() = extensions;
     backend_head(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
-        response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+        response
+            .headers_mut()
+            .append(header::SET_COOKIE, cookie.clone());
     }
     response
 }

@@ -11,6 +11,7 @@ use super::systemd::{self, Watchdog};
 use super::{Asked, Signals};
 use crate::config;
 use crate::drain::{Drain, Stage};
+use crate::net::Limiter;
 use crate::tunnel::{Cause, CloseOrder, Registry, State};
 
 /// How often progress is told.
@@ -22,6 +23,7 @@ pub(super) struct Stop<'a> {
     pub(super) registry: &'a Arc<Registry>,
     pub(super) signals: &'a mut Signals,
     pub(super) watchdog: &'a mut Watchdog,
+    pub(super) limiter: Arc<Limiter>,
     /// Holds the listening sockets and their files.
     pub(super) reloader: Reloader,
 }
@@ -29,14 +31,28 @@ pub(super) struct Stop<'a> {
 /// Returns when everything has ended, at `drain.deadline`, or at once at a
 /// second signal.
 pub(super) async fn stop(stop: Stop<'_>) {
-    let Stop { drain, settings, registry, signals, watchdog, reloader } = stop;
+    let Stop {
+        drain,
+        settings,
+        registry,
+        signals,
+        watchdog,
+        limiter,
+        reloader,
+    } = stop;
     let deadline = Instant::now() + settings.deadline;
     drain.enter(Stage::Draining);
     drop(reloader);
     let tunnels = registry.select(&|_| true);
     systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
-    tracing::info!(tunnels = tunnels.len(), connections = drain.alive(), "draining");
-    let window = settings.window.min(settings.deadline.saturating_sub(settings.close_timeout));
+    tracing::info!(
+        tunnels = tunnels.len(),
+        connections = limiter.open(),
+        "draining"
+    );
+    let window = settings
+        .window
+        .min(settings.deadline.saturating_sub(settings.close_timeout));
     let window_ends = Instant::now() + window;
     let registry = Arc::clone(registry);
     let closing = Arc::clone(&registry);
@@ -53,7 +69,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
             () = sleep_until(deadline) => {
                 tracing::warn!(
                     tunnels = registry.len(),
-                    connections = drain.alive(),
+                    connections = limiter.open(),
                     "stopped: drain.deadline has passed"
                 );
                 break;
@@ -66,7 +82,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
                 if Instant::now() > window_ends {
                     close_latecomers(&registry, &settings);
                 }
-                tell(&registry, &drain, deadline);
+                tell(&registry, &limiter, deadline);
             }
             () = watchdog.due() => watchdog.beat(Vec::new()),
         }
@@ -76,7 +92,11 @@ pub(super) async fn stop(stop: Stop<'_>) {
 
 /// How a tunnel is ended for a reason of longhaul's own.
 pub(super) fn close_order(settings: &config::Drain, cause: Cause) -> CloseOrder {
-    CloseOrder { cause, code: settings.close_code, reason: "".into() }
+    CloseOrder {
+        cause,
+        code: settings.close_code,
+        reason: "".into(),
+    }
 }
 
 /// Handshakes that were under way when the stop began have become tunnels since.
@@ -87,10 +107,15 @@ fn close_latecomers(registry: &Registry, settings: &config::Drain) {
     }
 }
 
-fn tell(registry: &Registry, drain: &Drain, deadline: Instant) {
+fn tell(registry: &Registry, limiter: &Limiter, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
-    let (tunnels, connections) = (registry.len(), drain.alive());
-    tracing::info!(tunnels, connections, seconds_left = left.as_secs(), "draining");
+    let (tunnels, connections) = (registry.len(), limiter.open());
+    tracing::info!(
+        tunnels,
+        connections,
+        seconds_left = left.as_secs(),
+        "draining"
+    );
     let status = format!("draining: {tunnels} tunnels, {connections} connections left");
     systemd::still_stopping(&status, left + Duration::from_secs(5));
 }

@@ -11,6 +11,7 @@ mod prepare;
 mod router;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -80,6 +81,8 @@ pub struct Committed {
     /// Backends that are gone and whose tunnels are to be drained.
     pub to_drain: Vec<Arc<Backend>>,
     pub warnings: Vec<Warning>,
+    /// Certificates whose files have new content.
+    pub renewed: Vec<PathBuf>,
 }
 
 impl State {
@@ -111,7 +114,11 @@ impl State {
 
     /// Puts a prepared snapshot in force. One caller at a time: the reload.
     pub fn commit(&self, prepared: Prepared) -> Committed {
-        let Prepared { mut snapshot, warnings } = prepared;
+        let Prepared {
+            mut snapshot,
+            warnings,
+            renewed,
+        } = prepared;
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
         let snapshot = Arc::new(snapshot);
@@ -119,7 +126,13 @@ impl State {
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));
         let to_drain = retire(&previous, &snapshot);
-        Committed { snapshot, previous, to_drain, warnings }
+        Committed {
+            snapshot,
+            previous,
+            to_drain,
+            warnings,
+            renewed,
+        }
     }
 
     /// Closes pooled connections that have been idle too long.
@@ -145,8 +158,8 @@ fn retire(previous: &Snapshot, next: &Snapshot) -> Vec<Arc<Backend>> {
         // What the new file says decides, while it still has the upstream.
         let policy = kept.unwrap_or(upstream).settings().on_removed;
         for backend in upstream.backends() {
-            let stays = kept
-                .is_some_and(|kept| kept.backends().iter().any(|b| Arc::ptr_eq(b, backend)));
+            let stays =
+                kept.is_some_and(|kept| kept.backends().iter().any(|b| Arc::ptr_eq(b, backend)));
             if stays {
                 continue;
             }
@@ -161,8 +174,11 @@ fn retire(previous: &Snapshot, next: &Snapshot) -> Vec<Arc<Backend>> {
 
 impl Snapshot {
     fn names_pair(&self, pair: &crate::config::CertificatePair) -> bool {
-        let of_listeners =
-            self.config.listeners.values().flat_map(|listener| &listener.certificates);
+        let of_listeners = self
+            .config
+            .listeners
+            .values()
+            .flat_map(|listener| &listener.certificates);
         let of_upstreams = self
             .config
             .upstreams
