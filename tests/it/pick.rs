@@ -391,7 +391,9 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
     let proxy = Proxy::start(&two).await;
     let mut tunnels = Vec::new();
     for _ in 0..6 {
-        tunnels.push(proxy.ws("/").await);
+        let mut ws = proxy.ws("/").await;
+        ws.greeting().await;
+        tunnels.push(ws);
     }
     assert_eq!(
         (proxy.tunnels_of("a").await, proxy.tunnels_of("b").await),

@@ -118,7 +118,9 @@ async fn serve(mut wire: Wire, name: &'static str, shared: Arc<Shared>) {
             shared.tunnels.fetch_sub(1, Ordering::SeqCst);
             return;
         }
-        wire.body(request.length()).await;
+        if !wire.discard(request.length()).await {
+            return;
+        }
         let length = name.len();
         let body = if request.method == "HEAD" { "" } else { name };
         let answer = format!(

@@ -220,6 +220,45 @@ impl Wire {
         }
     }
 
+    /// Reads a body of which nothing is wanted; `false` if it does not arrive whole.
+    pub async fn discard(&mut self, length: Length) -> bool {
+        match length {
+            Length::None => true,
+            Length::ToTheEnd => false,
+            Length::Bytes(n) => self.try_take(n).await.is_some(),
+            Length::Chunked => loop {
+                let Some(line) = self.try_line().await else {
+                    return false;
+                };
+                let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+                if self.try_take(size + 2).await.is_none() || size == 0 {
+                    return size == 0;
+                }
+            },
+        }
+    }
+
+    async fn try_take(&mut self, n: usize) -> Option<Vec<u8>> {
+        while self.ahead.len() < n {
+            if !matches!(self.fill().await, Ok(1..)) {
+                return None;
+            }
+        }
+        Some(self.ahead.drain(..n).collect())
+    }
+
+    async fn try_line(&mut self) -> Option<String> {
+        let end = loop {
+            if let Some(at) = find(&self.ahead, b"\r\n") {
+                break at + 2;
+            }
+            if !matches!(self.fill().await, Ok(1..)) {
+                return None;
+            }
+        };
+        Some(String::from_utf8_lossy(&self.ahead.drain(..end).collect::<Vec<_>>()).into_owned())
+    }
+
     /// One chunk of a chunked body; `None` is the last. Its trailers come next.
     pub async fn chunk(&mut self) -> Option<Vec<u8>> {
         let line = self
