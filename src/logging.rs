@@ -40,7 +40,10 @@ pub struct Logging {
 /// # Errors
 /// What is wrong with it, for a person.
 pub fn check_level(level: &str) -> Result<(), String> {
-    EnvFilter::builder().parse(level).map(drop).map_err(|error| error.to_string())
+    EnvFilter::builder()
+        .parse(level)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 impl Logging {
@@ -56,8 +59,18 @@ impl Logging {
             .finish(stderr());
         let (filter_layer, filter) = reload::Layer::new(filter(settings));
         let (format_layer, format) = reload::Layer::new(format(settings, writer.clone()));
-        tracing_subscriber::registry().with(filter_layer).with(format_layer).try_init()?;
-        Ok((Self { filter, format, writer }, worker))
+        tracing_subscriber::registry()
+            .with(filter_layer)
+            .with(format_layer)
+            .try_init()?;
+        Ok((
+            Self {
+                filter,
+                format,
+                writer,
+            },
+            worker,
+        ))
     }
 
     /// Takes over new settings.
@@ -70,13 +83,19 @@ impl Logging {
 
 fn filter(settings: &Settings) -> EnvFilter {
     // The level was checked with the config; `info` if it was not.
-    EnvFilter::builder().parse(&settings.level).unwrap_or_else(|_| EnvFilter::new("info"))
+    EnvFilter::builder()
+        .parse(&settings.level)
+        .unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 fn format(settings: &Settings, writer: NonBlocking) -> Format {
     let layer = fmt::layer().with_writer(writer).with_ansi(false);
     if settings.json {
-        layer.json().flatten_event(true).with_current_span(false).boxed()
+        layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .boxed()
     } else {
         layer.boxed()
     }

@@ -86,7 +86,11 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("connections", "Accepted connections", self.connections.clone());
+        registry.register(
+            "connections",
+            "Accepted connections",
+            self.connections.clone(),
+        );
         registry.register(
             "connections_active",
             "Open client connections, tunnels included",
@@ -97,26 +101,42 @@ impl Metrics {
             "Connections closed before a request, by reason",
             self.connections_refused.clone(),
         );
-        registry.register("accept_errors", "Failed accepts", self.accept_errors.clone());
+        registry.register(
+            "accept_errors",
+            "Failed accepts",
+            self.accept_errors.clone(),
+        );
         registry.register(
             "tls_failures",
             "TLS handshakes that failed, by reason",
             self.tls_failures.clone(),
         );
-        registry.register("requests", "Answered requests by status", self.requests.clone());
+        registry.register(
+            "requests",
+            "Answered requests by status",
+            self.requests.clone(),
+        );
         registry.register(
             "refusals",
             "Requests that longhaul answered itself, by reason",
             self.refusals.clone(),
         );
         registry.register("tunnels", "Opened tunnels", self.tunnels.clone());
-        registry.register("tunnels_active", "Live tunnels", self.tunnels_active.clone());
+        registry.register(
+            "tunnels_active",
+            "Live tunnels",
+            self.tunnels_active.clone(),
+        );
         registry.register(
             "tunnels_closed",
             "Closed tunnels by side and cause",
             self.tunnels_closed.clone(),
         );
-        registry.register("reloads", "Configuration reloads by result", self.reloads.clone());
+        registry.register(
+            "reloads",
+            "Configuration reloads by result",
+            self.reloads.clone(),
+        );
         registry.register(
             "config_generation",
             "Generation of the configuration in force",

@@ -55,7 +55,7 @@ impl Admin {
     }
 
     /// Serves until dropped.
-    pub async fn serve(self, state: Arc<State>) {
+    pub async fn serve(self, state: Arc<State>) -> Infallible {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&state)))),
@@ -101,7 +101,9 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
         _ => return plain(StatusCode::NOT_FOUND),
     };
     let mut response = Response::new(Full::from(text));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

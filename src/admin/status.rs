@@ -29,7 +29,10 @@ pub(super) fn status(state: &State) -> Value {
 }
 
 fn last_reload(reload: &LastReload) -> Value {
-    let at = reload.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let at = reload
+        .at
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     json!({ "ok": reload.ok, "at_unix": at, "message": reload.message })
 }
 

@@ -124,7 +124,11 @@ impl ContinueGate {
 
     fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
         self.0.waker.register(cx.waker());
-        if self.0.open.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.0.open.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -142,12 +146,22 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Body::empty();
         }
-        Body::streamed(Self { incoming, link, record, timeout, timer: None, gate })
+        Body::streamed(Self {
+            incoming,
+            link,
+            record,
+            timeout,
+            timer: None,
+            gate,
+        })
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.timeout;
-        self.timer.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+        self.timer
+            .get_or_insert_with(|| Box::pin(sleep(timeout)))
+            .as_mut()
+            .poll(cx)
     }
 }
 
@@ -186,7 +200,8 @@ impl HttpBody for RequestBody {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.record.update(|entry| entry.bytes_in += data.len() as u64);
+            this.record
+                .update(|entry| entry.bytes_in += data.len() as u64);
         }
         if frame.is_none() || this.incoming.is_end_stream() {
             this.link.set_request_whole(true);

@@ -71,7 +71,10 @@ impl Record {
 
     /// A copy of the entry as it is now.
     pub fn entry(&self) -> Entry {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -79,7 +82,9 @@ impl Record {
 /// `query_values` (tokens travel in query strings).
 pub fn loggable_path(uri: &Uri, query_values: bool) -> String {
     let Some(query) = uri.query().filter(|_| !query_values) else {
-        return uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
+        return uri
+            .path_and_query()
+            .map_or_else(|| uri.path().to_owned(), ToString::to_string);
     };
     let mut path = format!("{}?", uri.path());
     for (index, pair) in query.split('&').enumerate() {
@@ -107,7 +112,10 @@ mod tests {
     fn query_values_are_redacted() {
         let uri = Uri::from_static("/ws?token=secret&room=7&bare&&=x");
         assert_eq!(loggable_path(&uri, false), "/ws?token=*&room=*&*&&=*");
-        assert_eq!(loggable_path(&uri, true), "/ws?token=secret&room=7&bare&&=x");
+        assert_eq!(
+            loggable_path(&uri, true),
+            "/ws?token=secret&room=7&bare&&=x"
+        );
         assert_eq!(loggable_path(&Uri::from_static("/ws"), false), "/ws");
     }
 }

@@ -89,13 +89,19 @@ impl Refusal {
         let mut response = Response::new(Body::full(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
         if self.status() == StatusCode::UPGRADE_REQUIRED {
             // Which protocol and version would do (RFC 9110 section 15.5.22,
             // RFC 6455 section 4.4).
             let (protocol, version) = (handshake::WEBSOCKET, handshake::VERSION);
             headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
-            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(version));
+            headers.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static(version),
+            );
         }
         if !self.keeps_connection() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -43,7 +43,10 @@ impl<S> Layer<S> for ForwardedLayer {
     type Service = ForwardedService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ForwardedService { inner, trusted: Arc::clone(&self.trusted) }
+        ForwardedService {
+            inner,
+            trusted: Arc::clone(&self.trusted),
+        }
     }
 }
 
@@ -93,7 +96,11 @@ impl View {
         // A peer on a Unix socket is on this machine.
         let address = client.peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let trusted_peer = is_trusted(address);
-        let own_proto = if client.tls.is_some() { "https" } else { "http" };
+        let own_proto = if client.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let mut view = Self {
             trusted_peer,
             chain: client.peer.ip().into_iter().collect(),
@@ -195,7 +202,9 @@ fn node(ip: IpAddr) -> String {
 
 fn list(chain: &[IpAddr]) -> Option<HeaderValue> {
     let texts: Vec<String> = chain.iter().map(ToString::to_string).collect();
-    (!texts.is_empty()).then(|| HeaderValue::try_from(texts.join(", ")).ok()).flatten()
+    (!texts.is_empty())
+        .then(|| HeaderValue::try_from(texts.join(", ")).ok())
+        .flatten()
 }
 
 /// The addresses a trusted peer names, nearest first, up to the first that is
@@ -204,7 +213,9 @@ fn told_chain(headers: &HeaderMap) -> Vec<IpAddr> {
     let mut hops: Vec<Option<IpAddr>> = if headers.contains_key(FOR) {
         tokens(headers, &FOR).map(address).collect()
     } else {
-        tokens(headers, &FORWARDED).map(|element| parameter(element, "for").and_then(address)).collect()
+        tokens(headers, &FORWARDED)
+            .map(|element| parameter(element, "for").and_then(address))
+            .collect()
     };
     hops.reverse();
     hops.into_iter().map_while(|hop| hop).collect()
@@ -214,7 +225,9 @@ fn told_proto(headers: &HeaderMap) -> Option<&'static str> {
     let told = last(headers, &PROTO);
     let told = match &told {
         Some(value) => value.to_str().ok()?,
-        None => tokens(headers, &FORWARDED).last().and_then(|e| parameter(e, "proto"))?,
+        None => tokens(headers, &FORWARDED)
+            .last()
+            .and_then(|e| parameter(e, "proto"))?,
     };
     match told.to_ascii_lowercase().as_str() {
         "https" | "wss" => Some("https"),
@@ -225,14 +238,19 @@ fn told_proto(headers: &HeaderMap) -> Option<&'static str> {
 
 /// The last value of a list: the nearest proxy's word.
 fn last(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    tokens(headers, name).last().and_then(|value| HeaderValue::from_str(value).ok())
+    tokens(headers, name)
+        .last()
+        .and_then(|value| HeaderValue::from_str(value).ok())
 }
 
 /// An address as forwarded headers write it: with or without port, brackets
 /// and quotes.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     bare.parse()
         .ok()
         .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
@@ -243,7 +261,9 @@ fn address(text: &str) -> Option<IpAddr> {
 fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     element.split(';').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+        key.trim()
+            .eq_ignore_ascii_case(name)
+            .then(|| value.trim().trim_matches('"'))
     })
 }
 
@@ -251,7 +271,7 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::exchange::Record;
-    use crate::net::{Client, ClientLink};
+    use crate::net::{Client, ClientLink, Limiter, Peer};
 
     fn view(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> (View, HeaderMap) {
         let client = Arc::new(Client {
@@ -259,6 +279,8 @@ mod tests {
             peer: Peer::Tcp(peer.parse().unwrap()),
             local_port: Some(443),
             tls: None,
+            permit: Limiter::new(1, None).unlimited(),
+            watch: crate::drain::channel().1,
         });
         let exchange = Exchange {
             link: Arc::new(ClientLink::default()),
@@ -276,7 +298,10 @@ mod tests {
         let mut headers: HeaderMap = lines
             .iter()
             .map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                )
             })
             .collect();
         let view = View::of(&headers, &exchange, &trusted);
@@ -301,7 +326,10 @@ mod tests {
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "chat.example");
         assert_eq!(headers["x-forwarded-port"], "443");
-        assert_eq!(headers["forwarded"], "for=192.0.2.9;host=\"chat.example\";proto=http");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.9;host=\"chat.example\";proto=http"
+        );
         assert!(!headers.contains_key("x-real-ip"));
         assert!(!headers.contains_key("x-forwarded-prefix"));
     }
@@ -311,7 +339,10 @@ mod tests {
         let (view, headers) = view(
             "10.0.0.1:1",
             &["10.0.0.0/8"],
-            &[("x-forwarded-for", "6.6.6.6, 192.0.2.7, 10.0.0.2"), ("x-forwarded-proto", "wss")],
+            &[
+                ("x-forwarded-for", "6.6.6.6, 192.0.2.7, 10.0.0.2"),
+                ("x-forwarded-proto", "wss"),
+            ],
         );
         assert_eq!(view.client_ip(), Some("192.0.2.7".parse().unwrap()));
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7, 10.0.0.2, 10.0.0.1");
@@ -320,8 +351,11 @@ mod tests {
 
     #[test]
     fn garbage_in_the_chain_hides_what_is_behind_it() {
-        let (view, _) =
-            view("10.0.0.1:1", &["10.0.0.0/8"], &[("x-forwarded-for", "192.0.2.7, unknown")]);
+        let (view, _) = view(
+            "10.0.0.1:1",
+            &["10.0.0.0/8"],
+            &[("x-forwarded-for", "192.0.2.7, unknown")],
+        );
         assert_eq!(view.client_ip(), Some("10.0.0.1".parse().unwrap()));
     }
 

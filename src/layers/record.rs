@@ -34,7 +34,10 @@ impl<S> Layer<S> for RecordLayer {
     type Service = RecordService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RecordService { inner, layer: self.clone() }
+        RecordService {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 
@@ -62,7 +65,10 @@ where
         };
         // Before the future is first polled: hyper reads on in between.
         let in_flight = exchange.link.begin();
-        let line = Line { record: exchange.record, layer: self.layer.clone() };
+        let line = Line {
+            record: exchange.record,
+            layer: self.layer.clone(),
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = match answer.await {
@@ -72,9 +78,14 @@ where
                     refusal.into_response()
                 }
             };
-            line.record.update(|entry| entry.status = Some(response.status()));
+            line.record
+                .update(|entry| entry.status = Some(response.status()));
             Ok(response.map(|inner| {
-                Body::streamed(Recorded { inner, line, _in_flight: in_flight })
+                Body::streamed(Recorded {
+                    inner,
+                    line,
+                    _in_flight: in_flight,
+                })
             }))
         })
     }
@@ -90,7 +101,8 @@ struct Line {
 impl Line {
     fn refused(&self, refusal: &Refusal) {
         self.layer.metrics.refused(refusal.label());
-        self.record.update(|entry| entry.refusal = Some((refusal.label(), refusal.to_string())));
+        self.record
+            .update(|entry| entry.refusal = Some((refusal.label(), refusal.to_string())));
     }
 }
 
@@ -103,7 +115,11 @@ impl Drop for Line {
         match entry.status {
             Some(status) => {
                 let status = status_class(status);
-                self.layer.metrics.requests.get_or_create(&Answer { status }).inc();
+                self.layer
+                    .metrics
+                    .requests
+                    .get_or_create(&Answer { status })
+                    .inc();
             }
             None => {
                 let refusal = Refusal::ClientLeft;
@@ -119,9 +135,12 @@ impl Drop for Line {
 }
 
 fn write_line(entry: &Entry) {
-    let (refusal, reason) = entry.refusal.as_ref().map_or((None, None), |(label, reason)| {
-        (Some(*label), Some(reason.as_str()))
-    });
+    let (refusal, reason) = entry
+        .refusal
+        .as_ref()
+        .map_or((None, None), |(label, reason)| {
+            (Some(*label), Some(reason.as_str()))
+        });
     tracing::info!(
         target: "access",
         id = entry.id,
@@ -168,7 +187,9 @@ impl HttpBody for Recorded {
             }
             Some(Err(error)) => {
                 let reason = error.to_string();
-                self.line.record.update(|entry| entry.refusal = Some(("cut_short", reason)));
+                self.line
+                    .record
+                    .update(|entry| entry.refusal = Some(("cut_short", reason)));
             }
             None => {}
         }

@@ -47,4 +47,3 @@ fn redirect(request: &Request<Body>, port: u16) -> Result<Response<Body>, Refusa
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
-

@@ -69,7 +69,9 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
     let host = if text.is_empty() {
         String::new()
     } else {
-        route::normalise_host(text).ok_or(Refusal::BadHost)?.into_owned()
+        route::normalise_host(text)
+            .ok_or(Refusal::BadHost)?
+            .into_owned()
     };
     let path = request
         .uri()
@@ -112,7 +114,10 @@ mod tests {
             settled(Request::get("http://A.example:81/x?y=1").header(HOST, "b.example")).unwrap();
         assert_eq!(request.uri(), "/x?y=1");
         assert_eq!(request.headers()[HOST], "A.example:81");
-        assert_eq!(request.extensions().get::<Target>().unwrap().host, "a.example");
+        assert_eq!(
+            request.extensions().get::<Target>().unwrap().host,
+            "a.example"
+        );
     }
 
     #[test]
@@ -123,7 +128,10 @@ mod tests {
             settled(get().header(HOST, "a").header(HOST, "b")),
             Err(Refusal::BadHost)
         ));
-        assert!(matches!(settled(get().header(HOST, "a b")), Err(Refusal::BadHost)));
+        assert!(matches!(
+            settled(get().header(HOST, "a b")),
+            Err(Refusal::BadHost)
+        ));
         assert!(matches!(
             settled(Request::get("/a/../b").header(HOST, "a")),
             Err(Refusal::BadPath)

@@ -57,11 +57,21 @@ impl Limiter {
     /// New limits for new connections; open ones stay.
     pub fn set(&self, most: usize, most_per_address: Option<usize>) {
         self.most.store(most, Ordering::Relaxed);
-        self.most_per_address.store(most_per_address.unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.most_per_address
+            .store(most_per_address.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// A permit beyond the limits, for a client that is only imagined.
+    pub fn unlimited(self: &Arc<Self>) -> Permit {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Permit {
+            limiter: Arc::clone(self),
+            network: None,
+        }
     }
 
     /// # Errors
@@ -72,7 +82,10 @@ impl Limiter {
             return Err(Refused::Full);
         }
         // From here on the drop gives back what was taken.
-        let mut permit = Permit { limiter: Arc::clone(self), network: None };
+        let mut permit = Permit {
+            limiter: Arc::clone(self),
+            network: None,
+        };
         if let Some(network) = ip.map(client_network) {
             let mut by_address = self.by_address();
             let open = by_address.entry(network).or_insert(0);
@@ -88,7 +101,9 @@ impl Limiter {
 
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         // Counts are changed in one step, so they hold after any panic.
-        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,7 +133,10 @@ mod tests {
         let one: Option<IpAddr> = Some("2001:db8::1".parse().unwrap());
         let neighbour: Option<IpAddr> = Some("2001:db8::2".parse().unwrap());
         let other: Option<IpAddr> = Some("192.0.2.1".parse().unwrap());
-        let held = [limiter.admit(one).unwrap(), limiter.admit(neighbour).unwrap()];
+        let held = [
+            limiter.admit(one).unwrap(),
+            limiter.admit(neighbour).unwrap(),
+        ];
         assert_eq!(limiter.admit(one).unwrap_err(), Refused::AddressFull);
         let third = limiter.admit(other).unwrap();
         assert_eq!(limiter.admit(None).unwrap_err(), Refused::Full);

@@ -51,7 +51,11 @@ pub(super) async fn connect(
                 let cookie = (affinity.sets_cookie && affinity.backend != Some(index))
                     .then(|| upstream.cookie_value(index))
                     .and_then(|value| set_cookie(&settings.cookie, &value, exchange.secure));
-                return Ok(Attempt { connection, lease, cookie });
+                return Ok(Attempt {
+                    connection,
+                    lease,
+                    cookie,
+                });
             }
             Err(error) => {
                 tracing::warn!(

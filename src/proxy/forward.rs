@@ -132,8 +132,8 @@ pub(super) fn answer(
 ) -> Response<Body> {
     let half_close = route.settings.clocks.half_close_timeout;
     let rest = (attempt.connection, attempt.lease, max_idle);
-    let mut response = response
-        .map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), half_close, rest));
+    let mut response =
+        response.map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), half_close, rest));
     strip_hop_by_hop(response.headers_mut());
     if let Some(cookie) = attempt.cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -204,8 +204,12 @@ fn was_closed(error: &hyper::Error) -> bool {
 }
 
 fn is_reset(error: &hyper::Error) -> bool {
-    cause::<std::io::Error>(error)
-        .is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe))
+    cause::<std::io::Error>(error).is_some_and(|io| {
+        matches!(
+            io.kind(),
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+        )
+    })
 }
 
 pub(super) fn refusal(error: &hyper::Error) -> Refusal {

@@ -30,7 +30,13 @@ pub(super) struct Handoff {
 impl Handoff {
     /// Waits for both sides, relays until the end and logs it.
     pub(super) async fn run(self, client: OnUpgrade, backend: OnUpgrade) {
-        let Self { route, exchange, lease, protocol, deadline } = self;
+        let Self {
+            route,
+            exchange,
+            lease,
+            protocol,
+            deadline,
+        } = self;
         let entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
         // the backend's socket for ever.
@@ -43,11 +49,21 @@ impl Handoff {
             return never_opened(&route, &entry);
         };
         let lease = lease.into_tunnel();
-        let framing = if protocol == WEBSOCKET { Framing::WebSocket } else { Framing::Opaque };
+        let framing = if protocol == WEBSOCKET {
+            Framing::WebSocket
+        } else {
+            Framing::Opaque
+        };
         let options = Options::new(framing, route.settings.clocks, &route.drain);
-        let ticket = route.registry.open(facts(&route, &exchange, &entry, &lease), &options);
+        let ticket = route
+            .registry
+            .open(facts(&route, &exchange, &entry, &lease), &options);
         // Not needed while the tunnel lives, which may be days; the permit is.
-        let Exchange { client: permit, record, .. } = exchange;
+        let Exchange {
+            client: permit,
+            record,
+            ..
+        } = exchange;
         drop(record);
         opened(&route, &entry);
         let outcome = relay(client, backend, ticket).await;
@@ -58,12 +74,18 @@ impl Handoff {
 
 fn client_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
     let parts = upgraded.downcast::<TokioIo<ClientIo>>().ok()?;
-    Some(Leg { stream: parts.io.into_inner().into_transport(), read_ahead: parts.read_buf })
+    Some(Leg {
+        stream: parts.io.into_inner().into_transport(),
+        read_ahead: parts.read_buf,
+    })
 }
 
 fn backend_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
     let parts = upgraded.downcast::<TokioIo<BackendIo>>().ok()?;
-    Some(Leg { stream: parts.io.into_inner().into_transport(), read_ahead: parts.read_buf })
+    Some(Leg {
+        stream: parts.io.into_inner().into_transport(),
+        read_ahead: parts.read_buf,
+    })
 }
 
 fn facts(route: &Route, exchange: &Exchange, entry: &Entry, lease: &Lease) -> Facts {
@@ -110,7 +132,10 @@ fn opened(route: &Route, entry: &Entry) {
 }
 
 fn closed(route: &Route, entry: &Entry, outcome: &Outcome) {
-    let end = End { ended_by: outcome.ended_by.label(), cause: outcome.cause.label() };
+    let end = End {
+        ended_by: outcome.ended_by.label(),
+        cause: outcome.cause.label(),
+    };
     route.metrics.tunnels_active.dec();
     route.metrics.tunnels_closed.get_or_create(&end).inc();
     if !route.access {

@@ -76,7 +76,10 @@ impl Service<Request<Body>> for Proxy {
 }
 
 /// The protocol to switch to, if the request asks for one that the route allows.
-fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<String>, Refusal> {
+///
+/// # Errors
+/// If it asks for one that is not passed on.
+pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<String>, Refusal> {
     let protocol = match handshake::upgrade_protocol(request.headers()) {
         Upgrade::None if looks_like_websocket(request) => {
             return Err(Refusal::Handshake(handshake::Mistake::Upgrade));
@@ -96,5 +99,7 @@ fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<String
 /// proxy: better refused with the reason than forwarded as a plain request.
 fn looks_like_websocket(request: &Request<Body>) -> bool {
     request.method() == Method::GET
-        && request.headers().contains_key(http::header::SEC_WEBSOCKET_KEY)
+        && request
+            .headers()
+            .contains_key(http::header::SEC_WEBSOCKET_KEY)
 }

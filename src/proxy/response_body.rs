@@ -44,7 +44,11 @@ impl ResponseBody {
             exchange,
             half_close_timeout,
             left: None,
-            rest: Some(Rest { connection, lease, max_idle }),
+            rest: Some(Rest {
+                connection,
+                lease,
+                max_idle,
+            }),
         };
         if body.incoming.is_end_stream() {
             body.finish();
@@ -54,7 +58,8 @@ impl ResponseBody {
 
     fn finish(&mut self) {
         if let Some(rest) = self.rest.take() {
-            rest.connection.give_back(rest.lease.backend(), rest.max_idle);
+            rest.connection
+                .give_back(rest.lease.backend(), rest.max_idle);
         }
     }
 
@@ -67,7 +72,10 @@ impl ResponseBody {
             }
         }
         let timeout = self.half_close_timeout;
-        self.left.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+        self.left
+            .get_or_insert_with(|| Box::pin(sleep(timeout)))
+            .as_mut()
+            .poll(cx)
     }
 }
 

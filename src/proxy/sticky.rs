@@ -28,7 +28,12 @@ pub struct Affinity {
 }
 
 /// Looks for the key.
-pub fn affinity(upstream: &Upstream, exchange: &Exchange, uri: &Uri, headers: &HeaderMap) -> Affinity {
+pub fn affinity(
+    upstream: &Upstream,
+    exchange: &Exchange,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Affinity {
     let mut affinity = Affinity {
         key: None,
         backend: None,
@@ -101,7 +106,11 @@ fn label(source: &StickySource) -> String {
 }
 
 /// `Set-Cookie` for longhaul's own cookie. `secure`: the client came over TLS.
-pub(super) fn set_cookie(settings: &StickyCookie, value: &str, secure: bool) -> Option<HeaderValue> {
+pub(super) fn set_cookie(
+    settings: &StickyCookie,
+    value: &str,
+    secure: bool,
+) -> Option<HeaderValue> {
     let mut text = format!("{}={value}; Path=/; HttpOnly; SameSite=", settings.name);
     text.push_str(match settings.same_site {
         SameSite::Lax => "Lax",

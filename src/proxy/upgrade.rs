@@ -46,9 +46,20 @@ pub(super) async fn upgrade(
     }
     check_switch(&response, &protocol, offer.as_ref())?;
     let backend = hyper::upgrade::on(&mut response);
-    let answer = switching(&attempt, response.headers(), &protocol, response.extensions().clone());
+    let answer = switching(
+        &attempt,
+        response.headers(),
+        &protocol,
+        response.extensions().clone(),
+    );
     exchange.record.update(|entry| entry.is_tunnel = true);
-    let handoff = Handoff { route, exchange, lease: attempt.lease, protocol, deadline };
+    let handoff = Handoff {
+        route,
+        exchange,
+        lease: attempt.lease,
+        protocol,
+        deadline,
+    };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
 }
@@ -73,9 +84,13 @@ fn offer(request: &Request<Body>, protocol: &str) -> Result<Option<Offer>, Refus
     }
     let headers = request.headers();
     if headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
     {
-        return Err(Refusal::BadRequest("an upgrade with a body is not passed on"));
+        return Err(Refusal::BadRequest(
+            "an upgrade with a body is not passed on",
+        ));
     }
     Ok(None)
 }
@@ -109,7 +124,9 @@ fn switching(
     *response.extensions_mut() = extensions;
     backend_head(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
-        response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+        response
+            .headers_mut()
+            .append(header::SET_COOKIE, cookie.clone());
     }
     response
 }

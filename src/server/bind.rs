@@ -59,11 +59,18 @@ impl Listening {
     /// The bound address as it is shown to people.
     pub(super) fn address(&self) -> String {
         match self {
-            Self::Tcp(socket) => socket.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+            Self::Tcp(socket) => socket
+                .local_addr()
+                .map(|a| a.to_string())
+                .unwrap_or_default(),
             Self::Unix(socket) => socket
                 .local_addr()
                 .ok()
-                .and_then(|address| address.as_pathname().map(|path| format!("unix:{}", path.display())))
+                .and_then(|address| {
+                    address
+                        .as_pathname()
+                        .map(|path| format!("unix:{}", path.display()))
+                })
                 .unwrap_or_else(|| "unix:".into()),
         }
     }
@@ -91,7 +98,11 @@ impl Listening {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A restart must not wait for the connections of the process before.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

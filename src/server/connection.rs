@@ -42,7 +42,14 @@ pub(super) struct Accepted {
 const MIN_BUFFER: usize = 8 * 1024;
 
 pub(super) async fn serve(accepted: Accepted) {
-    let Accepted { listener, socket, peer, permit, context, watch } = accepted;
+    let Accepted {
+        listener,
+        socket,
+        peer,
+        permit,
+        context,
+        watch,
+    } = accepted;
     let metrics = Arc::clone(&context.state.metrics);
     metrics.connections.inc();
     let snapshot = context.state.snapshot();
@@ -76,12 +83,19 @@ pub(super) async fn serve(accepted: Accepted) {
             return;
         }
     };
-    let client =
-        Arc::new(Client { listener, peer, local_port, tls, permit, watch: watch.clone() });
+    let client = Arc::new(Client {
+        listener,
+        peer,
+        local_port,
+        tls,
+        permit,
+        watch: watch.clone(),
+    });
     // Not to the connection's end: a kept snapshot would keep its upstreams.
     let http = Http::new(&snapshot.config);
     drop(snapshot);
-    http.serve(transport, Entrance::new(context, client, state), watch).await;
+    http.serve(transport, Entrance::new(context, client, state), watch)
+        .await;
 }
 
 /// The TLS handshake, within its deadline and its share of those in flight.
@@ -101,7 +115,10 @@ async fn handshake(
         sni: facts.sni,
         client_subject: facts.client_subject,
     };
-    Ok((Transport::Tls(Box::new(TlsStream::Server(stream))), Some(facts)))
+    Ok((
+        Transport::Tls(Box::new(TlsStream::Server(stream))),
+        Some(facts),
+    ))
 }
 
 /// How HTTP/1.1 is spoken on one connection.
@@ -134,7 +151,10 @@ impl Http {
     async fn serve(self, transport: Transport, entrance: Entrance, mut watch: Watch) {
         let client = Arc::clone(&entrance.client);
         let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
-        let connection = self.builder.serve_connection(TokioIo::new(io), entrance).with_upgrades();
+        let connection = self
+            .builder
+            .serve_connection(TokioIo::new(io), entrance)
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let mut ending = watch.clone();
         let mut draining = false;
@@ -188,10 +208,17 @@ fn log_failure(client: &Client, error: &hyper::Error) {
 /// The name of the read deadline behind an error.
 fn deadline(error: &hyper::Error) -> Option<&'static str> {
     let io = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
-    let text = io.get_ref().filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?.to_string();
-    ["first_byte_timeout", "request_head_timeout", "keepalive_timeout"]
-        .into_iter()
-        .find(|knob| *knob == text)
+    let text = io
+        .get_ref()
+        .filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?
+        .to_string();
+    [
+        "first_byte_timeout",
+        "request_head_timeout",
+        "keepalive_timeout",
+    ]
+    .into_iter()
+    .find(|knob| *knob == text)
 }
 
 /// Where requests come in: takes the snapshot of the moment and runs the
@@ -206,15 +233,24 @@ struct Entrance {
 
 impl Entrance {
     fn new(context: Arc<Context>, client: Arc<Client>, last: Arc<ListenerState>) -> Self {
-        Self { context, client, link: Arc::default(), last }
+        Self {
+            context,
+            client,
+            link: Arc::default(),
+            last,
+        }
     }
 
     /// Makes hyper's request one of ours.
     fn dress(&self, request: Request<Incoming>, config: &Config) -> Request<Body> {
         let host = host(&request);
         let path = exchange::loggable_path(request.uri(), config.log.query_values);
-        let record =
-            Record::new(Arc::clone(&self.client), request.method().clone(), host, path);
+        let record = Record::new(
+            Arc::clone(&self.client),
+            request.method().clone(),
+            host,
+            path,
+        );
         let gate = expects_continue(request.headers()).then(ContinueGate::default);
         let (link, timeout) = (Arc::clone(&self.link), config.limits.request_body_timeout);
         let mut request = request.map(|incoming| {
@@ -242,7 +278,10 @@ impl hyper::service::Service<Request<Incoming>> for Entrance {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let snapshot = self.context.state.snapshot();
-        let listener = snapshot.listeners.get(&*self.client.listener).unwrap_or(&self.last);
+        let listener = snapshot
+            .listeners
+            .get(&*self.client.listener)
+            .unwrap_or(&self.last);
         let request = self.dress(request, &snapshot.config);
         let mut stack = listener.stack.clone();
         stack.call(request)
@@ -250,8 +289,17 @@ impl hyper::service::Service<Request<Incoming>> for Entrance {
 }
 
 fn host(request: &Request<Incoming>) -> String {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri().authority().map(|authority| authority.as_str()).or(named).unwrap_or("").to_owned()
+    let named = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or(named)
+        .unwrap_or("")
+        .to_owned()
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {

@@ -125,7 +125,12 @@ fn admit(
         }
         Err(refused) => {
             let reason = refused.label();
-            context.state.metrics.connections_refused.get_or_create(&Reason { reason }).inc();
+            context
+                .state
+                .metrics
+                .connections_refused
+                .get_or_create(&Reason { reason })
+                .inc();
             Some(refused)
         }
     }
@@ -136,7 +141,10 @@ fn warn_once(name: &str, refused: Option<Refused>, warned: bool) -> bool {
     match refused {
         Some(Refused::Full) => {
             if !warned {
-                tracing::warn!(listener = name, "max_connections are open; refusing new ones");
+                tracing::warn!(
+                    listener = name,
+                    "max_connections are open; refusing new ones"
+                );
             }
             true
         }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use rlimit::raise_open_files;
@@ -47,8 +47,6 @@ pub struct Setup {
     pub logging: Logging,
     /// The limit of open files, from which default limits are derived.
     pub open_files: u64,
-    /// Told once every listener is bound.
-    pub ready: Option<oneshot::Sender<()>>,
 }
 
 /// Why a server did not start.
@@ -58,6 +56,8 @@ pub enum StartError {
     Config(Diagnostics),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("the admin socket {} cannot be bound: {error}", socket.display())]
+    Admin { socket: PathBuf, error: io::Error },
     #[error("watching files failed: {0}")]
     Watch(#[from] notify::Error),
 }
@@ -81,11 +81,9 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let mut reloader = Reloader::new(&setup, watcher, watch);
     reloader.start(inherit::sockets())?;
     let state = Arc::clone(&setup.state);
-    setup.data_plane.spawn(Arc::clone(&state.registry).sweep_forever());
-    if let Some(ready) = setup.ready {
-        // Nobody may be waiting any more.
-        let _ = ready.send(());
-    }
+    setup
+        .data_plane
+        .spawn(Arc::clone(&state.registry).sweep_forever());
     systemd::ready(&reloader.status());
     let mut tick = interval(TICK);
     let mut watchdog = systemd::Watchdog::new();

@@ -182,7 +182,11 @@ impl Reloader {
         let mut findings = Diagnostics::default();
         for (name, listener) in &config.listeners {
             let address = &listener.address;
-            if self.running.get(name).is_some_and(|running| running.configured == *address) {
+            if self
+                .running
+                .get(name)
+                .is_some_and(|running| running.configured == *address)
+            {
                 continue;
             }
             let passed = inherited
@@ -197,7 +201,12 @@ impl Reloader {
             match opened {
                 Ok((socket, file)) => {
                     let configured = address.clone();
-                    let running = Running { configured, socket, file, accept_loop: None };
+                    let running = Running {
+                        configured,
+                        socket,
+                        file,
+                        accept_loop: None,
+                    };
                     bound.push((name.clone(), running));
                 }
                 Err(error) => findings.push(Diagnostic::new(
@@ -220,7 +229,10 @@ impl Reloader {
     /// have given another name.
     fn renamed(&self, address: &ListenAddress) -> Option<std::io::Result<Listening>> {
         let at = |running: &&Running| running.socket.is_at(address);
-        self.running.values().find(at).map(|running| running.socket.try_clone())
+        self.running
+            .values()
+            .find(at)
+            .map(|running| running.socket.try_clone())
     }
 
     /// Cannot fail.
@@ -243,7 +255,9 @@ impl Reloader {
         }
         for (name, mut running) in bound {
             // Renamed: the socket is the old one's, and so is its file.
-            let old = gone.values_mut().find(|old| old.configured == running.configured);
+            let old = gone
+                .values_mut()
+                .find(|old| old.configured == running.configured);
             if let Some(old) = old.filter(|_| running.file.is_none()) {
                 running.file = old.file.take();
             }
@@ -253,7 +267,9 @@ impl Reloader {
         drop(gone);
         let listeners = self.running.iter();
         self.state.live.set_listeners(
-            listeners.map(|(name, running)| (name.clone(), running.socket.address())).collect(),
+            listeners
+                .map(|(name, running)| (name.clone(), running.socket.address()))
+                .collect(),
         );
         committed
     }
@@ -261,7 +277,12 @@ impl Reloader {
     fn accept(&self, name: &str, socket: &Listening) -> Option<AcceptLoop> {
         let _runtime = self.data_plane.enter();
         let started = socket.try_clone().and_then(|socket| {
-            AcceptLoop::start(name.into(), socket, Arc::clone(&self.context), self.watch.clone())
+            AcceptLoop::start(
+                name.into(),
+                socket,
+                Arc::clone(&self.context),
+                self.watch.clone(),
+            )
         });
         // Only out of descriptors or memory: the listener is bound and another
         // reload (SIGHUP) tries again.
@@ -275,23 +296,34 @@ impl Reloader {
         let most = limits
             .max_connections
             .unwrap_or_else(|| rlimit::connections_for(self.open_files));
-        self.context.limiter.set(most, limits.max_connections_per_address);
+        self.context
+            .limiter
+            .set(most, limits.max_connections_per_address);
         // The empty configuration before the first has no permits.
         let had = match self.state.snapshot().generation {
             0 | 1 => 0,
             _ => old.limits.max_tls_handshakes,
         };
         if limits.max_tls_handshakes >= had {
-            self.context.tls_handshakes.add_permits(limits.max_tls_handshakes - had);
+            self.context
+                .tls_handshakes
+                .add_permits(limits.max_tls_handshakes - had);
         } else {
             // Those in flight keep theirs; a later acquire finds fewer.
-            self.context.tls_handshakes.forget_permits(had - limits.max_tls_handshakes);
+            self.context
+                .tls_handshakes
+                .forget_permits(had - limits.max_tls_handshakes);
         }
     }
 
     /// What is done after a commit: says so, and drains whom it concerns.
     fn follow(&mut self, committed: Committed) {
-        let Committed { snapshot, previous, to_drain, warnings } = committed;
+        let Committed {
+            snapshot,
+            previous,
+            to_drain,
+            warnings,
+        } = committed;
         for warning in warnings {
             if warning.is_certificate_failure {
                 self.state.metrics.certificate_failures.inc();
@@ -299,13 +331,21 @@ impl Reloader {
             tracing::warn!("{}", warning.message);
         }
         let changes = changes(&previous.config, &snapshot.config);
-        self.state.metrics.reloads.get_or_create(&Reason { reason: "ok" }).inc();
+        self.state
+            .metrics
+            .reloads
+            .get_or_create(&Reason { reason: "ok" })
+            .inc();
         tracing::info!(
             generation = snapshot.generation,
             config_hash = format!("{:016x}", snapshot.hash),
             changes = if changes.is_empty() { "none" } else { &changes },
             "{}",
-            if snapshot.generation == 1 { "config loaded" } else { "config reloaded" }
+            if snapshot.generation == 1 {
+                "config loaded"
+            } else {
+                "config reloaded"
+            }
         );
         self.state.live.reloaded(true, changes);
         for backend in to_drain {
@@ -320,14 +360,20 @@ impl Reloader {
                 "draining a removed backend"
             );
             let order = close_order(&snapshot.config.drain, Cause::Removed);
-            let (registry, window) =
-                (Arc::clone(&self.state.registry), snapshot.config.drain.window);
+            let (registry, window) = (
+                Arc::clone(&self.state.registry),
+                snapshot.config.drain.window,
+            );
             tokio::spawn(async move { registry.close_paced(tunnels, order, window).await });
         }
     }
 
     fn reject(&self, findings: &Diagnostics) {
-        self.state.metrics.reloads.get_or_create(&Reason { reason: "rejected" }).inc();
+        self.state
+            .metrics
+            .reloads
+            .get_or_create(&Reason { reason: "rejected" })
+            .inc();
         tracing::error!(
             generation = self.state.snapshot().generation,
             findings = %findings,
@@ -351,6 +397,9 @@ fn content_hash(config: u64, files: &[PathBuf]) -> u64 {
 
 impl From<&config::Log> for Settings {
     fn from(log: &config::Log) -> Self {
-        Self { json: log.format == config::LogFormat::Json, level: log.level.clone() }
+        Self {
+            json: log.format == config::LogFormat::Json,
+            level: log.level.clone(),
+        }
     }
 }

@@ -11,7 +11,10 @@ const RESERVED: u64 = 128;
 /// then.
 pub fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     // Not being allowed to raise it is no reason not to run.
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)

@@ -29,14 +29,27 @@ pub(super) struct Stop<'a> {
 /// Returns when everything has ended, at `drain.deadline`, or at once at a
 /// second signal.
 pub(super) async fn stop(stop: Stop<'_>) {
-    let Stop { drain, settings, registry, signals, watchdog, reloader } = stop;
+    let Stop {
+        drain,
+        settings,
+        registry,
+        signals,
+        watchdog,
+        reloader,
+    } = stop;
     let deadline = Instant::now() + settings.deadline;
     drain.enter(Stage::Draining);
     drop(reloader);
     let tunnels = registry.select(&|_| true);
     systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
-    tracing::info!(tunnels = tunnels.len(), connections = drain.alive(), "draining");
-    let window = settings.window.min(settings.deadline.saturating_sub(settings.close_timeout));
+    tracing::info!(
+        tunnels = tunnels.len(),
+        connections = drain.alive(),
+        "draining"
+    );
+    let window = settings
+        .window
+        .min(settings.deadline.saturating_sub(settings.close_timeout));
     let window_ends = Instant::now() + window;
     let registry = Arc::clone(registry);
     let closing = Arc::clone(&registry);
@@ -76,7 +89,11 @@ pub(super) async fn stop(stop: Stop<'_>) {
 
 /// How a tunnel is ended for a reason of longhaul's own.
 pub(super) fn close_order(settings: &config::Drain, cause: Cause) -> CloseOrder {
-    CloseOrder { cause, code: settings.close_code, reason: "".into() }
+    CloseOrder {
+        cause,
+        code: settings.close_code,
+        reason: "".into(),
+    }
 }
 
 /// Handshakes that were under way when the stop began have become tunnels since.
@@ -90,7 +107,12 @@ fn close_latecomers(registry: &Registry, settings: &config::Drain) {
 fn tell(registry: &Registry, drain: &Drain, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
     let (tunnels, connections) = (registry.len(), drain.alive());
-    tracing::info!(tunnels, connections, seconds_left = left.as_secs(), "draining");
+    tracing::info!(
+        tunnels,
+        connections,
+        seconds_left = left.as_secs(),
+        "draining"
+    );
     let status = format!("draining: {tunnels} tunnels, {connections} connections left");
     systemd::still_stopping(&status, left + Duration::from_secs(5));
 }

@@ -28,7 +28,10 @@ pub(super) fn stopping(status: &str) {
 /// Says how far stopping is, and asks for the time that it still needs.
 pub(super) fn still_stopping(status: &str, needs: Duration) {
     let needs = u32::try_from(needs.as_micros()).unwrap_or(u32::MAX);
-    notify(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(needs)]);
+    notify(&[
+        NotifyState::Status(status),
+        NotifyState::ExtendTimeoutUsec(needs),
+    ]);
 }
 
 fn notify(state: &[NotifyState<'_>]) {
@@ -49,7 +52,10 @@ pub(super) struct Watchdog {
 impl Watchdog {
     pub(super) fn new() -> Self {
         let interval = sd_notify::watchdog_enabled().map(|deadline| deadline / 3);
-        Self { interval, next: Instant::now() }
+        Self {
+            interval,
+            next: Instant::now(),
+        }
     }
 
     /// Resolves when the next message is due; never without a watchdog.

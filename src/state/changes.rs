@@ -11,7 +11,10 @@ pub fn changes(old: &Config, new: &Config) -> String {
     let mut words = Words::default();
     words.keyed("listener", &old.listeners, &new.listeners);
     let by_name = |routes: &[Route]| -> BTreeMap<String, Route> {
-        routes.iter().map(|route| (route.name.clone(), route.clone())).collect()
+        routes
+            .iter()
+            .map(|route| (route.name.clone(), route.clone()))
+            .collect()
     };
     words.keyed("route", &by_name(&old.routes), &by_name(&new.routes));
     words.keyed("upstream", &old.upstreams, &new.upstreams);
@@ -20,12 +23,18 @@ pub fn changes(old: &Config, new: &Config) -> String {
             continue;
         };
         let by_name = |backends: &[crate::config::Backend]| -> BTreeMap<String, _> {
-            backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect()
+            backends
+                .iter()
+                .map(|backend| (backend.name.clone(), backend.clone()))
+                .collect()
         };
         let (before, after) = (by_name(&before.backends), by_name(&upstream.backends));
         words.keyed(&format!("upstream \"{name}\": backend"), &before, &after);
     }
-    words.section("trusted_proxies", old.trusted_proxies != new.trusted_proxies);
+    words.section(
+        "trusted_proxies",
+        old.trusted_proxies != new.trusted_proxies,
+    );
     words.section("limits", old.limits != new.limits);
     words.section("tcp", old.tcp != new.tcp);
     words.section("log", old.log != new.log);

@@ -38,7 +38,11 @@ impl Live {
     }
 
     pub fn reloaded(&self, ok: bool, message: String) {
-        self.lock().last_reload = Some(LastReload { ok, at: SystemTime::now(), message });
+        self.lock().last_reload = Some(LastReload {
+            ok,
+            at: SystemTime::now(),
+            message,
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {

@@ -111,7 +111,10 @@ impl State {
 
     /// Puts a prepared snapshot in force. One caller at a time: the reload.
     pub fn commit(&self, prepared: Prepared) -> Committed {
-        let Prepared { mut snapshot, warnings } = prepared;
+        let Prepared {
+            mut snapshot,
+            warnings,
+        } = prepared;
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
         let snapshot = Arc::new(snapshot);
@@ -119,7 +122,12 @@ impl State {
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));
         let to_drain = retire(&previous, &snapshot);
-        Committed { snapshot, previous, to_drain, warnings }
+        Committed {
+            snapshot,
+            previous,
+            to_drain,
+            warnings,
+        }
     }
 
     /// Closes pooled connections that have been idle too long.
@@ -145,8 +153,8 @@ fn retire(previous: &Snapshot, next: &Snapshot) -> Vec<Arc<Backend>> {
         // What the new file says decides, while it still has the upstream.
         let policy = kept.unwrap_or(upstream).settings().on_removed;
         for backend in upstream.backends() {
-            let stays = kept
-                .is_some_and(|kept| kept.backends().iter().any(|b| Arc::ptr_eq(b, backend)));
+            let stays =
+                kept.is_some_and(|kept| kept.backends().iter().any(|b| Arc::ptr_eq(b, backend)));
             if stays {
                 continue;
             }
@@ -161,8 +169,11 @@ fn retire(previous: &Snapshot, next: &Snapshot) -> Vec<Arc<Backend>> {
 
 impl Snapshot {
     fn names_pair(&self, pair: &crate::config::CertificatePair) -> bool {
-        let of_listeners =
-            self.config.listeners.values().flat_map(|listener| &listener.certificates);
+        let of_listeners = self
+            .config
+            .listeners
+            .values()
+            .flat_map(|listener| &listener.certificates);
         let of_upstreams = self
             .config
             .upstreams

@@ -15,9 +15,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
-use crate::config::{
-    self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme,
-};
+use crate::config::{self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme};
 use crate::layers::forwarded::ForwardedLayer;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
@@ -70,7 +68,9 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     };
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
-    let Work { findings, warnings, .. } = work;
+    let Work {
+        findings, warnings, ..
+    } = work;
     if !findings.is_empty() {
         return Err(findings);
     }
@@ -84,7 +84,14 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             (name.clone(), Arc::new(ListenerState { tls, stack }))
         })
         .collect();
-    let snapshot = Snapshot { generation: 0, hash, config, listeners, upstreams, table };
+    let snapshot = Snapshot {
+        generation: 0,
+        hash,
+        config,
+        listeners,
+        upstreams,
+        table,
+    };
     Ok(Prepared { snapshot, warnings })
 }
 
@@ -110,11 +117,16 @@ fn stack(
 ) -> crate::layers::Stack<std::convert::Infallible> {
     let layers = ServiceBuilder::new()
         // Outermost, so that every refusal below gets its line.
-        .layer(RecordLayer { metrics: Arc::clone(&state.metrics), access: config.log.access })
+        .layer(RecordLayer {
+            metrics: Arc::clone(&state.metrics),
+            access: config.log.access,
+        })
         // Before anything decides by host or path.
         .layer(TargetLayer)
         // Before anything decides by the client's address.
-        .layer(ForwardedLayer { trusted: config.trusted_proxies.clone().into() });
+        .layer(ForwardedLayer {
+            trusted: config.trusted_proxies.clone().into(),
+        });
     match listener.redirect_to_https {
         Some(port) => BoxCloneSyncService::new(layers.service(Redirect { port })),
         None => BoxCloneSyncService::new(layers.service(Router(Arc::clone(table)))),
@@ -138,7 +150,9 @@ fn routes(
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
         });
-        let stack = BoxCloneSyncService::new(Proxy { route: Arc::clone(&route) });
+        let stack = BoxCloneSyncService::new(Proxy {
+            route: Arc::clone(&route),
+        });
         Some((settings.into(), RouteEntry { stack, route }))
     });
     Table::new(entries)
@@ -161,8 +175,11 @@ impl Work<'_> {
             if listener.certificates.is_empty() {
                 continue;
             }
-            let pairs: Vec<_> =
-                listener.certificates.iter().filter_map(|pair| self.pair(pair)).collect();
+            let pairs: Vec<_> = listener
+                .certificates
+                .iter()
+                .filter_map(|pair| self.pair(pair))
+                .collect();
             if pairs.len() < listener.certificates.len() {
                 continue;
             }
@@ -175,7 +192,10 @@ impl Work<'_> {
             match tls::server_config(&options, &self.state.tickets) {
                 Ok(config) => drop(made.insert(name.clone(), config)),
                 Err(error) => {
-                    let ca = listener.client_certificates.as_ref().map(|client| &*client.ca);
+                    let ca = listener
+                        .client_certificates
+                        .as_ref()
+                        .map(|client| &*client.ca);
                     self.find(ca, &listener.place, error.to_string());
                 }
             }
@@ -256,7 +276,9 @@ impl Work<'_> {
 
     /// A finding at the place that names `file`, or else at `place`.
     fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
-        let place = file.and_then(|file| self.config.files.place(file)).unwrap_or(place);
+        let place = file
+            .and_then(|file| self.config.files.place(file))
+            .unwrap_or(place);
         self.findings.push(Diagnostic::new(place.clone(), message));
     }
 }

@@ -35,7 +35,10 @@ impl Service<Request<Body>> for Router {
 }
 
 fn find<'t>(table: &'t Table<RouteEntry>, request: &Request<Body>) -> Option<&'t RouteEntry> {
-    let host = request.extensions().get::<Target>().map_or("", |target| target.host.as_str());
+    let host = request
+        .extensions()
+        .get::<Target>()
+        .map_or("", |target| target.host.as_str());
     table.lookup(&route::Request {
         host,
         path: request.uri().path(),

@@ -10,11 +10,11 @@
 //! side has ended; each deadline leads to a later phase.
 
 use super::clock::{NEVER, Ticks, later};
-use crate::ws::close::close_frame;
 use super::direction::{CloseSent, Direction, Flow, Sink, Way};
 use super::entry::{CloseOrder, State};
 use super::options::Limits;
 use super::outcome::{Cause, Side};
+use crate::ws::close::close_frame;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

@@ -91,7 +91,10 @@ impl Lease {
     pub(super) fn new(backend: Arc<Backend>) -> Self {
         backend.leases.fetch_add(1, Ordering::Relaxed);
         backend.requests.fetch_add(1, Ordering::Relaxed);
-        Self { backend, tunnel: false }
+        Self {
+            backend,
+            tunnel: false,
+        }
     }
 
     pub fn backend(&self) -> &Arc<Backend> {

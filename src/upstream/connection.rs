@@ -43,7 +43,10 @@ impl Connection {
     /// A pooled connection if there is one.
     pub fn pooled(backend: &Backend, timeout: Duration) -> Option<Self> {
         let connection = backend.pool.take(timeout)?;
-        Some(Self { reused: true, ..connection })
+        Some(Self {
+            reused: true,
+            ..connection
+        })
     }
 
     /// A new connection, for plain requests and for upgrades.
@@ -66,7 +69,11 @@ impl Connection {
                 tracing::debug!(backend = &*address, %error, "backend connection ended");
             }
         });
-        Ok(Self { sender, finish, reused: false })
+        Ok(Self {
+            sender,
+            finish,
+            reused: false,
+        })
     }
 
     /// # Errors

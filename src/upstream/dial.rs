@@ -49,7 +49,9 @@ impl Dialer {
     /// See [`DialError`].
     pub async fn dial(&self, address: &BackendAddress) -> Result<Transport, DialError> {
         let deadline = Instant::now() + self.timeout;
-        timeout_at(deadline, self.open(address, deadline)).await.map_err(|_| DialError::Timeout)?
+        timeout_at(deadline, self.open(address, deadline))
+            .await
+            .map_err(|_| DialError::Timeout)?
     }
 
     async fn open(
@@ -61,29 +63,35 @@ impl Dialer {
             BackendAddress::Tcp { host, port } => {
                 Socket::Tcp(connect(host, *port, deadline).await?)
             }
-            BackendAddress::Unix(path) => {
-                Socket::Unix(UnixStream::connect(path).await.map_err(DialError::Connect)?)
-            }
+            BackendAddress::Unix(path) => Socket::Unix(
+                UnixStream::connect(path)
+                    .await
+                    .map_err(DialError::Connect)?,
+            ),
         };
         tune(&socket, &self.keepalive).map_err(DialError::Connect)?;
         let Some(config) = &self.tls else {
             return Ok(Transport::Plain(socket));
         };
         let mut stream = TlsConnector::from(Arc::clone(config))
-            .connect(tls::server_name(self.server_name.as_deref(), address)?, socket)
+            .connect(
+                tls::server_name(self.server_name.as_deref(), address)?,
+                socket,
+            )
             .await
             .map_err(DialError::Tls)?;
         stream.get_mut().1.set_buffer_limit(Some(tls::SEND_BUFFER));
         Ok(Transport::Tls(Box::new(TlsStream::Client(stream))))
     }
-
 }
 
 /// Tries each address of the name, giving each its share of the time left, so
 /// that one that swallows packets does not use up the others' chance.
 async fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
-    let addresses: Vec<SocketAddr> =
-        lookup_host((host, port)).await.map_err(DialError::Resolve)?.collect();
+    let addresses: Vec<SocketAddr> = lookup_host((host, port))
+        .await
+        .map_err(DialError::Resolve)?
+        .collect();
     let mut last = DialError::NoAddress;
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -41,7 +41,11 @@ type BackendKey = (String, String, config::BackendAddress);
 impl Roster {
     /// The backend of this identity: the living one or a new one.
     fn backend(&self, upstream: &str, settings: &config::Backend) -> Arc<Backend> {
-        let key = (upstream.to_owned(), settings.name.clone(), settings.address.clone());
+        let key = (
+            upstream.to_owned(),
+            settings.name.clone(),
+            settings.address.clone(),
+        );
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, backend| backend.strong_count() > 0);
         if let Some(backend) = known.get(&key).and_then(Weak::upgrade) {
@@ -60,7 +64,11 @@ impl Upstream {
             .iter()
             .map(|backend| roster.backend(&settings.name, backend))
             .collect();
-        let ids = settings.backends.iter().map(|b| balance::member_id(&b.name)).collect();
+        let ids = settings
+            .backends
+            .iter()
+            .map(|b| balance::member_id(&b.name))
+            .collect();
         Self {
             name: settings.name.as_str().into(),
             settings,
@@ -105,9 +113,10 @@ impl Upstream {
             (config::Balance::Hash, Some(key)) => (config::Balance::Hash, key),
             // Nothing to hash: any backend will do, a less loaded one better.
             (config::Balance::Hash, None) => (config::Balance::Random, rand::random()),
-            (config::Balance::RoundRobin, _) => {
-                (config::Balance::RoundRobin, self.turn.fetch_add(1, Ordering::Relaxed))
-            }
+            (config::Balance::RoundRobin, _) => (
+                config::Balance::RoundRobin,
+                self.turn.fetch_add(1, Ordering::Relaxed),
+            ),
             (balance, _) => (balance, rand::random()),
         };
         balance::choose(balance, number, &members, &|index| tried.contains(&index))
@@ -122,7 +131,10 @@ impl Upstream {
     /// on every longhaul that has the same upstream.
     pub fn cookie_value(&self, index: usize) -> String {
         let token = balance::key_hash(self.name.as_bytes());
-        format!("{:016x}", balance::key_hash(&(token ^ self.ids[index]).to_le_bytes()))
+        format!(
+            "{:016x}",
+            balance::key_hash(&(token ^ self.ids[index]).to_le_bytes())
+        )
     }
 
     /// The backend that a cookie of longhaul's own names, if it is still here.

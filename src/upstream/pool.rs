@@ -35,12 +35,16 @@ impl Pool {
     pub(super) fn put(&self, connection: Connection, most: usize) {
         let mut idle = self.idle();
         if idle.len() < most {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle {
+                connection,
+                since: Instant::now(),
+            });
         }
     }
 
     pub(super) fn purge(&self, timeout: Duration) {
-        self.idle().retain(|idle| idle.since.elapsed() < timeout && !idle.connection.is_closed());
+        self.idle()
+            .retain(|idle| idle.since.elapsed() < timeout && !idle.connection.is_closed());
     }
 
     pub(super) fn clear(&self) {
