@@ -1,5 +1,5 @@
-//! What is done with one request: forward it ([`forward`]), or upgrade it
-//! ([`upgrade`]) and hand both sides to the tunnel ([`handoff`]).
+//! What is done with one request: forward it (`forward`), or upgrade it
+//! (`upgrade`) and hand both sides to the tunnel (`handoff`).
 //!
 //! Innermost service of a route's stack. It knows its route's settings by
 //! value, so a reload cannot change a request half-way.
