@@ -139,7 +139,9 @@ impl AsyncRead for ClientIo {
         let this = self.get_mut();
         this.link.register_connection(cx);
         let begun = this.link.begun();
-        if this.link.is_in_flight() {
+        if this.link.is_in_flight() || !this.link.is_request_whole() {
+            // A body may go on arriving behind the response; it has a deadline
+            // of its own.
             this.enter(Phase::Exchange);
         } else if begun != this.begun {
             // Responses have been sent since, perhaps without a read between.
@@ -170,12 +172,10 @@ impl AsyncRead for ClientIo {
             }
             Poll::Ready(Ok(())) => {
                 if matches!(this.phase, Phase::First | Phase::Idle) {
-                    this.guard = HeadGuard::default();
+                    this.guard.next_head();
                     this.enter(Phase::Head);
                 }
-                if this.phase == Phase::Head
-                    && let Err(ambiguous) = this.guard.check(&buf.filled()[before..])
-                {
+                if let Err(ambiguous) = this.guard.check(&buf.filled()[before..]) {
                     // Best effort, as for the deadline.
                     let _ = Pin::new(&mut this.transport).poll_write(cx, BAD_REQUEST);
                     let error = io::Error::new(io::ErrorKind::InvalidData, ambiguous);

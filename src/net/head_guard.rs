@@ -3,9 +3,10 @@
 //! allows either reading), and a length beside a transfer coding (section 6.1).
 //!
 //! hyper takes both and forgets the length. This looks at a head from its first
-//! byte to its end. A head that comes in one read with the request before it is
-//! not looked at here: hyper reads it the same way, and longhaul writes its
-//! framing anew for the backend.
+//! byte to its end, as long as it can know where a head begins: not on a
+//! connection on which bytes have come behind a head (a body, a pipelined
+//! request). There hyper's reading stands: the transfer coding wins, as RFC 9112
+//! section 6.1 allows, and longhaul writes the framing anew for the backend.
 
 /// Follows one head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct HeadGuard {
     /// (RFC 9112 section 2.2).
     begun: bool,
     done: bool,
+    /// Whether bytes have come behind the head: a body, or the next head.
+    ahead: bool,
 }
 
 const LENGTH: &[u8] = b"content-length:";
@@ -37,11 +40,21 @@ pub(super) enum Ambiguous {
 }
 
 impl HeadGuard {
+    /// The next byte begins a head, unless hyper has read ahead: then it may be
+    /// the middle of one, and that head is not looked at.
+    pub(super) fn next_head(&mut self) {
+        *self = Self {
+            done: self.ahead,
+            ..Self::default()
+        };
+    }
+
     /// Looks at the bytes that follow. After the head's end it agrees to
     /// everything.
     pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
         for &byte in bytes {
             if self.done {
+                self.ahead = true;
                 break;
             }
             match byte {
@@ -99,6 +112,20 @@ mod tests {
                 assert_eq!(check(bad, split), Err(Ambiguous::BareLineFeed), "{bad:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_head_that_may_have_begun_before_is_left_alone() {
+        let head = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let mut guard = HeadGuard::default();
+        guard.check(head).unwrap();
+        guard.next_head();
+        guard.check(head).unwrap();
+        guard.check(b"GET / HTTP/1.1\r").unwrap();
+        guard.next_head();
+        assert_eq!(guard.check(b"\nhost: a\r\n\r\n"), Ok(()));
+        guard.next_head();
+        assert_eq!(guard.check(b"\n"), Ok(()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 const MAX_INTERIM: usize = 64 * 1024;
 
 /// The shared side of one client connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientLink {
     in_flight: AtomicBool,
     /// Requests begun on this connection, wrapping.
@@ -32,6 +32,22 @@ pub struct ClientLink {
 #[derive(Debug)]
 pub struct InFlight(Arc<ClientLink>);
 
+impl Default for ClientLink {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicBool::new(false),
+            begun: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+            // There is no request yet whose body could be missing.
+            request_whole: AtomicBool::new(true),
+            exchange: AtomicWaker::new(),
+            body: AtomicWaker::new(),
+            connection: AtomicWaker::new(),
+            interim: Mutex::default(),
+        }
+    }
+}
+
 impl ClientLink {
     /// Marks a request as in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
@@ -42,6 +58,10 @@ impl ClientLink {
 
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_request_whole(&self) -> bool {
+        self.request_whole.load(Ordering::Acquire)
     }
 
     pub(super) fn begun(&self) -> u32 {
@@ -62,7 +82,7 @@ impl ClientLink {
     /// Ready once the client has ended its stream behind a whole request: that
     /// is what can be passed on. One waiter: the exchange.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let ended = || self.is_ended() && self.request_whole.load(Ordering::Acquire);
+        let ended = || self.is_ended() && self.is_request_whole();
         Self::poll_flag(ended, &self.exchange, cx)
     }
 

@@ -10,6 +10,7 @@ mod head_guard;
 mod link;
 mod options;
 mod permit;
+mod socket_file;
 mod transport;
 
 use std::fmt;
@@ -21,6 +22,7 @@ pub use client_io::{ClientIo, ReadDeadlines};
 pub use link::{ClientLink, InFlight};
 pub use options::{Keepalive, tune};
 pub use permit::{Limiter, Permit, Refused};
+pub use socket_file::remove_stale_socket;
 pub use transport::{Socket, Transport};
 
 use crate::drain::Watch;

@@ -4,11 +4,8 @@
 //! All or nothing: until the commit nothing that serves has changed, and the
 //! commit cannot fail.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use xxhash_rust::xxh3::Xxh3;
 
 use super::inherit::Inherited;
 use super::listener::Probe;
@@ -22,6 +19,7 @@ use crate::logging::{Logging, Settings};
 use crate::metrics::Reason;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
+use crate::tls;
 use crate::tunnel::Cause;
 
 /// What asked for a reload.
@@ -43,8 +41,9 @@ pub(super) struct Reloader {
     max_connections: usize,
     watcher: Watcher,
     listeners: Listeners,
-    /// The content of all files at the last attempt.
-    attempted: u64,
+    /// The contents of the config files and of those that they name, at the
+    /// last attempt.
+    attempted: (u64, u64),
 }
 
 impl Reloader {
@@ -63,7 +62,7 @@ impl Reloader {
             watcher,
             listeners: Listeners::new(data_plane, Arc::clone(&context), watch),
             context,
-            attempted: 0,
+            attempted: (0, 0),
         }
     }
 
@@ -135,7 +134,7 @@ impl Reloader {
         let current = self.state.snapshot();
         let config = loaded.result.as_ref().unwrap_or(&current.config);
         files.extend(config.files.paths().map(ToOwned::to_owned));
-        self.attempted = content_hash(loaded.hash, &files);
+        self.attempted = (loaded.hash, tls::contents_hash(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
         loaded
     }
@@ -149,7 +148,7 @@ impl Reloader {
     ) -> Result<Option<Committed>, Diagnostics> {
         let prepared = self.state.prepare(config, hash)?;
         if trigger == Trigger::Edit && prepared.is_what_is_served(&self.state) {
-            self.warn(&prepared.warnings);
+            self.stay(&prepared.warnings);
             return Ok(None);
         }
         let bound = self.listeners.bind(prepared.config(), Vec::new())?;
@@ -225,6 +224,22 @@ impl Reloader {
         }
     }
 
+    /// The files say what is served already, or hold a certificate that is no
+    /// good.
+    fn stay(&self, warnings: &[Warning]) {
+        self.warn(warnings);
+        let failures = warnings
+            .iter()
+            .filter(|warning| warning.is_certificate_failure);
+        let failures: Vec<&str> = failures.map(|warning| &*warning.message).collect();
+        if failures.is_empty() {
+            tracing::info!("config is what is served already");
+        }
+        self.state
+            .live
+            .reloaded(failures.is_empty(), failures.join("; "));
+    }
+
     fn warn(&self, warnings: &[Warning]) {
         for warning in warnings {
             if warning.is_certificate_failure {
@@ -247,18 +262,6 @@ impl Reloader {
         );
         self.state.live.reloaded(false, findings.to_string());
     }
-}
-
-/// A hash of the configuration's texts and of every file that it names.
-fn content_hash(config: u64, files: &[PathBuf]) -> u64 {
-    let mut hash = Xxh3::new();
-    hash.update(&config.to_le_bytes());
-    for file in files {
-        let content = fs::read(file).unwrap_or_default();
-        hash.update(&(content.len() as u64).to_le_bytes());
-        hash.update(&content);
-    }
-    hash.digest()
 }
 
 impl From<&config::Log> for Settings {

@@ -5,7 +5,6 @@
 //! fail fails here, all findings at once.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +13,6 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
@@ -146,14 +144,7 @@ fn authorities(config: &Config) -> u64 {
     let of_listeners = config.listeners.values();
     let of_listeners = of_listeners.filter_map(|l| Some(&l.client_certificates.as_ref()?.ca));
     let of_upstreams = config.upstreams.values().filter_map(|u| u.tls.ca.as_ref());
-    let mut hash = Xxh3::new();
-    for file in of_listeners.chain(of_upstreams) {
-        // A file that cannot be read has been a finding.
-        let content = fs::read(file).unwrap_or_default();
-        hash.update(&(content.len() as u64).to_le_bytes());
-        hash.update(&content);
-    }
-    hash.digest()
+    tls::contents_hash(of_listeners.chain(of_upstreams).map(PathBuf::as_path))
 }
 
 /// The layers of a listener, outermost first.
