@@ -157,7 +157,7 @@ async fn each_bad_head_is_one_log_line() {
         (b"GET /a/../b HTTP/1.1\r\nHost: h\r\n\r\n", "bad_path"),
         (b"\x01\x02\r\n\r\n", ""),
     ] {
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         let mut wire = proxy.connect().await;
         wire.send(bytes).await;
         assert_eq!(wire.response().await.head.status, 400);

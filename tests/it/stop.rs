@@ -264,7 +264,7 @@ async fn a_second_sigterm_ends_it_at_once() {
 async fn progress_is_logged_and_told_to_the_service_manager() {
     let (proxy, backend) = site("window = '1s'").await;
     let tunnels = [open(&proxy, &backend).await, open(&proxy, &backend).await];
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.terminate();
     log.wait_for(|event| event.level == "INFO" && event.line.contains("stopping"))
         .await;
