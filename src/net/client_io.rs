@@ -5,7 +5,7 @@
 //!   connection (hyper would drop the exchange), and the exchange is told;
 //! - interim responses are written between responses;
 //! - three read deadlines: first byte, request head, keep-alive;
-//! - a head with bare LFs is refused (see [`super::head_guard`]).
+//! - an ambiguous head is refused (see [`super::head_guard`]).
 //!
 //! Invariant: interim bytes are written only from `poll_flush`, which hyper
 //! calls when its own write buffer is empty, so they never land inside a
@@ -173,13 +173,13 @@ impl AsyncRead for ClientIo {
                     this.guard = HeadGuard::default();
                     this.enter(Phase::Head);
                 }
-                if this.phase == Phase::Head && !this.guard.accepts(&buf.filled()[before..]) {
+                if this.phase == Phase::Head
+                    && let Err(ambiguous) = this.guard.check(&buf.filled()[before..])
+                {
                     // Best effort, as for the deadline.
                     let _ = Pin::new(&mut this.transport).poll_write(cx, BAD_REQUEST);
-                    return Poll::Ready(Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the head has a line end without a carriage return",
-                    )));
+                    let error = io::Error::new(io::ErrorKind::InvalidData, ambiguous);
+                    return Poll::Ready(Err(error));
                 }
                 Poll::Ready(Ok(()))
             }

@@ -1,46 +1,76 @@
-//! Refuses line ends that two parsers could read differently.
+//! Refuses heads that two parsers could read differently, which is how requests
+//! are smuggled: a line end without its carriage return (RFC 9112 section 2.2
+//! allows either reading), and a length beside a transfer coding (section 6.1).
 //!
-//! hyper takes a bare LF for a line end, as RFC 9112 section 2.2 allows; other
-//! parsers do not, and a head that means two things is how requests are
-//! smuggled. This looks at a head from its first byte to its end. A head that
-//! comes in one read with the request before it is not looked at here: hyper
-//! reads it the same way and longhaul writes it anew for the backend.
+//! hyper takes both and forgets the length. This looks at a head from its first
+//! byte to its end. A head that comes in one read with the request before it is
+//! not looked at here: hyper reads it the same way, and longhaul writes its
+//! framing anew for the backend.
 
-/// Follows one head; one byte of state for each question.
+/// Follows one head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HeadGuard {
     previous: u8,
-    /// Whether the current line has a byte before its line end.
-    line_begun: bool,
+    /// The beginning of the current line, in lower case.
+    line: [u8; LONGEST],
+    /// Bytes of the current line, its end not counted.
+    length: usize,
+    has_length: bool,
+    has_coding: bool,
     /// Whether the head has a line: empty ones before it are skipped
     /// (RFC 9112 section 2.2).
-    head_begun: bool,
+    begun: bool,
     done: bool,
 }
 
+const LENGTH: &[u8] = b"content-length:";
+const CODING: &[u8] = b"transfer-encoding:";
+const LONGEST: usize = CODING.len();
+
+/// What is wrong with a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Ambiguous {
+    #[error("a line of the head ends without a carriage return")]
+    BareLineFeed,
+    #[error("the head has both a content length and a transfer coding")]
+    TwoLengths,
+}
+
 impl HeadGuard {
-    /// Whether the bytes that follow keep to CRLF. After the head's end it
-    /// agrees to everything.
-    pub(super) fn accepts(&mut self, bytes: &[u8]) -> bool {
+    /// Looks at the bytes that follow. After the head's end it agrees to
+    /// everything.
+    pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
         for &byte in bytes {
             if self.done {
-                return true;
+                break;
             }
             match byte {
-                b'\n' if self.previous != b'\r' => return false,
-                b'\n' => {
-                    self.done = self.head_begun && !self.line_begun;
-                    self.line_begun = false;
-                }
+                b'\n' if self.previous != b'\r' => return Err(Ambiguous::BareLineFeed),
+                b'\n' => self.end_line()?,
                 b'\r' => {}
                 _ => {
-                    self.line_begun = true;
-                    self.head_begun = true;
+                    if let Some(place) = self.line.get_mut(self.length) {
+                        *place = byte.to_ascii_lowercase();
+                    }
+                    self.length += 1;
+                    self.begun = true;
                 }
             }
             self.previous = byte;
         }
-        true
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> Result<(), Ambiguous> {
+        self.done = self.begun && self.length == 0;
+        let line = &self.line[..self.length.min(LONGEST)];
+        self.has_length |= line.starts_with(LENGTH);
+        self.has_coding |= line.starts_with(CODING);
+        self.length = 0;
+        match self.has_length && self.has_coding {
+            true => Err(Ambiguous::TwoLengths),
+            false => Ok(()),
+        }
     }
 }
 
@@ -48,22 +78,41 @@ impl HeadGuard {
 mod tests {
     use super::*;
 
-    fn accepts(text: &[u8], split: usize) -> bool {
+    fn check(text: &str, split: usize) -> Result<(), Ambiguous> {
         let mut guard = HeadGuard::default();
-        text.chunks(split).all(|part| guard.accepts(part))
+        text.as_bytes()
+            .chunks(split)
+            .try_for_each(|part| guard.check(part))
     }
 
     #[test]
     fn line_ends_are_crlf_at_every_split() {
         for split in 1..20 {
-            assert!(accepts(
-                b"\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\nbody\nwith\n",
-                split
-            ));
-            assert!(!accepts(b"GET / HTTP/1.1\nhost: a\r\n\r\n", split));
-            assert!(!accepts(b"GET / HTTP/1.1\r\nhost: a\n\r\n", split));
-            assert!(!accepts(b"GET / HTTP/1.1\r\nhost: a\r\n\n", split));
-            assert!(!accepts(b"\nGET / HTTP/1.1\r\n\r\n", split));
+            let good = "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\nbody\nwith\n";
+            assert_eq!(check(good, split), Ok(()));
+            for bad in [
+                "GET / HTTP/1.1\nhost: a\r\n\r\n",
+                "GET / HTTP/1.1\r\nhost: a\n\r\n",
+                "GET / HTTP/1.1\r\nhost: a\r\n\n",
+                "\nGET / HTTP/1.1\r\n\r\n",
+            ] {
+                assert_eq!(check(bad, split), Err(Ambiguous::BareLineFeed), "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_and_a_coding_exclude_each_other_at_every_split() {
+        for split in 1..20 {
+            for bad in [
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nx: y\r\nCONTENT-LENGTH:3\r\n\r\n",
+            ] {
+                assert_eq!(check(bad, split), Err(Ambiguous::TwoLengths), "{bad:?}");
+            }
+            let good = "POST / HTTP/1.1\r\ncontent-length: 3\r\nx: transfer-encoding:\r\n\r\n\
+                transfer-encoding: in the body\r\n";
+            assert_eq!(check(good, split), Ok(()));
         }
     }
 }

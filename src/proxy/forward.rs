@@ -215,6 +215,7 @@ fn is_reset(error: &hyper::Error) -> bool {
 pub(super) fn refusal(error: &hyper::Error) -> Refusal {
     match cause::<BodyError>(error) {
         Some(BodyError::ClientLeft) => Refusal::ClientLeft,
+        Some(BodyError::Stalled) => Refusal::RequestBodyTimeout,
         Some(body) => Refusal::RequestBody(body.to_string()),
         None => match std::error::Error::source(error) {
             Some(source) => Refusal::BackendProtocol(format!("{error}: {source}")),

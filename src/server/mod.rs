@@ -102,7 +102,9 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
             () = edits.settled() => reloader.reload(reload::Trigger::Edit),
             _ = tick.tick() => {
                 state.purge_idle();
-                state.live.set_connections(reloader.limiter().open());
+                let open = reloader.limiter().open();
+                state.live.set_connections(open);
+                state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
                 reloader.poll_files();
             }
             () = watchdog.due() => watchdog.beat(reloader.accept_loops()),

@@ -217,7 +217,7 @@ impl Reloader {
                 }
                 Err(error) => findings.push(Diagnostic::new(
                     (*listener.place).clone(),
-                    format!("listener {name:?} cannot be bound: {error}"),
+                    format!("listener {name:?} cannot be bound to {address}: {error}"),
                 )),
             }
         }
