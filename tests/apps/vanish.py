@@ -129,11 +129,15 @@ def run(who):
                 print(f"vanished {who}, {name} tunnel: gone after {took:.0f} s")
                 assert took <= BOUND, f"{took} s"
                 alive.close()
-            longhaul.wait("tunnel closed", lambda event: event["ended_by"] == who)
+            while len(longhaul.events("tunnel closed")) < 2:
+                longhaul.status()
+            for event in longhaul.events("tunnel closed"):
+                assert (event["ended_by"], event["cause"]) == (who, "peer_timeout"), event
             while len(list(fds.iterdir())) > before:
                 assert time.monotonic() - start < BOUND, "descriptors left behind"
                 longhaul.status()
             assert longhaul.status()["tunnels"] == 0
+            assert len(longhaul.events("tunnel closed")) == 2, "one line for each"
     finally:
         net.remove()
 

@@ -63,7 +63,8 @@ async fn a_request_passes_with_its_headers_and_body() {
 #[tokio::test]
 async fn a_request_body_streams() {
     let (proxy, backend) = site().await;
-    let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
     let mut client = proxy.connect().await;
     client.send(chunked).await;
     let mut server = backend.accept().await;

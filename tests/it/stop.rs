@@ -314,4 +314,84 @@ async fn a_request_that_had_begun_is_served_or_its_connection_closed() {
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
+/// A handshake whose head is whole only after the signal opens nothing.
+#[tokio::test]
+async fn an_upgrade_that_comes_too_late_is_503_and_reaches_no_backend() {
+    let (proxy, backend) = site("window = '1s'").await;
+    let mut late = proxy.connect().await;
+    let request = handshake("/late", "h", "");
+    let (one, two) = request.split_at(20);
+    late.send(one).await;
+    let tunnel = open(&proxy, &backend).await;
+    proxy.terminate();
+    proxy.notice("STOPPING=1").await;
+    if late.try_send(two).await.is_ok()
+        && let Some(head) = late.next_response_head().await
+    {
+        assert_eq!(head.status, 503);
+        late.body(head.length("GET")).await;
+        proxy.log.wait("request", &[("refusal", "stopping")]).await;
+    }
+    late.end().await;
+    drop(tunnel);
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+/// It may become a tunnel after the signal, and then it is closed like the others.
+#[tokio::test]
+async fn a_handshake_under_way_finishes_and_its_tunnel_is_closed() {
+    let (proxy, backend) = site("window = '200ms'").await;
+    let mut client = proxy.connect().await;
+    client.send(handshake("/", "h", "")).await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    proxy.terminate();
+    proxy.notice("STOPPING=1").await;
+    proxy.log.wait("draining", &[]).await;
+    server.send(switching("")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    assert_eq!(client.frame().await.close_code(), Some(1012));
+    assert_eq!(server.frame().await.close_code(), Some(1012));
+    client
+        .send(masked(Opcode::Close, true, &close_payload(1012)))
+        .await;
+    server
+        .send(plain(Opcode::Close, true, &close_payload(1012)))
+        .await;
+    client.eof().await;
+    drop((client, server));
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+/// Whatever it was doing: waiting for the client's half, or just being born.
+#[tokio::test]
+async fn a_half_closed_tunnel_is_closed_in_time_whenever_it_was_opened() {
+    for late in [false, true] {
+        let (proxy, backend) = site("window = '200ms'\nclose_timeout = '500ms'").await;
+        let mut client = proxy.connect().await;
+        client.send(handshake("/", "h", "")).await;
+        let mut server = backend.accept().await;
+        server.request().await;
+        if late {
+            proxy.terminate();
+            proxy.log.wait("draining", &[]).await;
+        }
+        server.send(switching("")).await;
+        server.finish().await;
+        assert_eq!(client.response_head().await.status, 101);
+        if !late {
+            proxy.terminate();
+        }
+        // The client neither answers nor leaves.
+        let start = Instant::now();
+        assert_eq!(proxy.exit().await.code(), Some(0));
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "late = {late}: {:?}",
+            start.elapsed()
+        );
+        drop((client, server));
+    }
+}
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

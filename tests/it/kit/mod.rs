@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use echo::Echo;
 pub use frame::{Opcode, close_payload, masked, plain};
 pub use log::Event;
-pub use message::{Head, Request};
+pub use message::{Head, Request, Response};
 pub use proxy::{Proxy, Setup, alone, dial, longhaul};
 pub use raw::{RawBackend, nobody};
 pub use site::Site;
