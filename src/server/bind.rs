@@ -45,6 +45,15 @@ pub(super) fn bind(address: &ListenAddress) -> io::Result<(Listening, Option<Soc
     }
 }
 
+/// Gives the file of a Unix socket the configured mode, as far as that goes.
+pub(super) fn set_mode(address: &ListenAddress) {
+    if let ListenAddress::Unix { path, mode } = address
+        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(*mode))
+    {
+        tracing::warn!(path = %path.display(), %error, "the socket keeps its mode");
+    }
+}
+
 impl Listening {
     /// Takes over a socket that the service manager has bound.
     pub(super) fn inherit(fd: OwnedFd) -> io::Result<Self> {

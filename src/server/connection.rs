@@ -25,7 +25,7 @@ use crate::net::{
     Client, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, TlsFacts,
     Transport, tune,
 };
-use crate::state::ListenerState;
+use crate::state::{ListenerState, Snapshot};
 use crate::{exchange, tls};
 
 /// A connection that has been let in.
@@ -68,7 +68,7 @@ pub(super) async fn serve(accepted: Accepted) {
     let local_port = local_port(&socket);
     let dressed = match &state.tls {
         None => Ok((Transport::Plain(socket), None)),
-        Some(config) => handshake(socket, config, &snapshot.config, &context).await,
+        Some(config) => handshake(socket, config, &snapshot).await,
     };
     let (transport, tls) = match dressed {
         Ok(dressed) => dressed,
@@ -105,11 +105,10 @@ pub(super) async fn serve(accepted: Accepted) {
 async fn handshake(
     socket: Socket,
     tls: &Arc<rustls::ServerConfig>,
-    config: &Config,
-    context: &Context,
+    snapshot: &Snapshot,
 ) -> Result<(Transport, Option<TlsFacts>), tls::AcceptError> {
-    let deadline = Instant::now() + config.limits.tls_handshake_timeout;
-    let _turn = timeout_at(deadline, context.tls_handshakes.acquire())
+    let deadline = Instant::now() + snapshot.config.limits.tls_handshake_timeout;
+    let _turn = timeout_at(deadline, snapshot.tls_handshakes.acquire())
         .await
         .map_err(|_| tls::AcceptError::Timeout)?;
     let (stream, facts) = tls::accept(Arc::clone(tls), socket, deadline).await?;

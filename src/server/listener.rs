@@ -42,26 +42,21 @@ struct Listener {
     listener_watch: Watch,
 }
 
-enum Acceptor {
+/// A listening socket in the data plane's runtime.
+#[derive(Debug)]
+pub(super) enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl AcceptLoop {
     /// Starts accepting; within the data plane's runtime.
-    ///
-    /// # Errors
-    /// If the runtime does not take the socket.
     pub(super) fn start(
         name: Arc<str>,
-        socket: Listening,
+        acceptor: Acceptor,
         context: Arc<Context>,
         watch: Watch,
-    ) -> io::Result<Self> {
-        let acceptor = match socket {
-            Listening::Tcp(socket) => Acceptor::Tcp(TcpListener::from_std(socket)?),
-            Listening::Unix(socket) => Acceptor::Unix(UnixListener::from_std(socket)?),
-        };
+    ) -> Self {
         let (probe, probes) = mpsc::channel(1);
         let (drain, listener_watch) = drain::channel();
         let listener = Listener {
@@ -71,10 +66,10 @@ impl AcceptLoop {
             listener_watch,
         };
         tokio::spawn(accept_loop(listener, acceptor, probes));
-        Ok(Self {
+        Self {
             probe,
             _drain: drain,
-        })
+        }
     }
 }
 
@@ -171,6 +166,17 @@ fn warn_once(name: &str, refused: Option<Refused>, warned: bool) -> bool {
 }
 
 impl Acceptor {
+    /// Within the data plane's runtime.
+    ///
+    /// # Errors
+    /// If the runtime does not take the socket.
+    pub(super) fn new(socket: Listening) -> io::Result<Self> {
+        Ok(match socket {
+            Listening::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Listening::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+
     async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(socket) => {

@@ -9,6 +9,7 @@ mod bind;
 mod connection;
 mod inherit;
 mod listener;
+mod listeners;
 mod reload;
 mod rlimit;
 mod stop;
@@ -22,7 +23,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use rlimit::raise_open_files;
@@ -69,7 +69,6 @@ pub enum StartError {
 struct Context {
     state: Arc<State>,
     limiter: Arc<Limiter>,
-    tls_handshakes: Arc<Semaphore>,
 }
 
 /// Serves until a signal says stop and everything has ended.

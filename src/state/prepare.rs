@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 use xxhash_rust::xxh3::Xxh3;
@@ -102,12 +103,19 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         })
         .collect();
     let authorities = authorities(&config);
+    let current = state.snapshot();
+    let most = config.limits.max_tls_handshakes;
+    let tls_handshakes = match current.config.limits.max_tls_handshakes == most {
+        true => Arc::clone(&current.tls_handshakes),
+        false => Arc::new(Semaphore::new(most)),
+    };
     let snapshot = Snapshot {
         generation: 0,
         authorities,
         hash,
         config,
         listeners,
+        tls_handshakes,
         upstreams,
         table,
     };
@@ -126,6 +134,7 @@ impl Snapshot {
             authorities: 0,
             config: Config::empty(),
             listeners: BTreeMap::new(),
+            tls_handshakes: Arc::new(Semaphore::new(Config::empty().limits.max_tls_handshakes)),
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
         }
