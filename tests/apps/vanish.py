@@ -16,7 +16,8 @@ import time
 from longhaul import Longhaul
 
 BOUND = 90
-HOST, GUEST = "10.213.77.1", "10.213.77.2"
+# Two run at once: each has a network of its own.
+HOSTS = {"client": ("10.213.77.1", "10.213.77.2"), "backend": ("10.213.78.1", "10.213.78.2")}
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
@@ -27,14 +28,15 @@ def ip(*arguments):
 class Net:
     """A namespace behind a pair of virtual links."""
 
-    def __init__(self):
+    def __init__(self, who):
+        self.host, self.guest = HOSTS[who]
         self.name = f"lh{os.getpid()}"
         ip("netns", "add", self.name)
         ip("link", "add", f"{self.name}h", "type", "veth", "peer", "name", f"{self.name}g")
         ip("link", "set", f"{self.name}g", "netns", self.name)
-        ip("addr", "add", f"{HOST}/24", "dev", f"{self.name}h")
+        ip("addr", "add", f"{self.host}/24", "dev", f"{self.name}h")
         ip("link", "set", f"{self.name}h", "up")
-        ip("-n", self.name, "addr", "add", f"{GUEST}/24", "dev", f"{self.name}g")
+        ip("-n", self.name, "addr", "add", f"{self.guest}/24", "dev", f"{self.name}g")
         ip("-n", self.name, "link", "set", f"{self.name}g", "up")
 
     def socket(self):
@@ -90,10 +92,10 @@ def tunnel(client, port, host, listener):
 
 
 def run(who):
-    net = Net()
+    net = Net(who)
     try:
         listener = net.socket() if who == "backend" else socket.socket()
-        address = GUEST if who == "backend" else "127.0.0.1"
+        address = net.guest if who == "backend" else "127.0.0.1"
         listener.bind((address, 0))
         listener.listen()
         listener.settimeout(20)
@@ -105,7 +107,7 @@ def run(who):
         with Longhaul(config) as longhaul:
             fds = pathlib.Path(f"/proc/{longhaul.process.pid}/fd")
             port, before = longhaul.port(), len(list(fds.iterdir()))
-            host = HOST if who == "client" else "127.0.0.1"
+            host = net.host if who == "client" else "127.0.0.1"
             make = net.socket if who == "client" else socket.socket
             silent = tunnel(make(), port, host, listener)
             busy = tunnel(make(), port, host, listener)
@@ -127,11 +129,15 @@ def run(who):
                 print(f"vanished {who}, {name} tunnel: gone after {took:.0f} s")
                 assert took <= BOUND, f"{took} s"
                 alive.close()
-            longhaul.wait("tunnel closed", lambda event: event["ended_by"] == who)
+            while len(longhaul.events("tunnel closed")) < 2:
+                longhaul.status()
+            for event in longhaul.events("tunnel closed"):
+                assert (event["ended_by"], event["cause"]) == (who, "peer_timeout"), event
             while len(list(fds.iterdir())) > before:
                 assert time.monotonic() - start < BOUND, "descriptors left behind"
                 longhaul.status()
             assert longhaul.status()["tunnels"] == 0
+            assert len(longhaul.events("tunnel closed")) == 2, "one line for each"
     finally:
         net.remove()
 

@@ -263,7 +263,7 @@ async fn out_of_descriptors_it_backs_off_and_recovers_by_itself() {
     let mut tunnel = proxy.ws("/").await;
     tunnel.greeting().await;
 
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     let mut crowd = Vec::new();
     for _ in 0..150 {
         crowd.push(dial(&address).await);

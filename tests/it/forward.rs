@@ -63,7 +63,8 @@ async fn a_request_passes_with_its_headers_and_body() {
 #[tokio::test]
 async fn a_request_body_streams() {
     let (proxy, backend) = site().await;
-    let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
     let mut client = proxy.connect().await;
     client.send(chunked).await;
     let mut server = backend.accept().await;
@@ -81,7 +82,10 @@ async fn a_request_body_streams() {
     }
     client.send("0\r\nX-Sum: 6\r\n\r\n").await;
     assert_eq!(server.chunk().await, None);
-    server.trailers().await;
+    assert_eq!(
+        server.trailers().await,
+        [("x-sum".to_owned(), "6".to_owned())]
+    );
     server.send(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
@@ -407,6 +411,26 @@ async fn a_backend_that_is_not_there_is_502() {
     assert_eq!(response.head.status, 502);
     let event = proxy.log.wait("request", &[("status", "502")]).await;
     assert!(!event.text("refusal").is_empty(), "{}", event.line);
+}
+
+#[tokio::test]
+async fn a_body_and_its_trailers_pass_in_one_piece() {
+    let (proxy, backend) = site().await;
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
+    let (mut client, mut server) = pending(&proxy, &backend, request).await;
+    server
+        .send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n\
+             5\r\nhello\r\n0\r\nA: 1\r\nB: 2\r\n\r\n",
+        )
+        .await;
+    let response = client.response().await;
+    assert_eq!(response.text(), "hello");
+    let trailers = response
+        .trailers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    assert_eq!(trailers.collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
 }
 
 /// What the backend does instead of answering, and the status the client gets.

@@ -266,12 +266,12 @@ async fn a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone() {
     assert_eq!(tunnel.greeting().await, "a");
 
     // Between the two writes key and chain do not match: the old pair serves on.
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.write("site.key", &new.key);
     log.wait_for(|event| event.level == "WARN" && event.line.contains("site."))
         .await;
     assert_eq!(shown(&proxy, &authority).await, old.leaf().to_vec());
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.write("site.pem", &new.chain);
     log.wait_for(|event| event.level == "INFO" && event.line.contains("ertificate"))
         .await;
@@ -299,7 +299,7 @@ async fn junk_expired_and_half_written_pairs_keep_the_last_good_one() {
         ("expired", &expired.chain, &expired.key),
     ];
     for (what, chain, key) in bad {
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         proxy.write("site.key", key);
         proxy.write("site.pem", chain);
         let warning = log.wait_for(|event| event.level == "WARN").await;

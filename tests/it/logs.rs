@@ -205,7 +205,7 @@ async fn every_end_is_exactly_one_line_with_its_cause() {
         if !route.is_empty() {
             proxy.reload(site(route)).await;
         }
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         let (client, server) = open(&proxy, &backend, "/").await;
         end(what, client, server).await;
         let event = log.wait("tunnel closed", &[]).await;

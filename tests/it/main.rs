@@ -3,9 +3,11 @@
 //! One module for each paragraph of what longhaul must do. Nothing here may
 //! look inside the library.
 
+mod admin;
 mod bad_input;
 mod bounds;
 mod crowd;
+mod demo;
 mod forward;
 mod kit;
 mod listen;

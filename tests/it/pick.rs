@@ -88,7 +88,7 @@ async fn each_sticky_source_sticks_and_spreads() {
 async fn the_first_source_that_is_there_is_the_key() {
     let cluster = cluster("sticky = ['cookie:sid', 'query:room', 'client_ip']").await;
     let sticky = async |target: &str, headers: &str| {
-        let log = cluster.proxy.log.from_now();
+        let log = cluster.proxy.log.tail();
         cluster.get(target, headers).await;
         log.wait("request", &[]).await.text("sticky").to_owned()
     };
@@ -419,7 +419,7 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
     for _ in 0..6 {
         proxy.get("/").await;
     }
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     for ws in tunnels.drain(..) {
         ws.close(1000).await;
     }

@@ -27,7 +27,7 @@ type Save = fn(&std::path::Path, &str);
 /// The ways in which editors and tools replace a file.
 const SAVES: &[(&str, Save)] = &[
     ("echo >", |path, text| {
-        fs::write(path, text).expect("to write")
+        fs::write(path, text).expect("to write");
     }),
     ("two writes", |path, text| {
         let (one, two) = text.split_at(text.len() / 2);
@@ -106,7 +106,7 @@ async fn every_way_to_save_is_noticed_once_within_a_second() {
     let backend = Echo::start("a").await;
     let proxy = Setup::new().beside().start(variant(&backend, 0)).await;
     for (n, (what, save)) in (1..).zip(SAVES) {
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         let text = Proxy::complete(variant(&backend, n));
         let start = Instant::now();
         save(proxy.config_path(), &text);
@@ -164,7 +164,7 @@ async fn kubernetes_link_swap_is_noticed() {
     };
     assert_eq!((status("/one").await, status("/two").await), (200, 404));
     for (version, path) in [("..2026_02", "/two"), ("..2026_03", "/three")] {
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         put(version, &route(path));
         log.wait("config reloaded", &[]).await;
         assert_eq!((status("/one").await, status(path).await), (404, 200));
@@ -178,12 +178,12 @@ async fn the_main_file_may_be_a_link_too() {
     setup.write("real/longhaul.toml", Proxy::complete(variant(&backend, 0)));
     let proxy = setup.start(variant(&backend, 0)).await;
     // From a file to a link, then a change behind the link.
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.write("real/longhaul.toml", Proxy::complete(variant(&backend, 1)));
     fs::remove_file(proxy.config_path()).expect("to remove");
     symlink("real/longhaul.toml", proxy.config_path()).expect("a link");
     log.wait("config reloaded", &[]).await;
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.write("real/longhaul.toml", Proxy::complete(variant(&backend, 2)));
     log.wait("config reloaded", &[]).await;
     assert_eq!(proxy.generation().await, 3);
@@ -202,19 +202,19 @@ async fn included_files_come_change_and_go() {
     let status = async |path: &str| proxy.get(path).await.head.status;
     assert_eq!(status("/one").await, 404);
 
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     let file = proxy.write("routes.d/a.toml", route("/one"));
     log.wait("config reloaded", &[]).await;
     assert_eq!(status("/one").await, 200);
 
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.write("routes.d/a.toml", route("/two"));
     log.wait("config reloaded", &[]).await;
     assert_eq!((status("/one").await, status("/two").await), (404, 200));
 
     // What the pattern does not match is nobody's business: the next edit is generation 4.
     proxy.write("routes.d/note.txt", "not a route");
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     fs::remove_file(file).expect("to remove");
     let event = log.wait("config reloaded", &[]).await;
     assert_eq!(event.number("generation"), 4);
@@ -294,7 +294,7 @@ async fn a_wrong_config_changes_nothing_and_names_every_mistake() {
 
     // Empty, and gone: the same.
     proxy.refuse_text("").await;
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     fs::remove_file(proxy.config_path()).expect("to remove");
     proxy.signal(Signal::HUP);
     log.wait("config rejected", &[]).await;
@@ -351,7 +351,7 @@ async fn everything_changes_without_a_restart() {
     // Log settings.
     let quiet = "[log]\nformat = 'json'\naccess = false\n";
     proxy.reload(Site::of(&[two.entry()]).more(quiet)).await;
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     assert_eq!(proxy.get("/quiet").await.text(), "two");
     proxy.reload(Site::of(&[two.entry()])).await;
     proxy.get("/loud").await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::kit::{
-    Opcode, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, plain, switching,
+    Opcode, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, plain, soon, switching,
 };
 
 async fn site(drain: &str) -> (Proxy, RawBackend) {
@@ -139,10 +139,13 @@ async fn accepting_ends_and_a_plain_request_finishes() {
 
     proxy.terminate();
     idle.eof().await;
-    assert!(
-        TcpStream::connect(&address).await.is_err(),
-        "still accepting"
-    );
+    // A connection that the kernel took before the socket was closed is not served.
+    soon("the end of accepting", async {
+        while let Ok(late) = TcpStream::connect(&address).await {
+            drop(late);
+        }
+    })
+    .await;
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         .await;
@@ -261,7 +264,7 @@ async fn a_second_sigterm_ends_it_at_once() {
 async fn progress_is_logged_and_told_to_the_service_manager() {
     let (proxy, backend) = site("window = '1s'").await;
     let tunnels = [open(&proxy, &backend).await, open(&proxy, &backend).await];
-    let log = proxy.log.from_now();
+    let log = proxy.log.tail();
     proxy.terminate();
     log.wait_for(|event| event.level == "INFO" && event.line.contains("stopping"))
         .await;
@@ -273,22 +276,122 @@ async fn progress_is_logged_and_told_to_the_service_manager() {
     proxy.exit().await;
 }
 
+/// Half of a head may be read before or after the signal: the request is served
+/// or the connection is closed, but it is never left hanging.
 #[tokio::test]
-async fn requests_on_a_stopping_longhaul_are_not_begun() {
-    let (proxy, backend) = site("window = '1s'").await;
-    let (mut client, server) = open(&proxy, &backend).await;
-    let mut early = proxy.connect().await;
-    early.send("GET / HT").await;
+async fn a_request_that_had_begun_is_served_or_its_connection_closed() {
+    let (proxy, backend) = site("").await;
+    let mut client = proxy.connect().await;
+    client.send("GET /one HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    client.send("GET /tw").await;
     proxy.terminate();
     proxy.notice("STOPPING=1").await;
-    // Either it is closed or it is refused; it never reaches the backend.
-    if early.try_send("TP/1.1\r\nHost: h\r\n\r\n").await.is_ok()
-        && let Some(head) = early.next_response_head().await
+    let sent = client.try_send("o HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    tokio::join!(
+        async {
+            if let Some(request) = server.next_request().await {
+                assert_eq!(request.target, "/two");
+                server.send(OK).await;
+            }
+        },
+        async {
+            if sent.is_ok()
+                && let Some(head) = client.next_response_head().await
+            {
+                assert_eq!(
+                    (head.status, head.header("connection")),
+                    (200, Some("close"))
+                );
+                assert_eq!(client.take(2).await, b"ok");
+            }
+            client.end().await;
+        },
+    );
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+/// A handshake whose head is whole only after the signal opens nothing.
+#[tokio::test]
+async fn an_upgrade_that_comes_too_late_is_503_and_reaches_no_backend() {
+    let (proxy, backend) = site("window = '1s'").await;
+    let mut late = proxy.connect().await;
+    let request = handshake("/late", "h", "");
+    let (one, two) = request.split_at(20);
+    late.send(one).await;
+    let tunnel = open(&proxy, &backend).await;
+    proxy.terminate();
+    proxy.notice("STOPPING=1").await;
+    if late.try_send(two).await.is_ok()
+        && let Some(head) = late.next_response_head().await
     {
         assert_eq!(head.status, 503);
+        late.body(head.length("GET")).await;
+        proxy.log.wait("request", &[("refusal", "stopping")]).await;
     }
-    backend.unvisited_for(Duration::from_millis(100)).await;
-    client.frame().await;
-    drop((client, server));
-    proxy.exit().await;
+    late.end().await;
+    drop(tunnel);
+    assert_eq!(proxy.exit().await.code(), Some(0));
 }
+
+/// It may become a tunnel after the signal, and then it is closed like the others.
+#[tokio::test]
+async fn a_handshake_under_way_finishes_and_its_tunnel_is_closed() {
+    let (proxy, backend) = site("window = '200ms'").await;
+    let mut client = proxy.connect().await;
+    client.send(handshake("/", "h", "")).await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    proxy.terminate();
+    proxy.notice("STOPPING=1").await;
+    proxy.log.wait("draining", &[]).await;
+    server.send(switching("")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    assert_eq!(client.frame().await.close_code(), Some(1012));
+    assert_eq!(server.frame().await.close_code(), Some(1012));
+    client
+        .send(masked(Opcode::Close, true, &close_payload(1012)))
+        .await;
+    server
+        .send(plain(Opcode::Close, true, &close_payload(1012)))
+        .await;
+    client.eof().await;
+    drop((client, server));
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+/// Whatever it was doing: waiting for the client's half, or just being born.
+#[tokio::test]
+async fn a_half_closed_tunnel_is_closed_in_time_whenever_it_was_opened() {
+    for late in [false, true] {
+        let (proxy, backend) = site("window = '200ms'\nclose_timeout = '500ms'").await;
+        let mut client = proxy.connect().await;
+        client.send(handshake("/", "h", "")).await;
+        let mut server = backend.accept().await;
+        server.request().await;
+        if late {
+            proxy.terminate();
+            proxy.log.wait("draining", &[]).await;
+        }
+        server.send(switching("")).await;
+        server.finish().await;
+        assert_eq!(client.response_head().await.status, 101);
+        if !late {
+            proxy.terminate();
+        }
+        // The client neither answers nor leaves.
+        let start = Instant::now();
+        assert_eq!(proxy.exit().await.code(), Some(0));
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "late = {late}: {:?}",
+            start.elapsed()
+        );
+        drop((client, server));
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -205,7 +205,7 @@ async fn close_codes_are_in_the_log() {
     ];
     let (proxy, backend) = site("").await;
     for (by, payload, cause) in cases {
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         let (mut client, mut server) = open(&proxy, &backend).await;
         let down = plain(Opcode::Close, true, &payload);
         let up = masked(Opcode::Close, true, &payload);
@@ -232,7 +232,7 @@ async fn a_reset_of_one_side_ends_the_other_at_once() {
     let (proxy, backend) = site("").await;
     let before = proxy.descriptors();
     for by in ["client", "backend"] {
-        let log = proxy.log.from_now();
+        let log = proxy.log.tail();
         let (client, server) = open(&proxy, &backend).await;
         let mut other = if by == "client" {
             client.abort();

@@ -487,9 +487,9 @@ async fn a_client_that_leaves_during_the_handshake_takes_the_backend_along() {
     for reset in [false, true] {
         let (client, mut server, _) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
         if reset {
-            client.abort()
+            client.abort();
         } else {
-            drop(client)
+            drop(client);
         }
         server.end().await;
     }

@@ -25,7 +25,6 @@ pub struct Echo {
 
 #[derive(Default)]
 struct Shared {
-    tunnels: AtomicUsize,
     connections: AtomicUsize,
     requests: Mutex<Vec<Request>>,
 }
@@ -55,11 +54,6 @@ impl Echo {
     /// The pair of name and address that [`super::Site`] takes.
     pub fn entry(&self) -> (&str, &str) {
         (self.name, &self.address)
-    }
-
-    /// Live WebSocket connections.
-    pub fn tunnels(&self) -> usize {
-        self.shared.tunnels.load(Ordering::SeqCst)
     }
 
     /// Connections accepted so far.
@@ -113,9 +107,7 @@ async fn serve(mut wire: Wire, name: &'static str, shared: Arc<Shared>) {
             .expect("no panic")
             .push(request.clone());
         if request.header("upgrade").is_some() {
-            shared.tunnels.fetch_add(1, Ordering::SeqCst);
             echo(wire, &request, name).await;
-            shared.tunnels.fetch_sub(1, Ordering::SeqCst);
             return;
         }
         if !wire.discard(request.length()).await {

@@ -73,7 +73,7 @@ impl Event {
                 .iter()
                 .all(|(key, value)| match self.fields.get(*key) {
                     Some(Value::String(text)) => text == value,
-                    Some(other) => other.to_string() == *value,
+                    Some(other) => *other.to_string() == **value,
                     None => false,
                 })
     }
@@ -111,7 +111,7 @@ impl Log {
     }
 
     /// The same log from here on.
-    pub fn from_now(&self) -> Self {
+    pub fn tail(&self) -> Self {
         let from = self.lines.events.lock().expect("no panic").len();
         Self {
             lines: self.lines.clone(),

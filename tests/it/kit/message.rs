@@ -19,7 +19,6 @@ pub struct Request {
     pub method: String,
     pub target: String,
     pub headers: Headers,
-    pub raw: Vec<u8>,
 }
 
 /// A whole response.
@@ -98,7 +97,6 @@ impl Request {
             method: method.into(),
             target: target.into(),
             headers,
-            raw: raw.to_vec(),
         };
         assert_eq!(
             request.all("host").len(),

@@ -21,7 +21,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 pub use echo::Echo;
-pub use frame::{Frame, Opcode, close_payload, masked, plain};
+pub use frame::{Opcode, close_payload, masked, plain};
 pub use log::Event;
 pub use message::{Head, Request, Response};
 pub use proxy::{Proxy, Setup, alone, dial, longhaul};

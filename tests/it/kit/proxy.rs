@@ -328,21 +328,21 @@ impl Proxy {
 
     /// Edits and waits until longhaul has taken it over.
     pub async fn reload(&self, config: impl Display) -> Event {
-        let log = self.log.from_now();
+        let log = self.log.tail();
         self.edit(config);
         log.wait("config reloaded", &[]).await
     }
 
     /// Edits and waits until longhaul has refused it.
     pub async fn refuse(&self, config: impl Display) -> Event {
-        let log = self.log.from_now();
+        let log = self.log.tail();
         self.edit(config);
         log.wait("config rejected", &[]).await
     }
 
     /// As [`Proxy::refuse`], with nothing added to the text.
     pub async fn refuse_text(&self, text: &str) -> Event {
-        let log = self.log.from_now();
+        let log = self.log.tail();
         fs::write(&self.config_path, text).expect("to write the config");
         log.wait("config rejected", &[]).await
     }

@@ -55,11 +55,6 @@ impl RawBackend {
         &self.address
     }
 
-    pub fn port(&self) -> u16 {
-        let (_, port) = self.address.rsplit_once(':').expect("host:port");
-        port.parse().expect("a port")
-    }
-
     pub async fn accept(&self) -> Wire {
         self.try_accept().await.expect("to accept")
     }

@@ -151,6 +151,17 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
+    /// A client that trusts this one certificate.
+    pub fn trusting(pem: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        roots.add(certificate).expect("a root");
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        Self {
+            config: builder.with_no_client_auth(),
+        }
+    }
+
     pub fn alpn(mut self, protocols: &[&str]) -> Self {
         self.config.alpn_protocols = protocols
             .iter()

@@ -67,10 +67,6 @@ impl Wire {
         }
     }
 
-    pub fn local_port(&self) -> u16 {
-        self.tcp().local_addr().expect("an address").port()
-    }
-
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("to send");
     }
@@ -292,10 +288,8 @@ impl Wire {
 
     pub async fn take(&mut self, n: usize) -> Vec<u8> {
         while self.ahead.len() < n {
-            match self.fill().await.expect("to receive") {
-                0 => panic!("end after {} of {n} bytes", self.ahead.len()),
-                _ => {}
-            }
+            let read = self.fill().await.expect("to receive");
+            assert!(read > 0, "end after {} of {n} bytes", self.ahead.len());
         }
         self.ahead.drain(..n).collect()
     }

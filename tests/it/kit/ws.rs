@@ -89,21 +89,6 @@ impl Ws {
         while let Some(Ok(_)) = self.next().await {}
     }
 
-    /// The code of the Close frame that ends this; `None` if none came.
-    pub async fn closed(&mut self) -> Option<u16> {
-        let mut code = None;
-        loop {
-            match self.next().await {
-                Some(Ok(Message::Close(frame))) => code = frame.map(|frame| frame.code.into()),
-                Some(Ok(other)) => panic!("a message instead of the end: {other:?}"),
-                Some(Err(Error::Protocol(_) | Error::Io(_) | Error::ConnectionClosed)) | None => {
-                    return code;
-                }
-                Some(Err(error)) => panic!("{error}"),
-            }
-        }
-    }
-
     async fn next(&mut self) -> Option<Result<Message, Error>> {
         soon("a message", self.stream.next()).await
     }
