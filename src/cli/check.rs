@@ -2,18 +2,16 @@
 //! nothing; with `--explain`, says what would become of one request.
 
 use std::io::{Write, stdout};
-use std::sync::Arc;
 
 use super::args::CheckArguments;
 use super::{WrongConfig, explain};
 use crate::config;
-use crate::metrics::Metrics;
 use crate::state::State;
 
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let loaded = config::load(&arguments.file);
     let config = loaded.result.map_err(WrongConfig)?;
-    let state = State::new(Arc::new(Metrics::default()));
+    let state = State::new();
     let prepared = state.prepare(config, loaded.hash).map_err(WrongConfig)?;
     let mut out = stdout().lock();
     if let Some(url) = &arguments.explain {
