@@ -40,15 +40,6 @@ impl Drain {
         });
     }
 
-    pub fn watch(&self) -> Watch {
-        Watch(self.0.subscribe())
-    }
-
-    /// How many watches are held.
-    pub fn alive(&self) -> usize {
-        self.0.receiver_count()
-    }
-
     /// Resolves when nobody holds a watch.
     pub async fn finished(&self) {
         self.0.closed().await;
@@ -79,7 +70,6 @@ mod tests {
         drain.enter(Stage::Draining);
         watch.reached(Stage::Draining).await;
         assert_eq!(watch.stage(), Stage::Ending);
-        assert_eq!(drain.alive(), 2);
         drop((watch, other));
         drain.finished().await;
     }

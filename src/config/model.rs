@@ -19,9 +19,9 @@ use ipnet::IpNet;
 
 use super::diagnostic::WrittenAt;
 use super::named_files::NamedFiles;
-use crate::net::Keepalive;
-
 use super::pattern::{HostPattern, PathPattern};
+use crate::logging::Settings;
+use crate::net::Keepalive;
 
 /// One whole configuration: what the main file and its includes say together.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,6 +292,26 @@ impl fmt::Display for BackendAddress {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    /// As the config writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<&Log> for Settings {
+    fn from(log: &Log) -> Self {
+        Self {
+            json: log.format == LogFormat::Json,
+            level: log.level.clone(),
+            access: log.access,
         }
     }
 }

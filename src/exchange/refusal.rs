@@ -35,12 +35,23 @@ pub enum Refusal {
     UnaskedUpgrade,
     #[error("the backend's handshake is wrong: {0}")]
     BackendHandshake(#[from] handshake::BadAnswer),
-    #[error("the request body did not arrive: {0}")]
+    #[error("the request body is malformed: {0}")]
     RequestBody(String),
+    #[error("no part of the request body came within request_body_timeout")]
+    RequestBodyTimeout,
     #[error("the client left before the answer")]
     ClientLeft,
+    #[error("a side left between the 101 and the tunnel")]
+    NeverOpened,
     #[error("longhaul is stopping")]
     Stopping,
+    /// Answered below HTTP, or by hyper with the status given.
+    #[error("the request head is not acceptable: {1}")]
+    BadHead(StatusCode, String),
+    #[error("nothing came within first_byte_timeout")]
+    FirstByteTimeout,
+    #[error("the request head did not come within request_head_timeout")]
+    RequestHeadTimeout,
 }
 
 impl Refusal {
@@ -48,8 +59,14 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::BadHost | Self::BadPath | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::RequestBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::BadHost | Self::BadPath | Self::BadRequest(_) | Self::RequestBody(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::RequestBodyTimeout | Self::FirstByteTimeout | Self::RequestHeadTimeout => {
+                StatusCode::REQUEST_TIMEOUT
+            }
+            Self::BadHead(status, _) => *status,
+            Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::NoBackend | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -79,8 +96,13 @@ impl Refusal {
             Self::UnaskedUpgrade => "unasked_upgrade",
             Self::BackendHandshake(_) => "backend_handshake",
             Self::RequestBody(_) => "request_body",
+            Self::RequestBodyTimeout => "request_body_timeout",
             Self::ClientLeft => "client_left",
+            Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
+            Self::BadHead(..) => "bad_head",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::RequestHeadTimeout => "request_head_timeout",
         }
     }
 
@@ -109,18 +131,15 @@ impl Refusal {
         response
     }
 
-    /// Whether another request may follow on the same connection. Not after
-    /// one that asked for a tunnel: what follows could be tunnel bytes, and
-    /// must not be read as requests.
+    /// Whether another request may follow on the same connection. Upgrades that
+    /// were refused are closed by [`crate::layers::record`].
     fn keeps_connection(&self) -> bool {
         !matches!(
             self,
             Self::Handshake(_)
-                | Self::UpgradeNotAllowed(_)
                 | Self::Connect
-                | Self::UnaskedUpgrade
-                | Self::BackendHandshake(_)
                 | Self::RequestBody(_)
+                | Self::RequestBodyTimeout
                 | Self::BadRequest(_)
                 | Self::Stopping
         )

@@ -151,9 +151,14 @@ impl View {
         let gone: Vec<HeaderName> = headers
             .keys()
             .filter(|name| {
+                // Some servers read `_` as `-` (RFC 3875 section 4.1.18).
+                let folded = name.as_str().contains('_').then(|| {
+                    HeaderName::from_bytes(name.as_str().replace('_', "-").as_bytes()).ok()
+                });
+                let name = &folded.flatten().unwrap_or_else(|| (*name).clone());
                 rebuilt.contains(name)
                     || !self.trusted_peer
-                        && (name.as_str().starts_with("x-forwarded-") || **name == REAL_IP)
+                        && (name.as_str().starts_with("x-forwarded-") || *name == REAL_IP)
             })
             .cloned()
             .collect();
@@ -270,8 +275,8 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Record;
-    use crate::net::{Client, ClientLink, Limiter, Peer};
+    use crate::exchange::{Client, Record};
+    use crate::net::{ClientLink, Limiter, Peer};
 
     fn view(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> (View, HeaderMap) {
         let client = Arc::new(Client {
@@ -279,7 +284,7 @@ mod tests {
             peer: Peer::Tcp(peer.parse().unwrap()),
             local_port: Some(443),
             tls: None,
-            permit: Limiter::new(1, None).unlimited(),
+            _permit: Limiter::new(1, None).admit(None).unwrap(),
             watch: crate::drain::channel().1,
         });
         let exchange = Exchange {

@@ -8,20 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::{Layer, Service};
 
-use super::Reply;
-use crate::exchange::{Body, BodyError, Entry, Exchange, Record, Refusal};
+use crate::drain::Stage;
+use crate::exchange::{Body, BodyError, Exchange, Record, Refusal, Reply};
 use crate::metrics::{Answer, Metrics, status_class};
 use crate::net::InFlight;
+use crate::ws::handshake::{Upgrade, upgrade_protocol};
 
 #[derive(Clone, Debug)]
 pub struct RecordLayer {
     pub metrics: Arc<Metrics>,
-    /// Whether access lines are written.
-    pub access: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -66,18 +65,28 @@ where
         // Before the future is first polled: hyper reads on in between.
         let in_flight = exchange.link.begin();
         let line = Line {
-            record: exchange.record,
+            record: exchange.record.clone(),
             layer: self.layer.clone(),
         };
+        let asks_upgrade = upgrade_protocol(request.headers()) != Upgrade::None;
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let response = match answer.await {
+            let answer = answer.await;
+            // No answer, not even a refusal, may overtake an interim response.
+            exchange.link.interim_sent().await;
+            let mut response = match answer {
                 Ok(response) => response,
                 Err(refusal) => {
                     line.refused(&refusal);
                     refusal.into_response()
                 }
             };
+            if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // What the client sent behind its head may have been meant for
+                // a tunnel; it must not be read as a request.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             line.record
                 .update(|entry| entry.status = Some(response.status()));
             Ok(response.map(|inner| {
@@ -101,8 +110,7 @@ struct Line {
 impl Line {
     fn refused(&self, refusal: &Refusal) {
         self.layer.metrics.refused(refusal.label());
-        self.record
-            .update(|entry| entry.refusal = Some((refusal.label(), refusal.to_string())));
+        self.record.update(|entry| entry.refuse(refusal));
     }
 }
 
@@ -122,46 +130,16 @@ impl Drop for Line {
                     .inc();
             }
             None => {
-                let refusal = Refusal::ClientLeft;
+                let refusal = match entry.client.watch.stage() {
+                    Stage::Ending => Refusal::Stopping,
+                    Stage::Running | Stage::Draining => Refusal::ClientLeft,
+                };
                 self.layer.metrics.refused(refusal.label());
-                entry.status = Some(refusal.status());
-                entry.refusal = Some((refusal.label(), refusal.to_string()));
+                entry.refuse(&refusal);
             }
         }
-        if self.layer.access {
-            write_line(&entry);
-        }
+        entry.log_request();
     }
-}
-
-fn write_line(entry: &Entry) {
-    let (refusal, reason) = entry
-        .refusal
-        .as_ref()
-        .map_or((None, None), |(label, reason)| {
-            (Some(*label), Some(reason.as_str()))
-        });
-    tracing::info!(
-        target: "access",
-        id = entry.id,
-        listener = &*entry.client.listener,
-        client = %entry.client.peer,
-        forwarded_for = entry.forwarded_for,
-        host = entry.host,
-        method = %entry.method,
-        path = entry.path,
-        status = entry.status.map(|status| status.as_u16()),
-        route = entry.route.as_deref(),
-        upstream = entry.upstream.as_deref(),
-        backend = entry.backend.as_deref(),
-        sticky = entry.sticky,
-        bytes_in = entry.bytes_in,
-        bytes_out = entry.bytes_out,
-        duration_ms = entry.started.elapsed().as_millis() as u64,
-        refusal,
-        reason,
-        "request"
-    );
 }
 
 /// A response body that is counted, and holds what lives until it ends.
@@ -186,10 +164,8 @@ impl HttpBody for Recorded {
                 self.line.record.update(|entry| entry.bytes_out += bytes);
             }
             Some(Err(error)) => {
-                let reason = error.to_string();
-                self.line
-                    .record
-                    .update(|entry| entry.refusal = Some(("cut_short", reason)));
+                let why = error.to_string();
+                self.line.record.update(|entry| entry.cut = Some(why));
             }
             None => {}
         }

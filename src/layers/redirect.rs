@@ -6,8 +6,7 @@ use std::task::{Context, Poll};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower::Service;
 
-use super::Reply;
-use crate::exchange::{Body, Refusal, Target};
+use crate::exchange::{Body, Refusal, Reply, Target};
 
 /// The innermost service of a redirecting listener.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +29,20 @@ impl Service<Request<Body>> for Redirect {
 }
 
 fn redirect(request: &Request<Body>, port: u16) -> Result<Response<Body>, Refusal> {
+    if !request.uri().path().starts_with('/') {
+        return Err(Refusal::BadRequest("there is nothing to redirect to"));
+    }
     let host = request
         .extensions()
         .get::<Target>()
         .map(|target| target.host.as_str())
         .filter(|host| !host.is_empty())
         .ok_or(Refusal::BadHost)?;
+    // Hosts are compared without the brackets of IPv6; a URL needs them.
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
     let location = match port {
         443 => format!("https://{host}{}", request.uri()),
         _ => format!("https://{host}:{port}{}", request.uri()),

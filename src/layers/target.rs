@@ -7,14 +7,14 @@
 use std::future::ready;
 use std::task::{Context, Poll};
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tower::{Layer, Service};
 
-use super::Reply;
-use crate::exchange::{Body, Refusal, Target};
+use crate::exchange::{Body, Refusal, Reply, Target};
 use crate::route;
+use crate::ws::handshake::tokens;
 
 #[derive(Clone, Copy, Debug)]
 pub struct TargetLayer;
@@ -56,6 +56,17 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
     }
+    let mut codings = tokens(request.headers(), &TRANSFER_ENCODING);
+    if codings
+        .next()
+        .is_some_and(|coding| !coding.eq_ignore_ascii_case("chunked"))
+        || codings.next().is_some()
+    {
+        return Err(Refusal::BadRequest(
+            "its transfer coding is not chunked alone",
+        ));
+    }
+    drop(codings);
     let authority = match request.uri().authority() {
         Some(authority) if authority.as_str().contains('@') => return Err(Refusal::BadHost),
         Some(authority) => {
@@ -78,14 +89,14 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if route::suspicious(path.path()) {
+    if route::has_dot_segments(path.path()) {
         return Err(Refusal::BadPath);
     }
     *request.uri_mut() = Uri::from(path);
     if !authority.is_empty() {
-        request.headers_mut().insert(HOST, authority.clone());
+        request.headers_mut().insert(HOST, authority);
     }
-    request.extensions_mut().insert(Target { host, authority });
+    request.extensions_mut().insert(Target { host });
     Ok(())
 }
 

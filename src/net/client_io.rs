@@ -4,7 +4,8 @@
 //! - a client that ends its stream while its request is pending keeps the
 //!   connection (hyper would drop the exchange), and the exchange is told;
 //! - interim responses are written between responses;
-//! - three read deadlines: first byte, request head, keep-alive.
+//! - three read deadlines: first byte, request head, keep-alive;
+//! - an ambiguous head is refused (see [`super::head_guard`]).
 //!
 //! Invariant: interim bytes are written only from `poll_flush`, which hyper
 //! calls when its own write buffer is empty, so they never land inside a
@@ -19,7 +20,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{ClientLink, Transport};
+use super::head_guard::HeadGuard;
+use super::{ClientFault, ClientLink, Transport};
 
 /// Deadlines of the reading side while no request is in flight.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,9 @@ pub struct ClientIo {
     link: Arc<ClientLink>,
     deadlines: ReadDeadlines,
     phase: Phase,
+    /// Requests that had begun when the phase was last settled.
+    begun: u32,
+    guard: HeadGuard,
     // Boxed so that it can go when the connection becomes a tunnel.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -61,6 +66,8 @@ impl ClientIo {
             link,
             deadlines,
             phase: Phase::First,
+            begun: 0,
+            guard: HeadGuard::default(),
             timer: None,
         };
         io.arm(Some(deadlines.first_byte));
@@ -84,7 +91,7 @@ impl ClientIo {
     }
 
     fn enter(&mut self, phase: Phase) {
-        if self.phase == phase {
+        if self.phase == phase && phase != Phase::Idle {
             return;
         }
         self.phase = phase;
@@ -96,29 +103,30 @@ impl ClientIo {
         });
     }
 
-    /// The read deadline that has passed, if one has.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// Ready with the read deadline that has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         let Some(timer) = &mut self.timer else {
             return Poll::Pending;
         };
         ready!(timer.as_mut().poll(cx));
-        let knob = match self.phase {
-            Phase::First => "first_byte_timeout",
-            Phase::Idle => "keepalive_timeout",
-            Phase::Head | Phase::Exchange => {
-                // Best effort: the client is slow or gone, and hyper cannot
-                // answer a head that it has not parsed.
-                let _ = Pin::new(&mut self.transport).poll_write(cx, REQUEST_TIMEOUT);
-                "request_head_timeout"
-            }
-        };
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, knob))
+        Poll::Ready(match self.phase {
+            Phase::First => ClientFault::FirstByte,
+            Phase::Idle => ClientFault::Keepalive,
+            Phase::Head | Phase::Exchange => ClientFault::RequestHead,
+        })
+    }
+
+    /// Notes the fault, answers it if it can be done at once, and ends the
+    /// reading.
+    fn fail(&mut self, fault: ClientFault, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.fail(fault);
+        if let Some(answer) = fault.answer() {
+            // Best effort: the client is slow, hostile or gone.
+            let _ = Pin::new(&mut self.transport).poll_write(cx, answer);
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
     }
 }
-
-/// RFC 9110 section 15.5.9.
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 impl AsyncRead for ClientIo {
     fn poll_read(
@@ -127,9 +135,15 @@ impl AsyncRead for ClientIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.link.is_in_flight() {
+        this.link.register_connection(cx);
+        let begun = this.link.begun();
+        if this.link.is_in_flight() || this.link.is_body_pending() {
+            // A body may go on arriving behind the response; it has a deadline
+            // of its own.
             this.enter(Phase::Exchange);
-        } else if this.phase == Phase::Exchange {
+        } else if begun != this.begun {
+            // Responses have been sent since, perhaps without a read between.
+            this.begun = begun;
             this.enter(Phase::Idle);
         }
         if this.link.is_ended() {
@@ -142,10 +156,10 @@ impl AsyncRead for ClientIo {
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.transport).poll_read(cx, buf) {
-            Poll::Pending => match this.poll_deadline(cx) {
-                Poll::Ready(error) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
-            },
+            Poll::Pending => {
+                let fault = ready!(this.poll_deadline(cx));
+                this.fail(fault, cx)
+            }
             Poll::Ready(Ok(())) if buf.filled().len() == before => {
                 this.link.end();
                 if this.link.is_in_flight() {
@@ -156,9 +170,13 @@ impl AsyncRead for ClientIo {
             }
             Poll::Ready(Ok(())) => {
                 if matches!(this.phase, Phase::First | Phase::Idle) {
+                    this.guard.next_head();
                     this.enter(Phase::Head);
                 }
-                Poll::Ready(Ok(()))
+                match this.guard.check(&buf.filled()[before..]) {
+                    Ok(()) => Poll::Ready(Ok(())),
+                    Err(ambiguous) => this.fail(ambiguous.into(), cx),
+                }
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }

@@ -1,44 +1,90 @@
-//! What a request and the connection it came on tell each other while the
-//! request is in flight: that the client has ended its stream, and which
-//! interim responses (1xx) to send before the final one.
+//! What a request and the connection it came on tell each other: that the client
+//! has ended its stream, which interim responses (1xx) to send before the final
+//! one, and what was wrong before there was a request.
 //!
 //! hyper offers neither for HTTP/1.1 servers, so [`super::ClientIo`] does it
 //! below hyper and the exchange above it; this is what they share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+
+use super::ClientFault;
 
 /// Most bytes of interim responses that may wait for a slow client.
 const MAX_INTERIM: usize = 64 * 1024;
 
 /// The shared side of one client connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientLink {
     in_flight: AtomicBool,
+    /// Requests begun on this connection, wrapping.
+    begun: AtomicU32,
     ended: AtomicBool,
     request_whole: AtomicBool,
+    /// Whether somebody still reads the body of the last request.
+    body_pending: AtomicBool,
     exchange: AtomicWaker,
     body: AtomicWaker,
     connection: AtomicWaker,
     interim: Mutex<Vec<u8>>,
+    fault: OnceLock<ClientFault>,
 }
 
 /// Held from a request's arrival until its response has been sent or dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<ClientLink>);
 
+impl Default for ClientLink {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicBool::new(false),
+            begun: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+            request_whole: AtomicBool::new(false),
+            body_pending: AtomicBool::new(false),
+            exchange: AtomicWaker::new(),
+            body: AtomicWaker::new(),
+            connection: AtomicWaker::new(),
+            interim: Mutex::default(),
+            fault: OnceLock::new(),
+        }
+    }
+}
+
 impl ClientLink {
     /// Marks a request as in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.begun.fetch_add(1, Ordering::Release);
         self.in_flight.store(true, Ordering::Release);
         InFlight(Arc::clone(self))
     }
 
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Somebody reads a body from now on, until `false` is said.
+    pub fn set_body_pending(&self, pending: bool) {
+        self.body_pending.store(pending, Ordering::Release);
+        if !pending {
+            // As when the response is done: what comes now has other deadlines.
+            self.connection.wake();
+        }
+    }
+
+    pub(super) fn is_body_pending(&self) -> bool {
+        self.body_pending.load(Ordering::Acquire)
+    }
+
+    fn is_request_whole(&self) -> bool {
+        self.request_whole.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Whether the client has ended its stream.
@@ -55,7 +101,7 @@ impl ClientLink {
     /// Ready once the client has ended its stream behind a whole request: that
     /// is what can be passed on. One waiter: the exchange.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let ended = || self.is_ended() && self.request_whole.load(Ordering::Acquire);
+        let ended = || self.is_ended() && self.is_request_whole();
         Self::poll_flag(ended, &self.exchange, cx)
     }
 
@@ -94,6 +140,17 @@ impl ClientLink {
             }
         })
         .await;
+    }
+
+    /// Why the stream below hyper ended the reading, if it did: hyper does not
+    /// always pass on the error.
+    pub fn fault(&self) -> Option<ClientFault> {
+        self.fault.get().copied()
+    }
+
+    pub(super) fn fail(&self, fault: ClientFault) {
+        // The first one counts.
+        let _ = self.fault.set(fault);
     }
 
     pub(super) fn end(&self) {
@@ -147,5 +204,7 @@ impl ClientLink {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.store(false, Ordering::Release);
+        // hyper waits for bytes; the stream below it waits for this.
+        self.0.connection.wake();
     }
 }

@@ -13,7 +13,6 @@ use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
-use super::upgrade::backend_head;
 use crate::exchange::headers::strip_hop_by_hop;
 use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
 use crate::net::ClientLink;
@@ -28,7 +27,7 @@ pub(super) async fn forward(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
-    backend_head(request.headers_mut(), None);
+    strip_hop_by_hop(request.headers_mut());
     // Without a Host only HTTP/1.0 is valid towards the backend too.
     let client_version = request.version();
     if request.headers().contains_key(header::HOST) {
@@ -43,7 +42,7 @@ pub(super) async fn forward(
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
         let error = match respond(&route, &exchange, &mut attempt, request).await? {
-            Ok(response) => return finish(&route, exchange, attempt, response).await,
+            Ok(response) => return finish(&route, exchange, attempt, response),
             Err(error) => error,
         };
         // A kept connection may have been closed by the backend at any moment:
@@ -106,7 +105,7 @@ async fn respond(
     }
 }
 
-async fn finish(
+fn finish(
     route: &Route,
     exchange: Exchange,
     attempt: Attempt,
@@ -116,9 +115,7 @@ async fn finish(
         return Err(Refusal::UnaskedUpgrade);
     }
     let most = route.upstream.settings().max_idle_connections;
-    let response = answer(route, &exchange, attempt, response, most);
-    exchange.link.interim_sent().await;
-    Ok(response)
+    Ok(answer(route, &exchange, attempt, response, most))
 }
 
 /// The backend's answer as the client gets it. `max_idle` 0: the connection is
@@ -127,9 +124,14 @@ pub(super) fn answer(
     route: &Route,
     exchange: &Exchange,
     attempt: Attempt,
-    response: Response<Incoming>,
+    mut response: Response<Incoming>,
     max_idle: usize,
 ) -> Response<Body> {
+    if response.headers().contains_key(header::TRANSFER_ENCODING) {
+        // The coding decides (RFC 9112 section 6.3), and it ends here: a length
+        // beside it would cut the body off.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     let half_close = route.settings.clocks.half_close_timeout;
     let rest = (attempt.connection, attempt.lease, max_idle);
     let mut response =
@@ -161,6 +163,8 @@ fn pass_on_interim(request: &mut Request<Body>, link: &Arc<ClientLink>, version:
 fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut headers = headers.clone();
     strip_hop_by_hop(&mut headers);
+    // RFC 9110 section 8.6: not in a response without content.
+    headers.remove(header::CONTENT_LENGTH);
     let reason = status.canonical_reason().unwrap_or("Interim");
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
     for (name, value) in &headers {
@@ -215,6 +219,7 @@ fn is_reset(error: &hyper::Error) -> bool {
 pub(super) fn refusal(error: &hyper::Error) -> Refusal {
     match cause::<BodyError>(error) {
         Some(BodyError::ClientLeft) => Refusal::ClientLeft,
+        Some(BodyError::Stalled) => Refusal::RequestBodyTimeout,
         Some(body) => Refusal::RequestBody(body.to_string()),
         None => match std::error::Error::source(error) {
             Some(source) => Refusal::BackendProtocol(format!("{error}: {source}")),

@@ -6,18 +6,23 @@
 //! bytes as the last line takes: there may be a million of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::Method;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::Route;
-use crate::exchange::{Entry, Exchange};
+use crate::exchange::{Client, Entry, Exchange, Refusal, access_line};
 use crate::metrics::End;
-use crate::net::{BackendIo, Client, ClientIo, Peer, Transport};
+use crate::net::{BackendIo, ClientIo, Peer, Transport};
 use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
+
+/// What joining two upgraded connections may take at least.
+const LAST_STEPS: Duration = Duration::from_secs(1);
 
 /// Everything that outlives the 101.
 pub(super) struct Handoff {
@@ -41,13 +46,15 @@ impl Handoff {
         let entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
         // the backend's socket for ever.
+        // hyper's own last steps are not the backend's fault.
+        let deadline = deadline.max(Instant::now() + LAST_STEPS);
         let both = async { tokio::try_join!(client, backend) };
         let legs = match timeout_at(deadline, both).await {
             Ok(Ok((client, backend))) => client_leg(client).zip(backend_leg(backend)),
             Ok(Err(_)) | Err(_) => None,
         };
         let Some((client, backend)) = legs else {
-            return never_opened(&route, &entry);
+            return never_opened(&route, entry);
         };
         let lease = lease.into_tunnel();
         let framing = if protocol == WEBSOCKET {
@@ -77,37 +84,39 @@ struct Last {
     /// With its permit.
     client: Arc<Client>,
     id: u64,
-    /// Empty if nothing is to be logged.
-    words: Words,
-}
-
-/// What the last line says beyond that.
-#[derive(Default)]
-struct Words {
     forwarded_for: Option<Box<str>>,
     host: Box<str>,
+    method: Method,
     path: Box<str>,
     sticky: Option<Box<str>>,
 }
 
+/// What the last line has in common with the others.
+struct Line<'a> {
+    id: u64,
+    client: &'a Client,
+    forwarded_for: Option<&'a str>,
+    host: &'a str,
+    method: &'a Method,
+    path: &'a str,
+    route: Option<&'a str>,
+    upstream: Option<&'a str>,
+    backend: Option<&'a str>,
+    sticky: Option<&'a str>,
+}
+
 impl Last {
     fn new(route: Arc<Route>, lease: Lease, entry: Entry) -> Self {
-        let words = if route.access {
-            Words {
-                forwarded_for: entry.forwarded_for.map(String::into_boxed_str),
-                host: entry.host.into_boxed_str(),
-                path: entry.path.into_boxed_str(),
-                sticky: entry.sticky.map(String::into_boxed_str),
-            }
-        } else {
-            Words::default()
-        };
         Self {
             route,
             lease,
             client: entry.client,
             id: entry.id,
-            words,
+            forwarded_for: entry.forwarded_for.map(String::into_boxed_str),
+            host: entry.host.into_boxed_str(),
+            method: entry.method,
+            path: entry.path.into_boxed_str(),
+            sticky: entry.sticky.map(String::into_boxed_str),
         }
     }
 }
@@ -149,25 +158,11 @@ fn facts(route: &Route, exchange: &Exchange, entry: &Entry, lease: &Lease) -> Fa
 fn opened(route: &Route, entry: &Entry) {
     route.metrics.tunnels.inc();
     route.metrics.tunnels_active.inc();
-    if !route.access {
-        return;
-    }
-    tracing::info!(
-        target: "access",
-        id = entry.id,
-        listener = &*entry.client.listener,
-        client = %entry.client.peer,
-        forwarded_for = entry.forwarded_for,
-        host = entry.host,
-        method = %entry.method,
-        path = entry.path,
+    access_line!(
+        entry,
+        "tunnel opened",
         status = 101,
-        route = entry.route.as_deref(),
-        upstream = entry.upstream.as_deref(),
-        backend = entry.backend.as_deref(),
-        sticky = entry.sticky,
         duration_ms = entry.started.elapsed().as_millis() as u64,
-        "tunnel opened"
     );
 }
 
@@ -183,21 +178,21 @@ impl Last {
         };
         route.metrics.tunnels_active.dec();
         route.metrics.tunnels_closed.get_or_create(&end).inc();
-        if !route.access {
-            return;
-        }
-        tracing::info!(
-            target: "access",
-            id = self.id,
-            listener = &*self.client.listener,
-            client = %self.client.peer,
-            forwarded_for = self.words.forwarded_for.as_deref(),
-            host = &*self.words.host,
-            path = &*self.words.path,
-            route = &*route.name,
-            upstream = &**route.upstream.name(),
-            backend = &**backend.name(),
-            sticky = self.words.sticky.as_deref(),
+        let line = Line {
+            id: self.id,
+            client: &self.client,
+            forwarded_for: self.forwarded_for.as_deref(),
+            host: &self.host,
+            method: &self.method,
+            path: &self.path,
+            route: Some(&route.name),
+            upstream: Some(route.upstream.name()),
+            backend: Some(backend.name()),
+            sticky: self.sticky.as_deref(),
+        };
+        access_line!(
+            line,
+            "tunnel closed",
             ended_by = outcome.ended_by.label(),
             cause = %outcome.cause,
             client_close_code = outcome.client_close_code,
@@ -207,31 +202,13 @@ impl Last {
             bytes_out = outcome.bytes_out,
             messages_in = outcome.messages_in,
             messages_out = outcome.messages_out,
-            "tunnel closed"
         );
     }
 }
 
-/// The client or the backend went away between the 101 and the hand-over.
-fn never_opened(route: &Route, entry: &Entry) {
-    route.metrics.refused("never_opened");
-    if route.access {
-        tracing::info!(
-            target: "access",
-            id = entry.id,
-            listener = &*entry.client.listener,
-            client = %entry.client.peer,
-            host = entry.host,
-            method = %entry.method,
-            path = entry.path,
-            status = 101,
-            route = entry.route.as_deref(),
-            upstream = entry.upstream.as_deref(),
-            backend = entry.backend.as_deref(),
-            sticky = entry.sticky,
-            refusal = "never_opened",
-            reason = "a side left between the 101 and the tunnel",
-            "request"
-        );
-    }
+/// The client or the backend went away between the 101 and the hand-off.
+fn never_opened(route: &Route, mut entry: Entry) {
+    route.metrics.refused(Refusal::NeverOpened.label());
+    entry.refuse(&Refusal::NeverOpened);
+    entry.log_request();
 }

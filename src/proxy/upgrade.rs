@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +14,7 @@ use super::attempt::{Attempt, Freshness, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
 use super::sticky::affinity;
-use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
@@ -28,7 +28,7 @@ pub(super) async fn upgrade(
     let offer = offer(&request, &protocol)?;
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
     let client = hyper::upgrade::on(&mut request);
-    backend_head(request.headers_mut(), Some(&protocol));
+    renew_hop_by_hop(request.headers_mut(), Some(&protocol));
     let dialogue = async {
         let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
         let response = attempt
@@ -38,9 +38,15 @@ pub(super) async fn upgrade(
             .map_err(|error| refusal(&error.into_error()))?;
         Ok::<_, Refusal>((attempt, response))
     };
-    let (attempt, mut response) = timeout_at(deadline, dialogue)
-        .await
-        .map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??;
+    let (attempt, mut response) = tokio::select! {
+        biased;
+        done = timeout_at(deadline, dialogue) => {
+            done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
+        }
+        // A WebSocket client that cannot send any more cannot even close
+        // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
+        () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
+    };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer(&route, &exchange, attempt, response, 0));
     }
@@ -62,17 +68,6 @@ pub(super) async fn upgrade(
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
-}
-
-/// Brings a client's head into the form that the backend gets: no hop-by-hop
-/// fields, and for an upgrade the two lines in the spelling that strict servers
-/// insist on.
-pub fn backend_head(headers: &mut HeaderMap, upgrade: Option<&str>) {
-    strip_hop_by_hop(headers);
-    if let Some(value) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, value);
-    }
 }
 
 /// Checks the client's side of the handshake.
@@ -101,6 +96,10 @@ fn check_switch(
     protocol: &str,
     offer: Option<&Offer>,
 ) -> Result<(), Refusal> {
+    if response.version() != Version::HTTP_11 {
+        // RFC 9110 section 7.8: an HTTP/1.0 peer knows no upgrades.
+        return Err(Refusal::UnaskedUpgrade);
+    }
     if let Some(offer) = offer {
         return Ok(handshake::check_response(offer, response.headers())?);
     }
@@ -122,7 +121,7 @@ fn switching(
     *response.headers_mut() = headers.clone();
     // The spelling of the backend's header names travels here.
     *response.extensions_mut() = extensions;
-    backend_head(response.headers_mut(), Some(protocol));
+    renew_hop_by_hop(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
         response
             .headers_mut()

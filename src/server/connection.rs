@@ -6,26 +6,31 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout_at};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 use tower::Service as _;
 
 use super::Context;
 use crate::config::Config;
 use crate::drain::{Stage, Watch};
-use crate::exchange::{Body, ContinueGate, Exchange, Record, RequestBody};
-use crate::metrics::Reason;
-use crate::net::{
-    Client, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, TlsFacts,
-    Transport, tune,
+use crate::exchange::{
+    Body, Client, ContinueGate, Exchange, Record, Refusal, RequestBody, TlsFacts,
 };
-use crate::state::ListenerState;
+use crate::metrics::{Metrics, Refused};
+use crate::net::{
+    ClientFault, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, Transport,
+    tune,
+};
+use crate::state::{ListenerState, Snapshot};
 use crate::{exchange, tls};
 
 /// A connection that has been let in.
@@ -36,7 +41,13 @@ pub(super) struct Accepted {
     pub(super) permit: Permit,
     pub(super) context: Arc<Context>,
     pub(super) watch: Watch,
+    /// Ends when the listener is removed.
+    pub(super) listener_watch: Watch,
 }
+
+/// How long and how much is read of a client that has been told goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 256 * 1024;
 
 /// hyper's smallest read buffer.
 const MIN_BUFFER: usize = 8 * 1024;
@@ -49,6 +60,7 @@ pub(super) async fn serve(accepted: Accepted) {
         permit,
         context,
         watch,
+        listener_watch,
     } = accepted;
     let metrics = Arc::clone(&context.state.metrics);
     metrics.connections.inc();
@@ -65,18 +77,28 @@ pub(super) async fn serve(accepted: Accepted) {
     let local_port = local_port(&socket);
     let dressed = match &state.tls {
         None => Ok((Transport::Plain(socket), None)),
-        Some(config) => handshake(socket, config, &snapshot.config, &context).await,
+        Some(config) => {
+            let mut stopping = watch.clone();
+            tokio::select! {
+                biased;
+                dressed = handshake(socket, config, &snapshot) => dressed,
+                () = stopping.reached(Stage::Draining) => return,
+            }
+        }
     };
     let (transport, tls) = match dressed {
         Ok(dressed) => dressed,
         Err(error) => {
-            let reason = error.label();
-            metrics.tls_failures.get_or_create(&Reason { reason }).inc();
+            let refusal = error.label();
+            metrics
+                .tls_failures
+                .get_or_create(&Refused { refusal })
+                .inc();
             tracing::info!(
                 target: "access",
                 listener = &*listener,
                 client = %peer,
-                refusal = reason,
+                refusal,
                 reason = %error,
                 "tls handshake failed"
             );
@@ -88,28 +110,25 @@ pub(super) async fn serve(accepted: Accepted) {
         peer,
         local_port,
         tls,
-        permit,
+        _permit: permit,
         watch: watch.clone(),
     });
     // Not to the connection's end: a kept snapshot would keep its upstreams.
     let http = Http::new(&snapshot.config);
     drop(snapshot);
-    http.serve(transport, Entrance::new(context, client, state), watch)
-        .await;
+    let entrance = Entrance::new(context, client, state);
+    http.serve(transport, entrance, watch, listener_watch).await;
 }
 
 /// The TLS handshake, within its deadline and its share of those in flight.
 async fn handshake(
     socket: Socket,
     tls: &Arc<rustls::ServerConfig>,
-    config: &Config,
-    context: &Context,
+    snapshot: &Snapshot,
 ) -> Result<(Transport, Option<TlsFacts>), tls::AcceptError> {
-    let deadline = Instant::now() + config.limits.tls_handshake_timeout;
-    let _turn = timeout_at(deadline, context.tls_handshakes.acquire())
-        .await
-        .map_err(|_| tls::AcceptError::Timeout)?;
-    let (stream, facts) = tls::accept(Arc::clone(tls), socket, deadline).await?;
+    let deadline = Instant::now() + snapshot.config.limits.tls_handshake_timeout;
+    let (stream, facts) =
+        tls::accept(Arc::clone(tls), socket, deadline, &snapshot.tls_handshakes).await?;
     let facts = TlsFacts {
         version: facts.version,
         sni: facts.sni,
@@ -148,8 +167,16 @@ impl Http {
         Self { builder, deadlines }
     }
 
-    async fn serve(self, transport: Transport, entrance: Entrance, mut watch: Watch) {
-        let client = Arc::clone(&entrance.client);
+    async fn serve(
+        self,
+        transport: Transport,
+        entrance: Entrance,
+        mut watch: Watch,
+        mut listener: Watch,
+    ) {
+        let (client, link) = (Arc::clone(&entrance.client), Arc::clone(&entrance.link));
+        let metrics = Arc::clone(&entrance.context.state.metrics);
+        let refused_upgrade = Arc::clone(&entrance.refused_upgrade);
         let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
         let connection = self
             .builder
@@ -162,63 +189,70 @@ impl Http {
             tokio::select! {
                 biased;
                 () = ending.reached(Stage::Ending) => return,
-                () = watch.reached(Stage::Draining), if !draining => {
+                // The process stops, or an edit has removed the listener.
+                () = async { tokio::select! {
+                    () = watch.reached(Stage::Draining) => {}
+                    () = listener.reached(Stage::Draining) => {}
+                } }, if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 ended = &mut connection => break ended,
             }
         };
-        if let Err(error) = ended {
-            log_failure(&client, &error);
+        // hyper gives up a connection that was asked to upgrade, whatever the
+        // answer, and leaves its end to whoever asked.
+        let left_over = refused_upgrade
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(left_over) = left_over {
+            shut_down(left_over).await;
+        }
+        if let Err(error) = &ended {
+            tracing::debug!(client = %client.peer, %error, "client connection ended");
+        }
+        if let Some(refusal) = refusal(&link, ended.as_ref().err()) {
+            log_refusal(&client, &metrics, &refusal);
         }
     }
 }
 
-/// What is wrong with a connection on which no request is pending. Requests
-/// have their own lines.
-fn log_failure(client: &Client, error: &hyper::Error) {
-    let (status, refusal) = match deadline(error) {
-        Some("keepalive_timeout") => return,
-        Some("request_head_timeout") => (Some(408), "request_head_timeout"),
-        Some(knob) => (None, knob),
-        None if error.is_parse_too_large() => (Some(431), "bad_head"),
-        // hyper has no other name for this one (and answers it with 414).
-        None if error.is_parse() && error.to_string().contains("URI too long") => {
-            (Some(414), "bad_head")
+/// What went wrong before there was a request; requests have their own lines.
+fn refusal(link: &ClientLink, error: Option<&hyper::Error>) -> Option<Refusal> {
+    match (link.fault(), error) {
+        (Some(ClientFault::Keepalive), _) => None,
+        (Some(ClientFault::FirstByte), _) => Some(Refusal::FirstByteTimeout),
+        (Some(ClientFault::RequestHead), _) => Some(Refusal::RequestHeadTimeout),
+        (Some(ClientFault::Ambiguous(what)), _) => {
+            Some(Refusal::BadHead(StatusCode::BAD_REQUEST, what.to_string()))
         }
-        None if error.is_parse() => (Some(400), "bad_head"),
+        (None, Some(error)) if error.is_parse() => {
+            let text = error.to_string();
+            let status = match error.is_parse_too_large() {
+                true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                // hyper has no other name for this one (and answers it with 414).
+                false if text.contains("URI too long") => StatusCode::URI_TOO_LONG,
+                false => StatusCode::BAD_REQUEST,
+            };
+            Some(Refusal::BadHead(status, text))
+        }
         // A client that goes away is not worth a line.
-        None => {
-            tracing::debug!(client = %client.peer, %error, "client connection ended");
-            return;
-        }
-    };
+        (None, _) => None,
+    }
+}
+
+fn log_refusal(client: &Client, metrics: &Metrics, refusal: &Refusal) {
+    metrics.refused(refusal.label());
     tracing::info!(
         target: "access",
         listener = &*client.listener,
         client = %client.peer,
-        status,
-        refusal,
-        reason = %error,
+        status = refusal.status().as_u16(),
+        refusal = refusal.label(),
+        reason = %refusal,
         "request"
     );
-}
-
-/// The name of the read deadline behind an error.
-fn deadline(error: &hyper::Error) -> Option<&'static str> {
-    let io = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
-    let text = io
-        .get_ref()
-        .filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?
-        .to_string();
-    [
-        "first_byte_timeout",
-        "request_head_timeout",
-        "keepalive_timeout",
-    ]
-    .into_iter()
-    .find(|knob| *knob == text)
 }
 
 /// Where requests come in: takes the snapshot of the moment and runs the
@@ -229,6 +263,8 @@ struct Entrance {
     link: Arc<ClientLink>,
     /// For a listener that an edit has removed: its connections go on.
     last: Arc<ListenerState>,
+    /// Of the last request that asked for an upgrade and did not get it.
+    refused_upgrade: Arc<Mutex<Option<OnUpgrade>>>,
 }
 
 impl Entrance {
@@ -238,6 +274,7 @@ impl Entrance {
             client,
             link: Arc::default(),
             last,
+            refused_upgrade: Arc::default(),
         }
     }
 
@@ -283,9 +320,40 @@ impl hyper::service::Service<Request<Incoming>> for Entrance {
             .get(&*self.client.listener)
             .unwrap_or(&self.last);
         let request = self.dress(request, &snapshot.config);
+        let asked = request.extensions().get::<OnUpgrade>().cloned();
         let mut stack = listener.stack.clone();
-        stack.call(request)
+        let answer = stack.call(request);
+        let Some(asked) = asked else {
+            return answer;
+        };
+        let refused_upgrade = Arc::clone(&self.refused_upgrade);
+        Box::pin(async move {
+            let response = answer.await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let mut slot = refused_upgrade
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *slot = Some(asked);
+            }
+            Ok(response)
+        })
     }
+}
+
+/// Ends a connection that hyper has left to us: says goodbye, and reads on for
+/// a moment, because closing with unread bytes would reset the client before it
+/// has read the answer.
+async fn shut_down(left_over: OnUpgrade) {
+    let ending = async {
+        let mut io = TokioIo::new(left_over.await.ok()?);
+        io.shutdown().await.ok()?;
+        let mut rest = io.take(LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink())
+            .await
+            .ok()
+    };
+    // Whatever comes of it, the connection goes.
+    let _ = timeout(LINGER, ending).await;
 }
 
 fn host(request: &Request<Incoming>) -> String {

@@ -9,6 +9,7 @@ mod bind;
 mod connection;
 mod inherit;
 mod listener;
+mod listeners;
 mod reload;
 mod rlimit;
 mod stop;
@@ -22,13 +23,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use bind::{could_bind, could_hold_socket};
 pub use rlimit::raise_open_files;
 
-use crate::config::Diagnostics;
-use crate::drain;
+use crate::config::{Diagnostics, Loaded};
+use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
 use crate::state::State;
@@ -41,6 +42,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// What a server is started with.
 pub struct Setup {
     pub config: PathBuf,
+    /// What the file and its includes said at the start.
+    pub loaded: Loaded,
     pub state: Arc<State>,
     /// The runtime that connections run on.
     pub data_plane: Handle,
@@ -55,11 +58,9 @@ pub enum StartError {
     #[error("the configuration is wrong\n{0}")]
     Config(Diagnostics),
     #[error("{0}")]
+    Bind(Diagnostics),
+    #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("the admin socket {} cannot be bound: {error}", socket.display())]
-    Admin { socket: PathBuf, error: io::Error },
-    #[error("watching files failed: {0}")]
-    Watch(#[from] notify::Error),
 }
 
 /// What every connection needs, whichever listener it came from.
@@ -67,7 +68,6 @@ pub enum StartError {
 struct Context {
     state: Arc<State>,
     limiter: Arc<Limiter>,
-    tls_handshakes: Arc<Semaphore>,
 }
 
 /// Serves until a signal says stop and everything has ended.
@@ -77,9 +77,9 @@ struct Context {
 pub async fn run(setup: Setup) -> Result<(), StartError> {
     let (drain, watch) = drain::channel();
     let mut signals = Signals::new()?;
-    let (watcher, mut edits) = Watcher::new()?;
+    let (watcher, mut edits) = Watcher::new();
     let mut reloader = Reloader::new(&setup, watcher, watch);
-    reloader.start(inherit::sockets())?;
+    reloader.start(setup.loaded, inherit::sockets())?;
     let state = Arc::clone(&setup.state);
     setup
         .data_plane
@@ -97,23 +97,28 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                     break;
                 }
             },
-            () = watch::settled(&mut edits) => reloader.reload(reload::Trigger::Edit),
+            () = edits.settled() => reloader.reload(reload::Trigger::Edit),
             _ = tick.tick() => {
                 state.purge_idle();
-                state.live.set_connections(reloader.connections());
+                let open = reloader.limiter().open();
+                state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
                 reloader.poll_files();
             }
             () = watchdog.due() => watchdog.beat(reloader.accept_loops()),
         }
     }
     let settings = state.snapshot().config.drain;
+    let limiter = reloader.limiter();
+    drain.enter(Stage::Draining);
+    // The listening sockets and their files go with it.
+    drop(reloader);
     stop::stop(stop::Stop {
         drain,
         settings,
         registry: &state.registry,
         signals: &mut signals,
         watchdog: &mut watchdog,
-        reloader,
+        limiter,
     })
     .await;
     Ok(())

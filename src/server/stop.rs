@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::reload::Reloader;
 use super::systemd::{self, Watchdog};
 use super::{Asked, Signals};
 use crate::config;
 use crate::drain::{Drain, Stage};
-use crate::tunnel::{Cause, CloseOrder, Registry, State};
+use crate::net::Limiter;
+use crate::tunnel::{Cause, CloseOrder, Registry, Side, State, Tunnel};
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -22,8 +22,7 @@ pub(super) struct Stop<'a> {
     pub(super) registry: &'a Arc<Registry>,
     pub(super) signals: &'a mut Signals,
     pub(super) watchdog: &'a mut Watchdog,
-    /// Holds the listening sockets and their files.
-    pub(super) reloader: Reloader,
+    pub(super) limiter: Arc<Limiter>,
 }
 
 /// Returns when everything has ended, at `drain.deadline`, or at once at a
@@ -35,16 +34,14 @@ pub(super) async fn stop(stop: Stop<'_>) {
         registry,
         signals,
         watchdog,
-        reloader,
+        limiter,
     } = stop;
     let deadline = Instant::now() + settings.deadline;
-    drain.enter(Stage::Draining);
-    drop(reloader);
     let tunnels = registry.select(&|_| true);
     systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
     tracing::info!(
         tunnels = tunnels.len(),
-        connections = drain.alive(),
+        connections = limiter.open(),
         "draining"
     );
     let window = settings
@@ -53,65 +50,84 @@ pub(super) async fn stop(stop: Stop<'_>) {
     let window_ends = Instant::now() + window;
     let registry = Arc::clone(registry);
     let closing = Arc::clone(&registry);
-    let order = close_order(&settings, Cause::Drain);
+    let order = CloseOrder::new(Cause::Drain, &settings);
     tokio::spawn(async move { closing.close_paced(tunnels, order, window).await });
     let mut progress = interval(PROGRESS);
     progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = drain.finished() => {
-                tracing::info!("stopped: everything has ended");
+                tracing::info!(cause = "all ended", "stopped");
                 return;
             }
             () = sleep_until(deadline) => {
                 tracing::warn!(
                     tunnels = registry.len(),
-                    connections = drain.alive(),
-                    "stopped: drain.deadline has passed"
+                    connections = limiter.open(),
+                    cause = "drain.deadline",
+                    "stopped"
                 );
                 break;
             }
             asked = signals.next() => if let Asked::Stop(signal) = asked {
-                tracing::warn!(signal, tunnels = registry.len(), "stopped: asked a second time");
+                tracing::warn!(signal, tunnels = registry.len(), cause = "second signal", "stopped");
                 break;
             },
             _ = progress.tick() => {
                 if Instant::now() > window_ends {
                     close_latecomers(&registry, &settings);
                 }
-                tell(&registry, &drain, deadline);
+                tell(&registry, &limiter, deadline);
             }
             () = watchdog.due() => watchdog.beat(Vec::new()),
         }
     }
+    for tunnel in registry.select(&|_| true) {
+        cut(&tunnel);
+    }
     drain.enter(Stage::Ending);
 }
 
-/// How a tunnel is ended for a reason of longhaul's own.
-pub(super) fn close_order(settings: &config::Drain, cause: Cause) -> CloseOrder {
-    CloseOrder {
-        cause,
-        code: settings.close_code,
-        reason: "".into(),
-    }
+/// The line of a tunnel that ends with the process: its own task will not come
+/// to write one.
+fn cut(tunnel: &Tunnel) {
+    let facts = tunnel.facts();
+    tracing::info!(
+        target: "access",
+        id = facts.id,
+        listener = &*facts.labels.listener,
+        client = facts.client.map(tracing::field::display),
+        route = &*facts.labels.route,
+        upstream = &*facts.labels.upstream,
+        backend = &*facts.labels.backend,
+        sticky = facts.sticky.as_deref(),
+        ended_by = Side::Longhaul.label(),
+        cause = %Cause::Drain,
+        duration_ms = tunnel.age().as_millis() as u64,
+        bytes_in = tunnel.bytes_in(),
+        bytes_out = tunnel.bytes_out(),
+        messages_in = tunnel.messages_in(),
+        messages_out = tunnel.messages_out(),
+        "tunnel closed"
+    );
 }
 
 /// Handshakes that were under way when the stop began have become tunnels since.
 fn close_latecomers(registry: &Registry, settings: &config::Drain) {
-    let order = Arc::new(close_order(settings, Cause::Drain));
-    for tunnel in registry.select(&|tunnel| tunnel.state() == State::Open) {
+    let order = Arc::new(CloseOrder::new(Cause::Drain, settings));
+    for tunnel in registry.select(&|tunnel| tunnel.state() != State::Closing) {
         tunnel.close(Arc::clone(&order));
     }
 }
 
-fn tell(registry: &Registry, drain: &Drain, deadline: Instant) {
+fn tell(registry: &Registry, limiter: &Limiter, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
-    let (tunnels, connections) = (registry.len(), drain.alive());
+    let (tunnels, connections) = (registry.len(), limiter.open());
     tracing::info!(
         tunnels,
         connections,
         seconds_left = left.as_secs(),
-        "draining"
+        "still draining"
     );
     let status = format!("draining: {tunnels} tunnels, {connections} connections left");
     systemd::still_stopping(&status, left + Duration::from_secs(5));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout_at};
 
 /// An edit is over when nothing has happened for this long: editors write,
 /// rename and remove in a burst.
@@ -25,7 +25,8 @@ const NET: Duration = Duration::from_secs(5);
 
 /// The directories under watch.
 pub(super) struct Watcher {
-    inotify: RecommendedWatcher,
+    /// Absent where the kernel gives no more of them: then the net is all.
+    inotify: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     files: Vec<PathBuf>,
     seen: Vec<Option<Stamp>>,
@@ -44,15 +45,20 @@ struct Stamp {
 
 impl Watcher {
     /// A watcher of nothing yet, and where it says "maybe".
-    pub(super) fn new() -> notify::Result<(Self, mpsc::Receiver<()>)> {
+    pub(super) fn new() -> (Self, Edits) {
         // One slot: a burst of events is one reason to look.
-        let (maybe, edits) = mpsc::channel(1);
+        let (maybe, signs) = mpsc::channel(1);
         let tell = maybe.clone();
         let inotify = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, is_news) {
                 let _ = tell.try_send(());
             }
-        })?;
+        });
+        let inotify = inotify
+            .inspect_err(|error| {
+                tracing::warn!(%error, "no file events; looking at the files every few seconds");
+            })
+            .ok();
         let watcher = Self {
             inotify,
             directories: BTreeSet::new(),
@@ -61,7 +67,11 @@ impl Watcher {
             looked: Instant::now(),
             maybe,
         };
-        Ok((watcher, edits))
+        let edits = Edits {
+            maybe: signs,
+            pending: None,
+        };
+        (watcher, edits)
     }
 
     /// Watches what decides the content of `files`, and `directories` for new
@@ -71,22 +81,29 @@ impl Watcher {
         for file in &files {
             wanted.extend(deciding_directories(file));
         }
+        self.watch_directories(wanted);
+        self.seen = files.iter().map(|file| Stamp::of(file)).collect();
+        self.files = files;
+    }
+
+    fn watch_directories(&mut self, wanted: BTreeSet<PathBuf>) {
+        let Some(inotify) = &mut self.inotify else {
+            return;
+        };
         for gone in self.directories.difference(&wanted) {
             // It may be gone from the disk, and its watch with it.
-            let _ = self.inotify.unwatch(gone);
+            let _ = inotify.unwatch(gone);
         }
         for directory in &wanted {
             // Again for those already watched: a directory that was renamed
             // away and made anew is another one.
-            if let Err(error) = self.inotify.watch(directory, RecursiveMode::NonRecursive)
+            if let Err(error) = inotify.watch(directory, RecursiveMode::NonRecursive)
                 && directory.exists()
             {
                 tracing::warn!(directory = %directory.display(), %error, "directory is not watched");
             }
         }
         self.directories = wanted;
-        self.seen = files.iter().map(|file| Stamp::of(file)).collect();
-        self.files = files;
     }
 
     /// The net: says "maybe" if a file is not what it was. Call it every second.
@@ -103,18 +120,34 @@ impl Watcher {
     }
 }
 
-/// Resolves when an edit seems to be over.
-pub(super) async fn settled(edits: &mut mpsc::Receiver<()>) {
-    if edits.recv().await.is_none() {
-        // The watcher lives as long as the process.
-        return std::future::pending().await;
-    }
-    let longest = Instant::now() + LONGEST;
-    while Instant::now() < longest {
-        match timeout(QUIET, edits.recv()).await {
-            // The channel is drained slower than events come.
-            Ok(_) => sleep(Duration::from_millis(10)).await,
-            Err(_) => return,
+/// Where edits are waited for.
+pub(super) struct Edits {
+    maybe: mpsc::Receiver<()>,
+    /// First and last sign of an edit that is not over yet. Kept here and not
+    /// in a future, which is dropped whenever something else happens first.
+    pending: Option<(Instant, Instant)>,
+}
+
+impl Edits {
+    /// Resolves when an edit seems to be over.
+    pub(super) async fn settled(&mut self) {
+        loop {
+            let Some((first, last)) = self.pending else {
+                match self.maybe.recv().await {
+                    Some(()) => self.pending = Some((Instant::now(), Instant::now())),
+                    // The watcher lives as long as the process.
+                    None => std::future::pending().await,
+                }
+                continue;
+            };
+            let over = (last + QUIET).min(first + LONGEST);
+            match timeout_at(over, self.maybe.recv()).await {
+                Ok(_) => self.pending = Some((first, Instant::now())),
+                Err(_) => {
+                    self.pending = None;
+                    return;
+                }
+            }
         }
     }
 }

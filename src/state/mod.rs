@@ -11,18 +11,20 @@ mod prepare;
 mod router;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 pub use changes::changes;
-pub use live::{Facts, LastReload, Live};
+pub use live::{LastReload, Live};
 pub use prepare::{Prepared, Warning};
 
 use crate::config::{Config, Diagnostics, OnRemoved};
-use crate::exchange::Refusal;
-use crate::layers::Stack;
+use crate::exchange::{Refusal, Stack};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
@@ -53,6 +55,9 @@ pub struct Snapshot {
     pub hash: u64,
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
+    /// Turns for TLS handshakes; the same over reloads that do not change
+    /// their number.
+    pub tls_handshakes: Arc<Semaphore>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub table: Arc<Table<RouteEntry>>,
 }
@@ -62,7 +67,7 @@ pub struct Snapshot {
 pub struct ListenerState {
     pub tls: Option<Arc<ServerConfig>>,
     /// The layers around every request.
-    pub stack: Stack<std::convert::Infallible>,
+    pub stack: Stack<Infallible>,
 }
 
 /// One route: its own layers, and its facts for `check --explain`.
@@ -80,18 +85,20 @@ pub struct Committed {
     /// Backends that are gone and whose tunnels are to be drained.
     pub to_drain: Vec<Arc<Backend>>,
     pub warnings: Vec<Warning>,
+    /// Certificates whose files have new content.
+    pub renewed: Vec<PathBuf>,
 }
 
 impl State {
     /// Holds the empty configuration: no listeners, no routes.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new() -> Self {
         Self {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             roster: Roster::default(),
             pairs: Pairs::default(),
             tickets: Tickets::default(),
             registry: Registry::new(),
-            metrics,
+            metrics: Arc::default(),
             live: Live::default(),
         }
     }
@@ -114,6 +121,7 @@ impl State {
         let Prepared {
             mut snapshot,
             warnings,
+            renewed,
         } = prepared;
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
@@ -127,6 +135,7 @@ impl State {
             previous,
             to_drain,
             warnings,
+            renewed,
         }
     }
 

@@ -5,21 +5,23 @@
 //! fail fails here, all findings at once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::{ClientConfig, ServerConfig};
-use tower::ServiceBuilder;
+use tokio::sync::Semaphore;
+use tower::Layer;
 use tower::util::BoxCloneSyncService;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme};
-use crate::layers::forwarded::ForwardedLayer;
+use crate::exchange::Stack;
+use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
-use crate::layers::target::TargetLayer;
 use crate::net::Keepalive;
 use crate::proxy::{self, Proxy};
 use crate::route::Table;
@@ -36,6 +38,8 @@ const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 pub struct Prepared {
     pub(super) snapshot: Snapshot,
     pub warnings: Vec<Warning>,
+    /// Certificates whose files have new content.
+    pub renewed: Vec<PathBuf>,
 }
 
 /// What an operator should know although it stands in nobody's way.
@@ -65,11 +69,15 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         now: SystemTime::now(),
         findings: Diagnostics::default(),
         warnings: Vec::new(),
+        renewed: Vec::new(),
     };
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
     let Work {
-        findings, warnings, ..
+        findings,
+        warnings,
+        renewed,
+        ..
     } = work;
     if !findings.is_empty() {
         return Err(findings);
@@ -84,15 +92,26 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             (name.clone(), Arc::new(ListenerState { tls, stack }))
         })
         .collect();
+    let current = state.snapshot();
+    let most = config.limits.max_tls_handshakes;
+    let tls_handshakes = match current.config.limits.max_tls_handshakes == most {
+        true => Arc::clone(&current.tls_handshakes),
+        false => Arc::new(Semaphore::new(most)),
+    };
     let snapshot = Snapshot {
         generation: 0,
         hash,
         config,
         listeners,
+        tls_handshakes,
         upstreams,
         table,
     };
-    Ok(Prepared { snapshot, warnings })
+    Ok(Prepared {
+        snapshot,
+        warnings,
+        renewed,
+    })
 }
 
 impl Snapshot {
@@ -102,34 +121,33 @@ impl Snapshot {
             hash: 0,
             config: Config::empty(),
             listeners: BTreeMap::new(),
+            tls_handshakes: Arc::new(Semaphore::new(Config::empty().limits.max_tls_handshakes)),
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
         }
     }
 }
 
-/// The layers of a listener, outermost first.
+/// The layers of a listener.
 fn stack(
     state: &State,
     config: &Config,
     listener: &config::Listener,
     table: &Arc<Table<RouteEntry>>,
-) -> crate::layers::Stack<std::convert::Infallible> {
-    let layers = ServiceBuilder::new()
-        // Outermost, so that every refusal below gets its line.
-        .layer(RecordLayer {
-            metrics: Arc::clone(&state.metrics),
-            access: config.log.access,
-        })
-        // Before anything decides by host or path.
-        .layer(TargetLayer)
-        // Before anything decides by the client's address.
-        .layer(ForwardedLayer {
-            trusted: config.trusted_proxies.clone().into(),
-        });
+) -> Stack<Infallible> {
+    // Outermost, so that every refusal below gets its line.
+    let record = RecordLayer {
+        metrics: Arc::clone(&state.metrics),
+    };
+    let trusted = config.trusted_proxies.clone().into();
     match listener.redirect_to_https {
-        Some(port) => BoxCloneSyncService::new(layers.service(Redirect { port })),
-        None => BoxCloneSyncService::new(layers.service(Router(Arc::clone(table)))),
+        Some(port) => {
+            BoxCloneSyncService::new(record.layer(layers::settle(trusted, Redirect { port })))
+        }
+        None => {
+            let router = Router(Arc::clone(table));
+            BoxCloneSyncService::new(record.layer(layers::settle(trusted, router)))
+        }
     }
 }
 
@@ -145,7 +163,6 @@ fn routes(
             name: settings.name.as_str().into(),
             settings: settings.clone(),
             drain: config.drain,
-            access: config.log.access,
             upstream: Arc::clone(upstream),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
@@ -165,6 +182,7 @@ struct Work<'a> {
     now: SystemTime,
     findings: Diagnostics,
     warnings: Vec<Warning>,
+    renewed: Vec<PathBuf>,
 }
 
 impl Work<'_> {
@@ -253,6 +271,9 @@ impl Work<'_> {
 
     fn warn(&mut self, pair: &CertificatePair, loaded: &Pair, freshness: &Freshness) {
         let chain = pair.chain.display();
+        if matches!(freshness, Freshness::New) {
+            self.renewed.push(pair.chain.clone());
+        }
         if let Freshness::KeptLastGood(error) = freshness {
             self.warnings.push(Warning {
                 message: format!("certificate {chain} kept as it was: {error}"),

@@ -19,6 +19,7 @@ use super::engine::Door;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
+use crate::config::Drain;
 
 const ORDERED: u8 = 1;
 const EXPIRED: u8 = 1 << 1;
@@ -62,6 +63,17 @@ pub struct CloseOrder {
     pub code: Option<u16>,
     /// At most 123 bytes are sent.
     pub reason: Cow<'static, str>,
+}
+
+impl CloseOrder {
+    /// An end for a reason of longhaul's own, as the config says.
+    pub fn new(cause: Cause, drain: &Drain) -> Self {
+        Self {
+            cause,
+            code: drain.close_code,
+            reason: Cow::Borrowed(""),
+        }
+    }
 }
 
 /// Where a tunnel stands.

@@ -4,12 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::pool::Pool;
+use super::resolve::Resolver;
+use crate::balance;
 use crate::config;
 
 /// One address of an upstream. Shared by every snapshot that lists it, and by
 /// every lease.
 #[derive(Debug)]
 pub struct Backend {
+    /// What is hashed.
+    id: u64,
+    /// What longhaul's own cookie says for it.
+    cookie_value: String,
     upstream: Arc<str>,
     name: Arc<str>,
     address: config::BackendAddress,
@@ -18,6 +24,7 @@ pub struct Backend {
     requests: AtomicU64,
     retired: AtomicBool,
     pub(super) pool: Pool,
+    pub(super) resolver: Resolver,
 }
 
 /// A counted use of a backend, to the end of the exchange or of the tunnel.
@@ -29,7 +36,12 @@ pub struct Lease {
 
 impl Backend {
     pub(super) fn new(upstream: &str, settings: &config::Backend) -> Self {
+        let id = balance::member_id(&settings.name);
+        let group = balance::key_hash(upstream.as_bytes());
+        let token = balance::key_hash(&(group ^ id).to_le_bytes());
         Self {
+            id,
+            cookie_value: format!("{token:016x}"),
             upstream: upstream.into(),
             name: settings.name.as_str().into(),
             address: settings.address.clone(),
@@ -38,6 +50,7 @@ impl Backend {
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             pool: Pool::default(),
+            resolver: Resolver::default(),
         }
     }
 
@@ -51,6 +64,14 @@ impl Backend {
 
     pub fn address(&self) -> &config::BackendAddress {
         &self.address
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn cookie_value(&self) -> &str {
+        &self.cookie_value
     }
 
     /// Live tunnels and requests in flight.

@@ -27,12 +27,16 @@ const MAX_HEADERS: usize = 256;
 pub struct Connection {
     sender: http1::SendRequest<Body>,
     finish: Finish,
+    /// What it was dialled by: an edit may have changed how.
+    dialer: Arc<Dialer>,
     /// Whether requests went over it before.
     reused: bool,
 }
 
+/// Why there is no connection to send a request on. Nothing has been sent, so
+/// another backend may be tried.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("the connection failed before the request: {0}")]
@@ -41,8 +45,8 @@ pub enum HandshakeError {
 
 impl Connection {
     /// A pooled connection if there is one.
-    pub fn pooled(backend: &Backend, timeout: Duration) -> Option<Self> {
-        let connection = backend.pool.take(timeout)?;
+    pub fn pooled(dialer: &Arc<Dialer>, backend: &Backend, timeout: Duration) -> Option<Self> {
+        let connection = backend.pool.take(dialer, timeout)?;
         Some(Self {
             reused: true,
             ..connection
@@ -52,9 +56,9 @@ impl Connection {
     /// A new connection, for plain requests and for upgrades.
     ///
     /// # Errors
-    /// See [`HandshakeError`].
-    pub async fn open(dialer: &Dialer, backend: &Backend) -> Result<Self, HandshakeError> {
-        let io = BackendIo::new(dialer.dial(backend.address()).await?);
+    /// See [`ConnectError`].
+    pub async fn open(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Self, ConnectError> {
+        let io = BackendIo::new(dialer.dial(backend).await?);
         let finish = io.finish_handle();
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
@@ -62,16 +66,17 @@ impl Connection {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(io))
             .await?;
-        let address = backend.name().clone();
+        let name = backend.name().clone();
         tokio::spawn(async move {
             // The exchange sees the same error; here it is only for debugging.
             if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(backend = &*address, %error, "backend connection ended");
+                tracing::debug!(backend = &*name, %error, "backend connection ended");
             }
         });
         Ok(Self {
             sender,
             finish,
+            dialer: Arc::clone(dialer),
             reused: false,
         })
     }
@@ -98,14 +103,22 @@ impl Connection {
     pub fn give_back(self, backend: &Arc<Backend>, most: usize) {
         if !backend.is_retired() && !self.finish.is_wanted() && !self.is_closed() {
             backend.pool.put(self, most);
+            if backend.is_retired() {
+                // In between.
+                backend.pool.clear();
+            }
         }
+    }
+
+    pub(super) fn is_by(&self, dialer: &Arc<Dialer>) -> bool {
+        Arc::ptr_eq(&self.dialer, dialer)
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    pub(super) fn is_reusable(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 }

@@ -8,13 +8,14 @@ mod backend;
 mod connection;
 mod dial;
 mod pool;
+mod resolve;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use backend::{Backend, Lease};
-pub use connection::{Connection, HandshakeError};
+pub use connection::{ConnectError, Connection};
 pub use dial::{DialError, Dialer};
 
 use crate::balance::{self, Member};
@@ -25,9 +26,9 @@ use crate::config;
 pub struct Upstream {
     name: Arc<str>,
     settings: config::Upstream,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
+    /// In the order of the settings'.
     backends: Vec<Arc<Backend>>,
-    ids: Vec<u64>,
     turn: AtomicU64,
 }
 
@@ -64,17 +65,11 @@ impl Upstream {
             .iter()
             .map(|backend| roster.backend(&settings.name, backend))
             .collect();
-        let ids = settings
-            .backends
-            .iter()
-            .map(|b| balance::member_id(&b.name))
-            .collect();
         Self {
             name: settings.name.as_str().into(),
             settings,
-            dialer,
+            dialer: Arc::new(dialer),
             backends,
-            ids,
             turn: AtomicU64::new(0),
         }
     }
@@ -91,7 +86,7 @@ impl Upstream {
         &self.backends
     }
 
-    pub fn dialer(&self) -> &Dialer {
+    pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
 
@@ -101,10 +96,9 @@ impl Upstream {
         let members: Vec<Member> = self
             .backends
             .iter()
-            .zip(&self.ids)
             .zip(&self.settings.backends)
-            .map(|((backend, id), settings)| Member {
-                id: *id,
+            .map(|(backend, settings)| Member {
+                id: backend.id(),
                 weight: settings.weight,
                 load: backend.load(),
             })
@@ -129,16 +123,13 @@ impl Upstream {
 
     /// What longhaul's own cookie says for this backend: opaque, and the same
     /// on every longhaul that has the same upstream.
-    pub fn cookie_value(&self, index: usize) -> String {
-        let token = balance::key_hash(self.name.as_bytes());
-        format!(
-            "{:016x}",
-            balance::key_hash(&(token ^ self.ids[index]).to_le_bytes())
-        )
+    pub fn cookie_value(&self, index: usize) -> &str {
+        self.backends[index].cookie_value()
     }
 
     /// The backend that a cookie of longhaul's own names, if it is still here.
     pub fn backend_of_cookie(&self, value: &str) -> Option<usize> {
-        (0..self.backends.len()).find(|index| self.cookie_value(*index) == value)
+        let mut backends = self.backends.iter();
+        backends.position(|backend| backend.cookie_value() == value)
     }
 }

@@ -2,8 +2,8 @@
 //! `inbox` and `signals` are compiled here a second time, against loom's
 //! primitives instead of std's.
 
-// The second copy is used in part.
-#![allow(dead_code)]
+// The second copies are on purpose, and used in part.
+#![allow(dead_code, clippy::duplicate_mod)]
 
 mod sync {
     //! loom's side of `tunnel::sync`.
