@@ -217,8 +217,8 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Clients, Servers, handshake};
+    use crate::tls::tests::certificates::Ca;
+    use crate::tls::tests::handshakes::{Clients, Servers, handshake};
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 

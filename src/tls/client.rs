@@ -138,8 +138,8 @@ mod tests {
     use crate::tls::facts::Facts;
     use crate::tls::pair::load;
     use crate::tls::server::{ServerOptions, server_config};
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Servers, handshake};
+    use crate::tls::tests::certificates::Ca;
+    use crate::tls::tests::handshakes::{Servers, handshake};
     use crate::tls::tickets::Tickets;
 
     /// Both sides' view of a connection to a backend.

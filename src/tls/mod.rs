@@ -25,9 +25,7 @@ mod store;
 mod tickets;
 
 #[cfg(test)]
-mod test_certificates;
-#[cfg(test)]
-mod test_handshakes;
+mod tests;
 
 pub use accept::{AcceptError, Opening, accept};
 pub use client::{ClientConfigError, ServerNameError, client_config, server_name};

@@ -298,7 +298,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::test_certificates::{Ca, pkcs1_pem, sec1_pem, today, write_pair};
+    use crate::tls::tests::certificates::{Ca, pkcs1_pem, sec1_pem, today, write_pair};
 
     fn error(pair: &CertificatePair) -> String {
         load(pair, today()).unwrap_err().to_string()

@@ -125,8 +125,8 @@ mod tests {
     use super::*;
     use crate::tls::accept::AcceptError;
     use crate::tls::facts::Facts;
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Clients, Servers, exchange, handshake};
+    use crate::tls::tests::certificates::Ca;
+    use crate::tls::tests::handshakes::{Clients, Servers, exchange, handshake};
 
     /// The server's verdict on one connection.
     async fn verdict(server: &Servers, client: &Clients) -> Result<Facts, AcceptError> {

@@ -81,7 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tls::test_certificates::{Ca, Issued, today};
+    use crate::tls::tests::certificates::{Ca, Issued, today};
 
     const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
