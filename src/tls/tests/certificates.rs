@@ -15,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls_pemfile::Item;
 
 use crate::config::CertificatePair;
-use crate::tls::pair::{Pair, load};
+use crate::tls::pair::{Pair, PairError, PairFiles};
 
 pub(in crate::tls) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -115,6 +115,14 @@ impl Issued {
         let dir = tempfile::tempdir().unwrap();
         load(&self.write(dir.path(), "pair"), today()).unwrap()
     }
+}
+
+/// Reads and proves a pair, without regard to an earlier one.
+pub(in crate::tls) fn load(
+    pair: &CertificatePair,
+    now: SystemTime,
+) -> Result<Arc<Pair>, PairError> {
+    PairFiles::read(pair)?.load(now)
 }
 
 pub(in crate::tls) fn write_pair(

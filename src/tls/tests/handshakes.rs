@@ -75,7 +75,6 @@ impl Servers {
             pairs: &[Arc::clone(&self.pair)],
             client_certificates: self.client_certificates.as_ref(),
             tls_1_3_only: self.tls_1_3_only,
-            alpn: &[b"http/1.1"],
         };
         let config = server_config(&options, &self.tickets).unwrap();
         self.live.lock().unwrap().push(Arc::clone(&config));
