@@ -12,8 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tower::{Layer, Service};
 
-use super::Reply;
-use crate::exchange::{Body, Refusal, Target};
+use crate::exchange::{Body, Refusal, Reply, Target};
 use crate::route;
 use crate::ws::handshake::tokens;
 
@@ -95,9 +94,9 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
     }
     *request.uri_mut() = Uri::from(path);
     if !authority.is_empty() {
-        request.headers_mut().insert(HOST, authority.clone());
+        request.headers_mut().insert(HOST, authority);
     }
-    request.extensions_mut().insert(Target { host, authority });
+    request.extensions_mut().insert(Target { host });
     Ok(())
 }
 
