@@ -11,6 +11,7 @@ use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::{client, server};
@@ -166,8 +167,9 @@ pub(in crate::tls) async fn handshake(
     let (server_side, client_side) = duplex(64 * 1024);
     let name = name.to_owned().try_into().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
+    let turns = Semaphore::const_new(1);
     tokio::join!(
-        accept(server, server_side, deadline),
+        accept(server, server_side, deadline, &turns),
         TlsConnector::from(client).connect(name, client_side),
     )
 }
