@@ -179,6 +179,10 @@ impl Proxy {
                 panic!("longhaul ended before it was ready: {:?}", *status.expect("a status"));
             }
         }
+        // The log is written beside: what a test waits for comes behind this.
+        self.log
+            .wait_for(|event| event.line.contains("config loaded"))
+            .await;
         self
     }
 
