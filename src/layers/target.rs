@@ -89,7 +89,7 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if route::suspicious(path.path()) {
+    if route::has_dot_segments(path.path()) {
         return Err(Refusal::BadPath);
     }
     *request.uri_mut() = Uri::from(path);

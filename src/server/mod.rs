@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use bind::{could_bind, could_hold_socket};
 pub use rlimit::raise_open_files;
 
 use crate::config::{Diagnostics, Loaded};

@@ -239,12 +239,3 @@ impl Reloader {
         self.state.live.reloaded(false, findings.to_string());
     }
 }
-
-impl From<&config::Log> for Settings {
-    fn from(log: &config::Log) -> Self {
-        Self {
-            json: log.format == config::LogFormat::Json,
-            level: log.level.clone(),
-        }
-    }
-}
