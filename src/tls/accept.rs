@@ -224,8 +224,8 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Clients, Servers, handshake};
+    use crate::tls::tests::certificates::Ca;
+    use crate::tls::tests::handshakes::{Clients, Servers, handshake};
 
     static TURNS: Semaphore = Semaphore::const_new(64);
 

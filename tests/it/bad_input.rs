@@ -1,6 +1,6 @@
 //! Bytes that no honest client sends: the right status or a clean close, and no harm.
 
-use crate::kit::{Authority, Echo, Event, Proxy, Setup, Site, Wire, Ws};
+use crate::kit::{Authority, Echo, Event, Proxy, Setup, Site, Wire, Ws, eventually};
 
 /// What must come of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,17 @@ async fn site() -> (Proxy, Echo) {
 }
 
 #[tokio::test]
-async fn each_request_gets_its_status_and_harms_nobody() {
+async fn each_request_gets_its_status_and_its_line_and_harms_nobody() {
     let (proxy, _backend) = site().await;
     let mut bystander = proxy.ws("/").await;
     bystander.greeting().await;
+    assert_eq!(proxy.get("/").await.text(), "a");
+    let before = proxy.descriptors();
     let mut wrong = Vec::new();
+    let mut clients = Vec::new();
     for (what, bytes, fate) in REQUESTS {
         let mut wire = proxy.connect().await;
+        clients.push((what, wire.local_address()));
         // If it is read as the start of something else, this is what follows.
         wire.send([bytes, SMUGGLED.as_bytes()].concat()).await;
         let found = fate_of(&mut wire, *fate).await;
@@ -87,8 +91,26 @@ async fn each_request_gets_its_status_and_harms_nobody() {
         }
         bystander.echo(what).await;
     }
+    proxy.get("/last").await;
+    proxy.log.wait("request", &[("path", "/last")]).await;
+    for (what, client) in clients {
+        let refused = |event: &Event| {
+            event.text("client") == client
+                && event.target == "access"
+                && event.number("status") != 200
+        };
+        let lines = proxy.log.all(refused).len();
+        if lines != 1 {
+            wrong.push(format!("{what}: {lines} lines in the log"));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(proxy.get("/").await.text(), "a");
+    // The pool may keep one more than before.
+    eventually("the descriptors to go", || {
+        proxy.descriptors() <= before + 1
+    })
+    .await;
 }
 
 /// What came of it; after an answer that keeps the connection, the next request works.
@@ -195,15 +217,23 @@ async fn what_is_no_tls_on_a_tls_port() {
         ),
         ("an alert", &[0x15, 3, 3, 0, 2, 2, 40]),
     ];
-    for (what, bytes) in openings {
+    for (what, bytes) in &openings {
         let mut wire = proxy.connect().await;
         wire.send(bytes).await;
         wire.finish().await;
         // An alert or a 400, but nothing from the backend.
         let (answer, _) = wire.rest_and_end().await;
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{what}");
+        let facts = [("client", &*wire.local_address())];
+        proxy.log.wait("tls handshake failed", &facts).await;
         bystander.echo(what).await;
     }
     assert_eq!(backend.requests().len(), 1);
+    let failures = |event: &Event| event.message == "tls handshake failed";
+    assert_eq!(
+        proxy.log.all(failures).len(),
+        openings.len(),
+        "one line for each"
+    );
     bystander.close(1000).await;
 }

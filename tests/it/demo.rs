@@ -1,10 +1,10 @@
 //! `longhaul demo`: the page is there, the tunnel sticks and survives the edit it asks for.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kit::{Response, TlsClient, Ws, dial, eventually, longhaul, soon};
@@ -15,7 +15,6 @@ struct Demo {
     _output: BufReader<ChildStdout>,
     plain: String,
     tls: String,
-    routes: PathBuf,
     /// Above `routes`: the demo wants a directory that is empty or new.
     dir: TempDir,
 }
@@ -56,7 +55,6 @@ impl Demo {
             _output: output,
             plain: behind("http://"),
             tls: behind("https://"),
-            routes,
             dir,
         }
     }
@@ -84,19 +82,49 @@ impl Drop for Demo {
     }
 }
 
-fn field<'a>(message: &'a serde_json::Value, path: &[&str]) -> &'a serde_json::Value {
+fn field<'a>(message: &'a Value, path: &[&str]) -> &'a Value {
     path.iter().fold(message, |value, key| &value[*key])
 }
 
 /// The next message of this kind; others are the demo's small talk.
-async fn message(ws: &mut Ws, kind: &str) -> serde_json::Value {
+async fn message(ws: &mut Ws, kind: &str) -> Value {
     loop {
         let text = ws.text().await;
-        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let value: Value = serde_json::from_str(&text).expect("JSON");
         if value["t"] == kind {
             return value;
         }
     }
+}
+
+/// Pastes what the page shows into a shell.
+fn shell(command: &Value) {
+    let command = command.as_str().expect("a command");
+    let status = Command::new("sh")
+        .args(["-c", command])
+        .status()
+        .expect("a shell");
+    assert!(status.success(), "{command}");
+}
+
+/// The status that the page is shown after a reload, good or bad.
+async fn after_reload(ws: &mut Ws, before: &Value, ok: bool) -> Value {
+    let facts = |status: &Value| {
+        (
+            status["generation"].clone(),
+            status["last_reload"]["ok"].clone(),
+        )
+    };
+    soon("the page to hear of the edit", async {
+        loop {
+            let status = message(ws, "status").await;
+            if facts(&status) != facts(before) {
+                assert_eq!(status["last_reload"]["ok"], ok, "{status}");
+                return status;
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -120,38 +148,60 @@ async fn the_page_sticks_chats_and_survives_the_edit() {
 
     let open =
         async |headers: &str| Ws::open(dial(&demo.plain).await, "/ws", &demo.plain, headers).await;
-    let (mut one, mut two) = (open(&cookie).await, open("").await);
+    let mut one = open(&cookie).await;
     let hello = message(&mut one, "hello").await;
-    let backend = field(&hello, &["me", "backend"])
-        .as_str()
-        .expect("a backend")
-        .to_owned();
+    let backend_of = |hello: &Value| {
+        let backend = field(hello, &["me", "backend"]).as_str();
+        backend.expect("a backend").to_owned()
+    };
+    let backend = backend_of(&hello);
     assert!(
         ["red", "green", "blue"].contains(&backend.as_str()),
         "{backend}"
     );
-    message(&mut two, "hello").await;
+    // Newcomers spread: sooner or later one is elsewhere.
+    let mut two = soon("a client at another backend", async {
+        loop {
+            let mut two = open("").await;
+            if backend_of(&message(&mut two, "hello").await) != backend {
+                return two;
+            }
+        }
+    })
+    .await;
 
-    // What one says the other hears.
+    // What one says the other hears, through another backend.
     one.say("{\"t\":\"say\",\"text\":\"hello there\"}").await;
     assert_eq!(message(&mut two, "chat").await["text"], "hello there");
 
-    // The edit that the page proposes: take the own backend out of the config.
-    let text = std::fs::read_to_string(&demo.routes).expect("the routes");
-    let line = format!("  {{ name = \"{backend}\"");
-    assert!(text.contains(&line), "{text}");
-    std::fs::write(&demo.routes, text.replace(&line, &format!("#{line}"))).expect("to edit");
-    soon("the page to hear of the edit", async {
-        while message(&mut one, "status").await["generation"] != 2 {}
-    })
-    .await;
-    one.say("{\"t\":\"ping\",\"n\":7}").await;
-    assert_eq!(message(&mut one, "pong").await["n"], 7);
-
-    // A newcomer with the old cookie goes elsewhere.
-    let mut three = open(&cookie).await;
-    let hello = message(&mut three, "hello").await;
-    assert_ne!(field(&hello, &["me", "backend"]), backend.as_str());
+    // The edits that the page proposes, by its own commands; each is taken back.
+    let edits = hello["edits"].as_array().expect("edits").clone();
+    assert_eq!(edits.len(), 3);
+    let mut status = message(&mut one, "status").await;
+    for (at, edit) in edits.iter().enumerate() {
+        let is_mistake = at == 2;
+        shell(&edit["command"]);
+        status = after_reload(&mut one, &status, !is_mistake).await;
+        if at == 0 {
+            // The own backend is out: a newcomer with its cookie goes elsewhere.
+            let mut three = open(&cookie).await;
+            assert_ne!(backend_of(&message(&mut three, "hello").await), backend);
+        }
+        if is_mistake {
+            let said = status["last_reload"]["message"]
+                .as_str()
+                .expect("a message");
+            assert!(
+                said.contains("upstraem") && said.contains("upstream"),
+                "{said}"
+            );
+        }
+        shell(&edit["undo"]);
+        status = after_reload(&mut one, &status, true).await;
+        // Whatever was edited, the tunnel is the same.
+        one.say("{\"t\":\"ping\",\"n\":7}").await;
+        assert_eq!(message(&mut one, "pong").await["n"], 7);
+    }
 
     demo.interrupt();
     eventually("the end of the demo", || {

@@ -1,7 +1,8 @@
 //! Listeners: TCP, Unix, TLS, client certificates, redirects, certificates that change.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
 
 use crate::kit::{Authority, Echo, End, Pair, Proxy, Setup, Site, TlsVersion, Wire, Ws, dial};
 
@@ -316,6 +317,49 @@ async fn junk_expired_and_half_written_pairs_keep_the_last_good_one() {
         "{}",
         proxy.admin("/metrics").await.text()
     );
+}
+
+/// A Secret volume of Kubernetes: both files are links through `..data`.
+#[tokio::test]
+async fn a_swapped_certificate_volume_is_noticed_once() {
+    let backend = Echo::start("a").await;
+    let authority = Authority::new();
+    let pairs = [
+        authority.pair(&["localhost"]),
+        authority.pair(&["localhost"]),
+    ];
+    let setup = Setup::new();
+    let volume = setup.path("volume");
+    let put = |version: &str, pair: &Pair| {
+        let dir = volume.join(version);
+        fs::create_dir_all(&dir).expect("a directory");
+        fs::write(dir.join("tls.crt"), &pair.chain).expect("to write");
+        fs::write(dir.join("tls.key"), &pair.key).expect("to write");
+        let new = volume.join("..data_tmp");
+        symlink(version, &new).expect("a link");
+        fs::rename(&new, volume.join("..data")).expect("to rename");
+    };
+    put("..one", &pairs[0]);
+    for file in ["tls.crt", "tls.key"] {
+        symlink(format!("..data/{file}"), volume.join(file)).expect("a link");
+    }
+    let listed = "certificates = [{ chain = 'volume/tls.crt', key = 'volume/tls.key' }]";
+    let proxy = setup
+        .start(Site::one(backend.address()).listener(listed))
+        .await;
+    assert_eq!(shown(&proxy, &authority).await, pairs[0].leaf().to_vec());
+    let log = proxy.log.tail();
+    let start = Instant::now();
+    put("..two", &pairs[1]);
+    let event = log.wait("config reloaded", &[]).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(event.line.contains("tls.crt"), "{}", event.line);
+    assert_eq!(shown(&proxy, &authority).await, pairs[1].leaf().to_vec());
+    assert_eq!(proxy.generation().await, 2, "once");
 }
 
 #[tokio::test]

@@ -291,3 +291,30 @@ async fn a_client_that_left_has_its_line() {
         event.line
     );
 }
+
+/// Every field of the three access lines is in the table of the operations guide.
+#[tokio::test]
+async fn every_field_is_documented() {
+    let backend = Echo::start("a").await;
+    let site = Site::one(backend.address()).route("path = '/here/*'");
+    let proxy = Proxy::start(site.top("trusted_proxies = ['127.0.0.1']")).await;
+    let from = "X-Forwarded-For: 192.0.2.7\r\n";
+    proxy.get_with("/here", from).await;
+    proxy.get_with("/nowhere", from).await;
+    proxy.ws_with("/here", from).await.close(1000).await;
+    proxy.log.wait("tunnel closed", &[]).await;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let guide = std::fs::read_to_string(path).expect("docs/operations.md");
+    let rows: Vec<&str> = guide
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let access = proxy.log.all(|event| event.target == "access");
+    assert_eq!(access.len(), 4, "{access:?}");
+    for event in access {
+        for field in event.fields() {
+            let found = rows.iter().any(|row| row.contains(&format!("`{field}`")));
+            assert!(found, "{field} of {}", event.line);
+        }
+    }
+}

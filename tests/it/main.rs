@@ -8,6 +8,8 @@ mod bad_input;
 mod bounds;
 mod crowd;
 mod demo;
+mod examples;
+mod explain;
 mod forward;
 mod kit;
 mod listen;

@@ -1,9 +1,10 @@
 //! Which backend: sticky sources, longhaul's own cookie, the other balances, failover.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use crate::kit::{Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Ws, eventually, nobody};
+use crate::kit::{
+    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Stuck, Ws, eventually, nobody,
+};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -123,6 +124,11 @@ async fn the_client_address_is_the_trusted_one() {
         homes.insert(cluster.get("/", &headers).await.0);
     }
     assert_eq!(homes.len(), 1);
+    for n in 1..20 {
+        let headers = format!("X-Forwarded-For: 2001:db8:1:{n:x}::1\r\n");
+        homes.insert(cluster.get("/", &headers).await.0);
+    }
+    assert_eq!(homes.len(), 3, "other networks are other keys");
 }
 
 #[tokio::test]
@@ -509,27 +515,12 @@ async fn a_body_is_not_lost_on_the_way_to_the_next_candidate() {
     }
 }
 
-/// A backend that accepts nothing: the dial ends by its own timeout, not the handshake's.
+/// The dial ends by its own timeout, not the handshake's.
 #[tokio::test]
 async fn a_backend_that_does_not_answer_the_dial_is_skipped_in_time() {
     let live = Echo::start("live").await;
-    // A listener whose queue is full leaves further SYNs unanswered.
-    let full =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
-    full.bind(&any.into()).expect("a port");
-    full.listen(0).expect("to listen");
-    let address = full
-        .local_addr()
-        .expect("an address")
-        .as_socket()
-        .expect("TCP");
-    let mut fillers = Vec::new();
-    let quick = Duration::from_millis(100);
-    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, quick) {
-        fillers.push(stream);
-    }
-    let stuck = address.to_string();
+    let socket = Stuck::start();
+    let stuck = socket.address();
     let site = Site::of(&[("stuck", &stuck), live.entry()])
         .upstream("balance = 'round_robin'\ndial_timeout = '200ms'");
     let proxy = Proxy::start(site).await;

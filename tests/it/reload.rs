@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::kit::{Authority, Echo, Opcode, Proxy, RawBackend, Setup, Site, Ws, alone, dial};
+use crate::kit::{
+    Authority, Echo, Opcode, Proxy, RawBackend, Setup, Site, Ws, alone, dial, longhaul, soon,
+};
 
 /// A site whose text differs for every `n` and which does the same.
 fn variant(backend: &Echo, n: u64) -> Site {
@@ -164,9 +166,17 @@ async fn kubernetes_link_swap_is_noticed() {
     };
     assert_eq!((status("/one").await, status("/two").await), (200, 404));
     for (version, path) in [("..2026_02", "/two"), ("..2026_03", "/three")] {
+        let before = proxy.generation().await;
         let log = proxy.log.tail();
+        let start = Instant::now();
         put(version, &route(path));
-        log.wait("config reloaded", &[]).await;
+        let event = log.wait("config reloaded", &[]).await;
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
+        assert_eq!(event.number("generation"), before + 1);
         assert_eq!((status("/one").await, status(path).await), (404, 200));
     }
 }
@@ -226,6 +236,15 @@ async fn sighup_does_the_same_and_tells_the_service_manager() {
     let backend = Echo::start("a").await;
     let proxy = Proxy::start(variant(&backend, 0)).await;
     proxy.signal(Signal::HUP);
+    // Nothing was edited: no watch can have done this.
+    let start = Instant::now();
+    let event = proxy.log.wait("config reloaded", &[]).await;
+    assert_eq!(event.number("generation"), 2);
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
     let message = proxy.notice("RELOADING=1").await;
     let line = message
         .lines()
@@ -306,6 +325,84 @@ async fn a_wrong_config_changes_nothing_and_names_every_mistake() {
 }
 
 #[tokio::test]
+async fn a_mistake_that_is_taken_back_is_over() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(variant(&backend, 0)).await;
+    proxy
+        .refuse(variant(&backend, 0).route("idle_timout = '1s'"))
+        .await;
+    assert_eq!(proxy.status().await["last_reload"]["ok"], false);
+    proxy.reload(variant(&backend, 0)).await;
+    let status = proxy.status().await;
+    assert_eq!(status["last_reload"]["ok"], true);
+    assert!(
+        !status["last_reload"]["message"]
+            .to_string()
+            .contains("idle_timout")
+    );
+    assert_eq!(proxy.get("/").await.text(), "a");
+}
+
+#[tokio::test]
+async fn the_hash_is_of_the_text_that_is_there() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(variant(&backend, 0)).await;
+    let log = proxy.log.tail();
+    proxy.edit(format!("# a comment\n{}", variant(&backend, 0)));
+    log.wait_for(|event| event.message.starts_with("config "))
+        .await;
+    let hash = proxy.status().await["config_hash"].clone();
+    let check = longhaul()
+        .arg("check")
+        .arg(proxy.config_path())
+        .output()
+        .expect("to check");
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(
+        text.contains(hash.as_str().expect("a hash")),
+        "{hash} in {text}"
+    );
+}
+
+/// `check` finds what a reload finds, in the same words.
+#[tokio::test]
+async fn check_finds_everything_that_a_reload_would() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(variant(&backend, 0)).await;
+    let site = |n| variant(&backend, n);
+    let missing = "certificates = [{ chain = 'none.pem', key = 'none.key' }]";
+    let wrong = [
+        site(1).route("idle_timout = '1s'"),
+        site(2).upstream("balance = 'hsh'").route("path = 'x'"),
+        site(3).more(&format!(
+            "[listeners.two]\naddress = '127.0.0.1:0'\n{missing}"
+        )),
+        site(4).more("[listeners.two]\naddress = '192.0.2.1:1'"),
+        site(5).more("[listeners.two]\naddress = 'unix:/no/such/directory/front.sock'"),
+        site(6).more("[[routes]]\nhost = 'x'\nupstream = 'nowhere'"),
+        // Mistakes of every kind at once.
+        site(7).route("idle_timout = '1s'").more(&format!(
+            "[listeners.two]\naddress = '192.0.2.1:1'\n{missing}"
+        )),
+    ];
+    for config in wrong {
+        let event = proxy.refuse(&config).await;
+        let check = longhaul()
+            .arg("check")
+            .arg(proxy.config_path())
+            .output()
+            .expect("to check");
+        assert_eq!(check.status.code(), Some(2), "{config}\n{}", event.line);
+        let said = String::from_utf8_lossy(&check.stderr).into_owned();
+        let findings = event.text("findings");
+        assert!(!findings.is_empty(), "{}", event.line);
+        for line in findings.lines() {
+            assert!(said.contains(line.trim()), "{line} in {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_prepared_changes_nothing() {
     let backend = Echo::start("a").await;
     let proxy = Proxy::start(variant(&backend, 0)).await;
@@ -348,7 +445,7 @@ async fn everything_changes_without_a_restart() {
         .await;
     assert_eq!(proxy.get("/").await.head.status, 404);
 
-    // Log settings.
+    // Log settings: off and on, quieter and louder, JSON and text.
     let quiet = "[log]\nformat = 'json'\naccess = false\n";
     proxy.reload(Site::of(&[two.entry()]).more(quiet)).await;
     let log = proxy.log.tail();
@@ -357,6 +454,35 @@ async fn everything_changes_without_a_restart() {
     proxy.get("/loud").await;
     log.wait("request", &[("path", "/loud")]).await;
     assert_eq!(log.all(|event| event.text("path") == "/quiet").len(), 0);
+    let warn = "[log]\nformat = 'json'\nlevel = 'warn'\n";
+    let log = proxy.log.tail();
+    proxy.edit(Site::of(&[two.entry()]).more(warn));
+    soon("the level to change", async {
+        while proxy.generation().await != 6 {}
+        // Reloads come one after the other: at the second the first is done.
+        proxy.edit(Site::of(&[two.entry()]).route("name = 'warned'").more(warn));
+        while proxy.generation().await != 7 {}
+    })
+    .await;
+    assert_eq!(proxy.get("/silent").await.text(), "two");
+    proxy.reload(Site::of(&[two.entry()])).await;
+    assert_eq!(log.all(|event| event.text("path") == "/silent").len(), 0);
+    let text = "[log]\nformat = 'text'\n";
+    proxy.edit(Site::of(&[two.entry()]).more(text));
+    proxy
+        .log
+        .wait_for(|event| event.level.is_empty() && event.line.contains("reloaded"))
+        .await;
+    proxy.get("/as-text").await;
+    let line = log
+        .wait_for(|event| event.line.contains("path=\"/as-text\""))
+        .await;
+    assert!(line.level.is_empty(), "not JSON: {}", line.line);
+    proxy
+        .reload(Site::of(&[two.entry()]).route("name = 'json-again'"))
+        .await;
+    proxy.get("/as-json").await;
+    log.wait("request", &[("path", "/as-json")]).await;
 
     // Limits and trust.
     proxy

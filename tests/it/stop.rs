@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::kit::{
-    Opcode, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, plain, soon, switching,
+    Event, Opcode, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, plain, soon,
+    switching,
 };
 
 async fn site(drain: &str) -> (Proxy, RawBackend) {
@@ -262,18 +263,23 @@ async fn a_second_sigterm_ends_it_at_once() {
 
 #[tokio::test]
 async fn progress_is_logged_and_told_to_the_service_manager() {
-    let (proxy, backend) = site("window = '1s'").await;
-    let tunnels = [open(&proxy, &backend).await, open(&proxy, &backend).await];
-    let log = proxy.log.tail();
+    let (proxy, backend) = site("window = '200ms'").await;
+    let (mut client, server) = open(&proxy, &backend).await;
     proxy.terminate();
-    log.wait_for(|event| event.level == "INFO" && event.line.contains("stopping"))
-        .await;
-    proxy.notice("STATUS=").await;
-    for (mut client, server) in tunnels {
-        client.frame().await;
-        drop((client, server));
-    }
-    proxy.exit().await;
+    let message = proxy.notice("STATUS=draining").await;
+    assert!(message.contains("1 tunnels"), "{message}");
+    assert!(message.contains("EXTEND_TIMEOUT_USEC="), "{message}");
+    client.frame().await;
+    // The client takes its time over the answer.
+    let left =
+        |event: &Event| (event.message == "still draining").then(|| event.number("seconds_left"));
+    let first = proxy.log.wait_for(|event| left(event).is_some()).await;
+    let first = left(&first).expect("just found");
+    let later = |event: &Event| left(event).is_some_and(|seconds| seconds < first);
+    let event = proxy.log.wait_for(later).await;
+    assert_eq!(event.number("tunnels"), 1);
+    drop((client, server));
+    assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
 /// Half of a head may be read before or after the signal: the request is served

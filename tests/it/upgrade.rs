@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::kit::{
-    ACCEPT, Authority, Echo, KEY, Opcode, Proxy, RawBackend, Request, Setup, Site, Wire, handshake,
-    masked, plain, switching,
+    ACCEPT, Authority, Echo, Event, KEY, Opcode, Proxy, RawBackend, Request, Setup, Site, Wire,
+    handshake, masked, plain, switching,
 };
 
 async fn site() -> (Proxy, RawBackend) {
@@ -198,54 +198,78 @@ async fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
     let backend = RawBackend::start().await;
     let site = Site::one(backend.address()).top("trusted_proxies = ['127.0.0.0/8', '10.0.0.0/8']");
     let proxy = Proxy::start(site).await;
-    // What the trusted peer says; what the backend hears as for and proto.
+    let address = proxy.address("main").await;
+    let own_port = address.rsplit_once(':').expect("host:port").1;
+    // What the trusted peer says; what the backend hears as for, proto, host and port.
     let cases = [
-        ("", "127.0.0.1", "http"),
+        ("", "127.0.0.1", "http", "chat.test", own_port),
         (
             "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n",
             "192.0.2.7, 127.0.0.1",
             "https",
+            "chat.test",
+            own_port,
         ),
         (
-            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: wss\r\n",
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: wss\r\nX-Forwarded-Port: 443\r\n",
             "192.0.2.7, 127.0.0.1",
             "https",
+            "chat.test",
+            "443",
         ),
         // The client itself wrote the first entry: it is behind an untrusted address.
         (
-            "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\n",
+            "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\nX-Forwarded-Host: www.test\r\n",
             "192.0.2.7, 10.1.1.1, 127.0.0.1",
             "http",
+            "www.test",
+            own_port,
         ),
         (
             "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n",
             "192.0.2.7, 127.0.0.1",
             "http",
+            "chat.test",
+            own_port,
         ),
-        ("X-Forwarded-For: unknown\r\n", "127.0.0.1", "http"),
+        (
+            "X-Forwarded-For: unknown\r\n",
+            "127.0.0.1",
+            "http",
+            "chat.test",
+            own_port,
+        ),
         (
             "Forwarded: for=\"[2001:db8::7]:99\";proto=https\r\n",
             "2001:db8::7, 127.0.0.1",
             "https",
+            "chat.test",
+            own_port,
         ),
     ];
-    for (told, forwarded_for, proto) in cases {
-        for strip in [
-            "",
-            "Connection: x-forwarded-for, forwarded, x-forwarded-proto\r\n",
-        ] {
+    let strip = "Connection: x-forwarded-for, forwarded, x-forwarded-proto, x-forwarded-host\r\n";
+    for (told, chain, proto, host, port) in cases {
+        for strip in ["", strip] {
             let request = handshake("/", "chat.test", &format!("{told}{strip}"));
             let (_client, _server, request) = asked(&proxy, &backend, &request).await;
-            assert_eq!(
-                request.header("x-forwarded-for"),
-                Some(forwarded_for),
-                "{told}{strip}"
-            );
-            assert_eq!(
-                request.header("x-forwarded-proto"),
-                Some(proto),
-                "{told}{strip}"
-            );
+            let told = format!("{told}{strip}");
+            assert_eq!(request.header("x-forwarded-for"), Some(chain), "{told}");
+            assert_eq!(request.header("x-forwarded-proto"), Some(proto), "{told}");
+            assert_eq!(request.header("x-forwarded-host"), Some(host), "{told}");
+            assert_eq!(request.header("x-forwarded-port"), Some(port), "{told}");
+            let elements = chain.split(", ").enumerate().map(|(hop, ip)| {
+                let node = if ip.contains(':') {
+                    format!("\"[{ip}]\"")
+                } else {
+                    ip.to_owned()
+                };
+                match hop {
+                    0 => format!("for={node};host=\"{host}\";proto={proto}"),
+                    _ => format!("for={node}"),
+                }
+            });
+            let forwarded = elements.collect::<Vec<_>>().join(", ");
+            assert_eq!(request.header("forwarded"), Some(&*forwarded), "{told}");
         }
     }
 }
@@ -433,6 +457,7 @@ async fn a_backends_wrong_answers_are_502_and_open_nothing() {
         ("nothing", "", String::new()),
         ("HTTP/1.0", "", good.replace("HTTP/1.1", "HTTP/1.0")),
     ];
+    let count = cases.len();
     for (what, offer, answer) in cases {
         let (mut client, mut server, _) =
             asked(&proxy, &backend, &handshake("/", "h", offer)).await;
@@ -445,7 +470,14 @@ async fn a_backends_wrong_answers_are_502_and_open_nothing() {
         let response = client.response().await;
         assert_eq!(response.head.status, 502, "{what}");
         assert_eq!(response.head.header("upgrade"), None, "{what}");
+        let from = client.local_address();
+        proxy
+            .log
+            .wait("request", &[("status", "502"), ("client", &from)])
+            .await;
     }
+    let access = |event: &Event| event.target == "access";
+    assert_eq!(proxy.log.all(access).len(), count, "one line for each");
     assert_eq!(
         proxy
             .log
@@ -471,7 +503,14 @@ async fn the_handshake_has_one_deadline() {
     for answer in ["", "HTTP/1.1 101 Switching Pro"] {
         let (mut client, mut server, _) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
         server.send(answer).await;
+        let log = proxy.log.tail();
         assert_eq!(client.response().await.head.status, 504, "{answer:?}");
+        let event = log.wait("request", &[("status", "504")]).await;
+        assert!(
+            event.text("reason").contains("handshake_timeout"),
+            "{}",
+            event.line
+        );
         server.end().await;
     }
     // It ends with the 101: an open tunnel may be silent for longer.

@@ -66,6 +66,13 @@ impl Event {
         self.fields.contains_key(key)
     }
 
+    /// The names of what the program itself said.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        let frame = ["timestamp", "level", "target", "message"];
+        let names = self.fields.keys().map(String::as_str);
+        names.filter(move |name| !frame.contains(name))
+    }
+
     /// Whether this is `message` and every given field has the given text or number.
     pub fn is(&self, message: &str, fields: &[(&str, &str)]) -> bool {
         self.message == message

@@ -118,6 +118,15 @@ impl Request {
     pub fn length(&self) -> Length {
         length(&self.headers, Length::None)
     }
+
+    /// The head as lines, for comparison.
+    pub fn text(&self) -> String {
+        let mut text = format!("{} {} HTTP/1.1\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+        text
+    }
 }
 
 impl Response {

@@ -13,7 +13,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::{TcpStream, UnixDatagram, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixDatagram, UnixStream};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
 
 use super::log::{Event, Log};
@@ -179,6 +179,10 @@ impl Proxy {
                 panic!("longhaul ended before it was ready: {:?}", *status.expect("a status"));
             }
         }
+        // The log is written beside: what a test waits for comes behind this.
+        self.log
+            .wait_for(|event| event.line.contains("config loaded"))
+            .await;
         self
     }
 
@@ -415,4 +419,17 @@ pub async fn dial(address: &str) -> Wire {
         })
     })
     .await
+}
+
+/// Connects from a local address of the test's choice.
+pub async fn dial_from(ip: &str, address: &str) -> Wire {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let local = format!("{ip}:0").parse().expect("an address");
+    socket.bind(local).expect("to bind");
+    let stream = socket.connect(address.parse().expect("an address"));
+    Wire::new(Transport::Tcp(
+        soon("a connection to longhaul", stream)
+            .await
+            .expect("to connect"),
+    ))
 }

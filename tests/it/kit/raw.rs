@@ -3,6 +3,7 @@
 //! It answers nothing by itself: the test accepts a connection and plays the
 //! backend's part on the [`Wire`], in the order the test is written.
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -81,6 +82,39 @@ impl RawBackend {
             accepted.is_err(),
             "a connection at a backend that expects none"
         );
+    }
+}
+
+/// A listener whose queue is full: it leaves further SYNs unanswered.
+pub struct Stuck {
+    address: SocketAddr,
+    _socket: socket2::Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl Stuck {
+    pub fn start() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a socket");
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(&any.into()).expect("a port");
+        socket.listen(0).expect("to listen");
+        let address = socket.local_addr().expect("an address");
+        let address = address.as_socket().expect("TCP");
+        let mut queued = Vec::new();
+        let quick = Duration::from_millis(100);
+        while let Ok(stream) = TcpStream::connect_timeout(&address, quick) {
+            queued.push(stream);
+        }
+        Self {
+            address,
+            _socket: socket,
+            _queued: queued,
+        }
+    }
+
+    pub fn address(&self) -> String {
+        self.address.to_string()
     }
 }
 

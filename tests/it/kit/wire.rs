@@ -67,6 +67,11 @@ impl Wire {
         }
     }
 
+    /// Our end of it, as longhaul logs its `client`.
+    pub fn local_address(&self) -> String {
+        self.tcp().local_addr().expect("an address").to_string()
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("to send");
     }
