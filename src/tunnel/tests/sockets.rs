@@ -34,7 +34,7 @@ fn ground() -> impl Strategy<Value = Ground> {
     let buffer = prop_oneof![2 => Just(Some(1)), 1 => Just(Some(10_000)), 1 => Just(None)];
     let pipes =
         prop_oneof![1 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(1)), 3 => Just(Some(8))];
-    (tcp.clone(), tcp, buffer, pipes).prop_map(|(client, backend, buffer, pipes)| Ground {
+    (tcp, tcp, buffer, pipes).prop_map(|(client, backend, buffer, pipes)| Ground {
         tcp: [client, backend],
         buffer,
         pipes,
