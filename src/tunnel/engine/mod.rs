@@ -213,5 +213,5 @@ pub(super) mod testing {
     //! What the tests reach into.
     pub(in crate::tunnel) use super::pipes::{at_most, lent};
     pub(in crate::tunnel) use super::splice::{Worth, set_worth};
-    pub(in crate::tunnel) use super::worker::{Ends, Worker};
+    pub(in crate::tunnel) use super::worker::{ENTRY, Ends, Worker};
 }

@@ -342,6 +342,10 @@ impl Worker {
     }
 }
 
+/// Bytes of a tunnel's place in the slab.
+#[cfg(test)]
+pub(in crate::tunnel) const ENTRY: usize = size_of::<Option<Entry>>();
+
 /// Runs the ends of a worker that is turned by hand.
 #[cfg(test)]
 pub(in crate::tunnel) struct Ends(mpsc::Receiver<Vec<End>>);
