@@ -151,10 +151,12 @@ pub struct CompletionsArguments {
 
 /// A URL with a host, in one of the schemes that a client can ask longhaul for.
 fn explained_url(text: &str) -> Result<Uri, String> {
-    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    let allowed = "expected http://, https://, ws:// or wss:// and a host";
+    // Without a scheme, `chat.example.com/ws` is no URI at all.
+    let uri: Uri = text.parse().map_err(|_| allowed.to_owned())?;
     let known = matches!(uri.scheme_str(), Some("http" | "https" | "ws" | "wss"));
     if !known || uri.host().is_none_or(str::is_empty) {
-        return Err("expected http://, https://, ws:// or wss:// and a host".to_owned());
+        return Err(allowed.to_owned());
     }
     Ok(uri)
 }
@@ -244,6 +246,19 @@ mod tests {
     fn parts_of_a_request_need_a_url() {
         let error = parse(&["check", "a.toml", "--method", "GET"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_gets_the_schemes() {
+        for url in [
+            "/ws",
+            "chat.example.com/ws",
+            "chat.example.com",
+            "http://a b/",
+        ] {
+            let error = parse(&["check", "a", "--explain", url]).unwrap_err();
+            assert!(error.to_string().contains("expected http://"), "{error}");
+        }
     }
 
     #[test]

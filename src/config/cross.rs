@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Diagnostic, Place};
+use super::draft::Draft;
 use super::findings::Findings;
 use super::model::{Admin, ListenAddress, Listener, Route};
 use super::nearest::nearest;
-use super::parse::Draft;
 use super::routes::RouteDraft;
 
 const FIRST: &str = "the first is";

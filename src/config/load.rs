@@ -16,7 +16,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::findings::Findings;
 use super::include::{Matched, existing, is_pattern};
 use super::model::Config;
-use super::parse::{includes, parse_with};
+use super::parse::{includes, parse};
 use super::source::Source;
 
 /// Larger files are no configs; reading must end.
@@ -55,7 +55,7 @@ pub fn load(path: &Path) -> Loaded {
     for (pattern, place) in includes(&main) {
         included.extend(loading.include(&pattern, &place, &findings));
     }
-    let result = parse_with(&main, &included, findings);
+    let result = parse(&main, &included, findings);
     loading.finish(result)
 }
 
@@ -148,7 +148,7 @@ impl Loading {
                 findings.syntax(
                     Diagnostic::new(place.clone(), "wrong pattern in `include`")
                         .found(format!("{written:?}: {}", error.msg))
-                        .allowed("`*`, `?`, `[abc]`, and `**` for any directories"),
+                        .allowed("`*`, `?` and `[abc]`"),
                 );
                 return Vec::new();
             }

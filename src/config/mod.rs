@@ -1,11 +1,12 @@
 //! Text to a validated [`Config`], with diagnostics; no I/O beyond its own files.
 //!
-//! [`load`] reads the main file and what it includes, [`parse`] is the pure
+//! [`load()`] reads the main file and what it includes, `parse` is the pure
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
 mod cross;
 mod diagnostic;
+mod draft;
 mod findings;
 mod include;
 mod keys;
@@ -26,12 +27,9 @@ mod syntax;
 mod upstreams;
 mod value;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Place, WrittenAt};
+pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use load::{Loaded, load};
 pub use model::*;
-pub use named_files::NamedFiles;
-pub use parse::parse;
-pub use source::Source;
 
 #[cfg(test)]
 mod tests;

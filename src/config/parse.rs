@@ -5,37 +5,33 @@
 //! Invariant: a config comes out only if there is no finding at all.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use super::cross;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
+use super::draft::Draft;
 use super::findings::Findings;
 use super::keys::{INCLUDED, MAIN, is_main_only};
 use super::limits::{limits, tcp};
 use super::listeners::listener;
-use super::model::{Admin, Config, Listener, Upstream};
+use super::model::{Admin, Config};
 use super::named_files::NamedFiles;
 use super::process::{admin, drain, log};
-use super::routes::{RouteDraft, route};
+use super::routes::route;
 use super::section::{Section, Value};
 use super::source::Source;
 use super::syntax;
 use super::upstreams::upstream;
 use super::value::{integer, label, network};
 
-/// Reads one config from its main file and the files that it includes.
+/// Reads one config from its main file and the files that it includes;
+/// `findings` is what was found while those were read.
 ///
 /// # Errors
 /// Every finding, those of the main file first, in the order of the lines.
-pub fn parse(main: &Source, included: &[Source]) -> Result<Config, Diagnostics> {
-    parse_with(main, included, Findings::default())
-}
-
-/// [`parse`], with what was found while the files were read.
-pub(super) fn parse_with(
+pub(super) fn parse(
     main: &Source,
     included: &[Source],
     findings: Findings,
@@ -85,36 +81,6 @@ pub(super) fn includes(main: &Source) -> Vec<(String, Place)> {
         return Vec::new();
     };
     include(&root(main, &table, &findings, MAIN))
-}
-
-/// What all files together name, with what is needed to check it.
-#[derive(Default)]
-pub(super) struct Draft {
-    /// The main file's name.
-    pub(super) main: Arc<str>,
-    /// Each with the place of its address.
-    pub(super) listeners: Vec<(Listener, Place)>,
-    /// Whether any is written, right or wrong.
-    pub(super) mentions_listeners: bool,
-    pub(super) routes: Vec<RouteDraft>,
-    pub(super) mentions_routes: bool,
-    pub(super) upstreams: BTreeMap<String, Upstream>,
-    /// Where each upstream is defined, right or wrong.
-    pub(super) upstreams_written: BTreeMap<String, Place>,
-    /// Some upstreams may be written and not be among those.
-    pub(super) misspells_upstreams: bool,
-    files: NamedFiles,
-}
-
-impl Draft {
-    fn into_config(self, mut config: Config) -> Config {
-        let named = |(listener, _): (Listener, _)| (listener.name.clone(), listener);
-        config.listeners = self.listeners.into_iter().map(named).collect();
-        config.routes = self.routes.into_iter().map(|draft| draft.route).collect();
-        config.upstreams = self.upstreams;
-        config.files = self.files;
-        config
-    }
 }
 
 fn root<'a>(

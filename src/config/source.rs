@@ -4,7 +4,7 @@
 //!
 //! Invariant: every byte offset, even one behind the end, has a place.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::diagnostic::Place;
@@ -54,10 +54,6 @@ impl Source {
         &self.name
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Line and column of a byte.
     pub(super) fn place(&self, offset: usize) -> Place {
         let mut offset = offset.min(self.text.len());
@@ -87,6 +83,8 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn at(source: &Source, offset: usize) -> (usize, usize) {

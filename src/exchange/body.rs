@@ -146,6 +146,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Body::empty();
         }
+        link.set_body_pending(true);
         Body::streamed(Self {
             incoming,
             link,
@@ -162,6 +163,12 @@ impl RequestBody {
             .get_or_insert_with(|| Box::pin(sleep(timeout)))
             .as_mut()
             .poll(cx)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.link.set_body_pending(false);
     }
 }
 

@@ -131,17 +131,13 @@ impl Refusal {
         response
     }
 
-    /// Whether another request may follow on the same connection. Not after
-    /// one that asked for a tunnel: what follows could be tunnel bytes, and
-    /// must not be read as requests.
+    /// Whether another request may follow on the same connection. Upgrades that
+    /// were refused are closed by [`crate::layers::record`].
     fn keeps_connection(&self) -> bool {
         !matches!(
             self,
             Self::Handshake(_)
-                | Self::UpgradeNotAllowed(_)
                 | Self::Connect
-                | Self::UnaskedUpgrade
-                | Self::BackendHandshake(_)
                 | Self::RequestBody(_)
                 | Self::RequestBodyTimeout
                 | Self::BadRequest(_)

@@ -151,9 +151,14 @@ impl View {
         let gone: Vec<HeaderName> = headers
             .keys()
             .filter(|name| {
+                // Some servers read `_` as `-` (RFC 3875 section 4.1.18).
+                let folded = name.as_str().contains('_').then(|| {
+                    HeaderName::from_bytes(name.as_str().replace('_', "-").as_bytes()).ok()
+                });
+                let name = &folded.flatten().unwrap_or_else(|| (*name).clone());
                 rebuilt.contains(name)
                     || !self.trusted_peer
-                        && (name.as_str().starts_with("x-forwarded-") || **name == REAL_IP)
+                        && (name.as_str().starts_with("x-forwarded-") || *name == REAL_IP)
             })
             .cloned()
             .collect();

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::{Layer, Service};
 
+use crate::drain::Stage;
 use crate::exchange::{Body, BodyError, Exchange, Record, Refusal, Reply};
 use crate::metrics::{Answer, Metrics, status_class};
 use crate::net::InFlight;
+use crate::ws::handshake::{Upgrade, upgrade_protocol};
 
 #[derive(Clone, Debug)]
 pub struct RecordLayer {
@@ -66,18 +68,25 @@ where
             record: exchange.record.clone(),
             layer: self.layer.clone(),
         };
+        let asks_upgrade = upgrade_protocol(request.headers()) != Upgrade::None;
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
             // No answer, not even a refusal, may overtake an interim response.
             exchange.link.interim_sent().await;
-            let response = match answer {
+            let mut response = match answer {
                 Ok(response) => response,
                 Err(refusal) => {
                     line.refused(&refusal);
                     refusal.into_response()
                 }
             };
+            if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // What the client sent behind its head may have been meant for
+                // a tunnel; it must not be read as a request.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             line.record
                 .update(|entry| entry.status = Some(response.status()));
             Ok(response.map(|inner| {
@@ -121,8 +130,12 @@ impl Drop for Line {
                     .inc();
             }
             None => {
-                self.layer.metrics.refused(Refusal::ClientLeft.label());
-                entry.refuse(&Refusal::ClientLeft);
+                let refusal = match entry.client.watch.stage() {
+                    Stage::Ending => Refusal::Stopping,
+                    Stage::Running | Stage::Draining => Refusal::ClientLeft,
+                };
+                self.layer.metrics.refused(refusal.label());
+                entry.refuse(&refusal);
             }
         }
         entry.log_request();

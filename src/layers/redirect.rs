@@ -29,6 +29,9 @@ impl Service<Request<Body>> for Redirect {
 }
 
 fn redirect(request: &Request<Body>, port: u16) -> Result<Response<Body>, Refusal> {
+    if !request.uri().path().starts_with('/') {
+        return Err(Refusal::BadRequest("there is nothing to redirect to"));
+    }
     let host = request
         .extensions()
         .get::<Target>()

@@ -137,7 +137,7 @@ impl AsyncRead for ClientIo {
         let this = self.get_mut();
         this.link.register_connection(cx);
         let begun = this.link.begun();
-        if this.link.is_in_flight() || !this.link.is_request_whole() {
+        if this.link.is_in_flight() || this.link.is_body_pending() {
             // A body may go on arriving behind the response; it has a deadline
             // of its own.
             this.enter(Phase::Exchange);

@@ -24,6 +24,8 @@ pub struct ClientLink {
     begun: AtomicU32,
     ended: AtomicBool,
     request_whole: AtomicBool,
+    /// Whether somebody still reads the body of the last request.
+    body_pending: AtomicBool,
     exchange: AtomicWaker,
     body: AtomicWaker,
     connection: AtomicWaker,
@@ -41,8 +43,8 @@ impl Default for ClientLink {
             in_flight: AtomicBool::new(false),
             begun: AtomicU32::new(0),
             ended: AtomicBool::new(false),
-            // There is no request yet whose body could be missing.
-            request_whole: AtomicBool::new(true),
+            request_whole: AtomicBool::new(false),
+            body_pending: AtomicBool::new(false),
             exchange: AtomicWaker::new(),
             body: AtomicWaker::new(),
             connection: AtomicWaker::new(),
@@ -64,7 +66,20 @@ impl ClientLink {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_request_whole(&self) -> bool {
+    /// Somebody reads a body from now on, until `false` is said.
+    pub fn set_body_pending(&self, pending: bool) {
+        self.body_pending.store(pending, Ordering::Release);
+        if !pending {
+            // As when the response is done: what comes now has other deadlines.
+            self.connection.wake();
+        }
+    }
+
+    pub(super) fn is_body_pending(&self) -> bool {
+        self.body_pending.load(Ordering::Acquire)
+    }
+
+    fn is_request_whole(&self) -> bool {
         self.request_whole.load(Ordering::Acquire)
     }
 

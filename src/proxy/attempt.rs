@@ -77,12 +77,12 @@ async fn open(
     lease: &Lease,
     freshness: Freshness,
 ) -> Result<Connection, ConnectError> {
-    let settings = route.upstream.settings();
+    let (settings, dialer) = (route.upstream.settings(), route.upstream.dialer());
     if freshness == Freshness::Pooled
         && let Some(connection) =
-            Connection::pooled(lease.backend(), settings.idle_connection_timeout)
+            Connection::pooled(dialer, lease.backend(), settings.idle_connection_timeout)
     {
         return Ok(connection);
     }
-    Connection::open(route.upstream.dialer(), lease.backend()).await
+    Connection::open(dialer, lease.backend()).await
 }

@@ -163,6 +163,8 @@ fn pass_on_interim(request: &mut Request<Body>, link: &Arc<ClientLink>, version:
 fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut headers = headers.clone();
     strip_hop_by_hop(&mut headers);
+    // RFC 9110 section 8.6: not in a response without content.
+    headers.remove(header::CONTENT_LENGTH);
     let reason = status.canonical_reason().unwrap_or("Interim");
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
     for (name, value) in &headers {

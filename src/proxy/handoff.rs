@@ -5,6 +5,7 @@
 //! The lease and the client's permit are held here to the tunnel's end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -17,6 +18,9 @@ use crate::net::{BackendIo, ClientIo, Peer, Transport};
 use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, relay};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
+
+/// What joining two upgraded connections may take at least.
+const LAST_STEPS: Duration = Duration::from_secs(1);
 
 /// Everything that outlives the 101.
 pub(super) struct Handoff {
@@ -40,6 +44,8 @@ impl Handoff {
         let entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
         // the backend's socket for ever.
+        // hyper's own last steps are not the backend's fault.
+        let deadline = deadline.max(Instant::now() + LAST_STEPS);
         let both = async { tokio::try_join!(client, backend) };
         let legs = match timeout_at(deadline, both).await {
             Ok(Ok((client, backend))) => client_leg(client).zip(backend_leg(backend)),

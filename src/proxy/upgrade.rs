@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -48,12 +48,7 @@ pub(super) async fn upgrade(
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let mut answer = answer(&route, &exchange, attempt, response, 0);
-        // What the client sent behind its head may have been meant for the
-        // tunnel; it must not be read as a request.
-        let close = HeaderValue::from_static("close");
-        answer.headers_mut().insert(header::CONNECTION, close);
-        return Ok(answer);
+        return Ok(answer(&route, &exchange, attempt, response, 0));
     }
     check_switch(&response, &protocol, offer.as_ref())?;
     let backend = hyper::upgrade::on(&mut response);

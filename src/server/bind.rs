@@ -76,7 +76,7 @@ pub fn could_bind(address: &ListenAddress) -> io::Result<()> {
 /// # Errors
 /// If its directory is not there.
 pub fn could_hold_socket(path: &Path) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     match fs::metadata(directory)?.is_dir() {
         true => Ok(()),
         false => Err(io::ErrorKind::NotADirectory.into()),

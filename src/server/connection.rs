@@ -6,13 +6,16 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout_at};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 use tower::Service as _;
 
@@ -42,6 +45,10 @@ pub(super) struct Accepted {
     pub(super) listener_watch: Watch,
 }
 
+/// How long and how much is read of a client that has been told goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 256 * 1024;
+
 /// hyper's smallest read buffer.
 const MIN_BUFFER: usize = 8 * 1024;
 
@@ -70,7 +77,14 @@ pub(super) async fn serve(accepted: Accepted) {
     let local_port = local_port(&socket);
     let dressed = match &state.tls {
         None => Ok((Transport::Plain(socket), None)),
-        Some(config) => handshake(socket, config, &snapshot).await,
+        Some(config) => {
+            let mut stopping = watch.clone();
+            tokio::select! {
+                biased;
+                dressed = handshake(socket, config, &snapshot) => dressed,
+                () = stopping.reached(Stage::Draining) => return,
+            }
+        }
     };
     let (transport, tls) = match dressed {
         Ok(dressed) => dressed,
@@ -113,10 +127,8 @@ async fn handshake(
     snapshot: &Snapshot,
 ) -> Result<(Transport, Option<TlsFacts>), tls::AcceptError> {
     let deadline = Instant::now() + snapshot.config.limits.tls_handshake_timeout;
-    let _turn = timeout_at(deadline, snapshot.tls_handshakes.acquire())
-        .await
-        .map_err(|_| tls::AcceptError::Timeout)?;
-    let (stream, facts) = tls::accept(Arc::clone(tls), socket, deadline).await?;
+    let (stream, facts) =
+        tls::accept(Arc::clone(tls), socket, deadline, &snapshot.tls_handshakes).await?;
     let facts = TlsFacts {
         version: facts.version,
         sni: facts.sni,
@@ -164,6 +176,7 @@ impl Http {
     ) {
         let (client, link) = (Arc::clone(&entrance.client), Arc::clone(&entrance.link));
         let metrics = Arc::clone(&entrance.context.state.metrics);
+        let refused_upgrade = Arc::clone(&entrance.refused_upgrade);
         let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
         let connection = self
             .builder
@@ -187,6 +200,15 @@ impl Http {
                 ended = &mut connection => break ended,
             }
         };
+        // hyper gives up a connection that was asked to upgrade, whatever the
+        // answer, and leaves its end to whoever asked.
+        let left_over = refused_upgrade
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(left_over) = left_over {
+            shut_down(left_over).await;
+        }
         if let Err(error) = &ended {
             tracing::debug!(client = %client.peer, %error, "client connection ended");
         }
@@ -241,6 +263,8 @@ struct Entrance {
     link: Arc<ClientLink>,
     /// For a listener that an edit has removed: its connections go on.
     last: Arc<ListenerState>,
+    /// Of the last request that asked for an upgrade and did not get it.
+    refused_upgrade: Arc<Mutex<Option<OnUpgrade>>>,
 }
 
 impl Entrance {
@@ -250,6 +274,7 @@ impl Entrance {
             client,
             link: Arc::default(),
             last,
+            refused_upgrade: Arc::default(),
         }
     }
 
@@ -295,9 +320,40 @@ impl hyper::service::Service<Request<Incoming>> for Entrance {
             .get(&*self.client.listener)
             .unwrap_or(&self.last);
         let request = self.dress(request, &snapshot.config);
+        let asked = request.extensions().get::<OnUpgrade>().cloned();
         let mut stack = listener.stack.clone();
-        stack.call(request)
+        let answer = stack.call(request);
+        let Some(asked) = asked else {
+            return answer;
+        };
+        let refused_upgrade = Arc::clone(&self.refused_upgrade);
+        Box::pin(async move {
+            let response = answer.await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let mut slot = refused_upgrade
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *slot = Some(asked);
+            }
+            Ok(response)
+        })
     }
+}
+
+/// Ends a connection that hyper has left to us: says goodbye, and reads on for
+/// a moment, because closing with unread bytes would reset the client before it
+/// has read the answer.
+async fn shut_down(left_over: OnUpgrade) {
+    let ending = async {
+        let mut io = TokioIo::new(left_over.await.ok()?);
+        io.shutdown().await.ok()?;
+        let mut rest = io.take(LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink())
+            .await
+            .ok()
+    };
+    // Whatever comes of it, the connection goes.
+    let _ = timeout(LINGER, ending).await;
 }
 
 fn host(request: &Request<Incoming>) -> String {

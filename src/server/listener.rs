@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Context;
 use super::bind::Listening;
@@ -23,6 +23,8 @@ pub(super) type Probe = mpsc::Sender<oneshot::Sender<()>>;
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+/// A shortage is over when no accept has failed for so long.
+const OVER: Duration = Duration::from_secs(10);
 
 /// A running accept loop. When this is dropped it ends, and its connections
 /// finish the request in hand; tunnels live on.
@@ -80,7 +82,7 @@ async fn accept_loop(
 ) {
     let name = &*listener.name;
     let mut stopping = listener.watch.clone();
-    let mut back_off = FIRST_BACK_OFF;
+    let mut shortage = Shortage::default();
     let mut warned_full = false;
     loop {
         let accepted = tokio::select! {
@@ -98,22 +100,44 @@ async fn accept_loop(
         };
         match accepted {
             Ok((socket, peer)) => {
-                if back_off > FIRST_BACK_OFF {
-                    tracing::info!(listener = name, "accepting again");
-                    back_off = FIRST_BACK_OFF;
-                }
+                shortage.eased(name);
                 let refused = listener.admit(socket, peer);
                 warned_full = warn_once(name, refused, warned_full);
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 listener.context.state.metrics.accept_errors.inc();
-                if back_off == FIRST_BACK_OFF {
-                    tracing::warn!(listener = name, %error, "accept failed; backing off");
-                }
-                back_off = (back_off * 2).min(LONGEST_BACK_OFF);
-                sleep(back_off).await;
+                sleep(shortage.felt(name, &error)).await;
             }
+        }
+    }
+}
+
+/// A time in which accepts fail, most often for want of descriptors. Near the
+/// limit they fail and succeed by turns: that is one shortage, and one warning.
+#[derive(Default)]
+struct Shortage {
+    back_off: Option<Duration>,
+    last: Option<Instant>,
+}
+
+impl Shortage {
+    /// An accept has failed: how long to wait before the next.
+    fn felt(&mut self, listener: &str, error: &io::Error) -> Duration {
+        if self.last.is_none() {
+            tracing::warn!(listener, %error, "accept failed; backing off");
+        }
+        self.last = Some(Instant::now());
+        let back_off = self.back_off.map_or(FIRST_BACK_OFF, |last| last * 2);
+        *self.back_off.insert(back_off.min(LONGEST_BACK_OFF))
+    }
+
+    /// An accept has succeeded.
+    fn eased(&mut self, listener: &str) {
+        self.back_off = None;
+        if self.last.is_some_and(|last| last.elapsed() > OVER) {
+            self.last = None;
+            tracing::info!(listener, "accepting again");
         }
     }
 }

@@ -61,8 +61,6 @@ pub enum StartError {
     Bind(Diagnostics),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("watching files failed: {0}")]
-    Watch(#[from] notify::Error),
 }
 
 /// What every connection needs, whichever listener it came from.
@@ -79,7 +77,7 @@ struct Context {
 pub async fn run(setup: Setup) -> Result<(), StartError> {
     let (drain, watch) = drain::channel();
     let mut signals = Signals::new()?;
-    let (watcher, mut edits) = Watcher::new()?;
+    let (watcher, mut edits) = Watcher::new();
     let mut reloader = Reloader::new(&setup, watcher, watch);
     reloader.start(setup.loaded, inherit::sockets())?;
     let state = Arc::clone(&setup.state);

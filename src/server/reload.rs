@@ -199,7 +199,8 @@ impl Reloader {
         for backend in to_drain {
             let tunnels = self.state.registry.select(&|tunnel| {
                 let labels = &tunnel.facts().labels;
-                labels.upstream == *backend.upstream() && labels.backend == *backend.name()
+                // This very backend, not another that had its name.
+                Arc::ptr_eq(&labels.backend, backend.name())
             });
             tracing::info!(
                 upstream = &**backend.upstream(),

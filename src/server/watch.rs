@@ -25,7 +25,8 @@ const NET: Duration = Duration::from_secs(5);
 
 /// The directories under watch.
 pub(super) struct Watcher {
-    inotify: RecommendedWatcher,
+    /// Absent where the kernel gives no more of them: then the net is all.
+    inotify: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     files: Vec<PathBuf>,
     seen: Vec<Option<Stamp>>,
@@ -44,7 +45,7 @@ struct Stamp {
 
 impl Watcher {
     /// A watcher of nothing yet, and where it says "maybe".
-    pub(super) fn new() -> notify::Result<(Self, Edits)> {
+    pub(super) fn new() -> (Self, Edits) {
         // One slot: a burst of events is one reason to look.
         let (maybe, signs) = mpsc::channel(1);
         let tell = maybe.clone();
@@ -52,7 +53,12 @@ impl Watcher {
             if event.as_ref().map_or(true, is_news) {
                 let _ = tell.try_send(());
             }
-        })?;
+        });
+        let inotify = inotify
+            .inspect_err(|error| {
+                tracing::warn!(%error, "no file events; looking at the files every few seconds");
+            })
+            .ok();
         let watcher = Self {
             inotify,
             directories: BTreeSet::new(),
@@ -65,7 +71,7 @@ impl Watcher {
             maybe: signs,
             pending: None,
         };
-        Ok((watcher, edits))
+        (watcher, edits)
     }
 
     /// Watches what decides the content of `files`, and `directories` for new
@@ -75,22 +81,29 @@ impl Watcher {
         for file in &files {
             wanted.extend(deciding_directories(file));
         }
+        self.watch_directories(wanted);
+        self.seen = files.iter().map(|file| Stamp::of(file)).collect();
+        self.files = files;
+    }
+
+    fn watch_directories(&mut self, wanted: BTreeSet<PathBuf>) {
+        let Some(inotify) = &mut self.inotify else {
+            return;
+        };
         for gone in self.directories.difference(&wanted) {
             // It may be gone from the disk, and its watch with it.
-            let _ = self.inotify.unwatch(gone);
+            let _ = inotify.unwatch(gone);
         }
         for directory in &wanted {
             // Again for those already watched: a directory that was renamed
             // away and made anew is another one.
-            if let Err(error) = self.inotify.watch(directory, RecursiveMode::NonRecursive)
+            if let Err(error) = inotify.watch(directory, RecursiveMode::NonRecursive)
                 && directory.exists()
             {
                 tracing::warn!(directory = %directory.display(), %error, "directory is not watched");
             }
         }
         self.directories = wanted;
-        self.seen = files.iter().map(|file| Stamp::of(file)).collect();
-        self.files = files;
     }
 
     /// The net: says "maybe" if a file is not what it was. Call it every second.

@@ -28,8 +28,6 @@ use crate::route::Table;
 use crate::tls::{self, Freshness, Pair, ServerOptions};
 use crate::upstream::{Dialer, Upstream};
 
-/// The protocols offered by ALPN.
-const ALPN: &[&[u8]] = &[b"http/1.1"];
 /// Certificates closer to their end than this are warned about.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
@@ -205,7 +203,6 @@ impl Work<'_> {
                 pairs: &pairs,
                 client_certificates: listener.client_certificates.as_ref(),
                 tls_1_3_only: listener.tls_1_3_only,
-                alpn: ALPN,
             };
             match tls::server_config(&options, &self.state.tickets) {
                 Ok(config) => drop(made.insert(name.clone(), config)),

@@ -10,10 +10,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::server::Acceptor;
 use rustls::{AlertDescription, CertificateError, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::SEND_BUFFER;
@@ -91,7 +93,8 @@ impl AcceptError {
 
 /// Does the handshake of one accepted stream.
 ///
-/// The stream's send buffer is bounded by [`SEND_BUFFER`] when it is returned.
+/// `turns` bounds the handshakes that are calculated at the same time: one is
+/// taken once the whole ClientHello is there. The stream's send buffer is bounded by [`SEND_BUFFER`] when it is returned.
 ///
 /// # Errors
 /// In all of them the stream is dropped, after the alert that the protocol
@@ -100,6 +103,7 @@ pub async fn accept<S>(
     config: Arc<ServerConfig>,
     mut stream: S,
     deadline: Instant,
+    turns: &Semaphore,
 ) -> Result<(TlsStream<S>, Facts), AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -120,15 +124,18 @@ where
         }
         Some(_) => return Err(AcceptError::NotTls(Opening::Garbage)),
     }
-    let mut replayed = Ok(0);
-    let handshake = TlsAcceptor::from(config).accept_with(stream, |connection| {
-        replayed = connection.read_tls(&mut &*opening);
-    });
-    replayed?;
-    let mut stream = match timeout_at(deadline, handshake).await {
-        Ok(finished) => finished?,
-        Err(_) => return Err(AcceptError::Timeout),
+    let mut acceptor = Acceptor::default();
+    acceptor.read_tls(&mut &*opening)?;
+    let hello = LazyConfigAcceptor::new(acceptor, stream);
+    let hello = timeout_at(deadline, hello).await;
+    let hello = hello.map_err(|_| AcceptError::Timeout)??;
+    // Silence costs nothing and takes no turn: only what comes now does.
+    let handshake = async {
+        let _turn = turns.acquire().await;
+        hello.into_stream(config).await
     };
+    let handshake = timeout_at(deadline, handshake).await;
+    let mut stream = handshake.map_err(|_| AcceptError::Timeout)??;
     let (_, connection) = stream.get_mut();
     let facts = Facts::of(connection);
     if facts.resumed {
@@ -217,8 +224,10 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Clients, Servers, handshake};
+    use crate::tls::tests::certificates::Ca;
+    use crate::tls::tests::handshakes::{Clients, Servers, handshake};
+
+    static TURNS: Semaphore = Semaphore::const_new(64);
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -231,13 +240,13 @@ mod tests {
     fn a_handshake_may_move_between_threads() {
         fn assert_send<T: Send>(_: &T) {}
         let (server, _client) = duplex(1);
-        assert_send(&accept(config(), server, Instant::now()));
+        assert_send(&accept(config(), server, Instant::now(), &TURNS));
     }
 
     /// Sends `bytes`, then nothing; returns the verdict and what was answered.
     async fn send(bytes: &[u8]) -> (AcceptError, Vec<u8>) {
         let (server, mut client) = duplex(1024);
-        let accepting = accept(config(), server, Instant::now() + TIMEOUT);
+        let accepting = accept(config(), server, Instant::now() + TIMEOUT, &TURNS);
         let sending = async move {
             let mut answer = Vec::new();
             let _ = client.write_all(bytes).await;
@@ -280,7 +289,7 @@ mod tests {
         // A client that takes nothing, and one that never stops sending.
         let (server, mut client) = duplex(1);
         let start = Instant::now();
-        let accepting = accept(config(), server, start + TIMEOUT);
+        let accepting = accept(config(), server, start + TIMEOUT, &TURNS);
         let (verdict, ()) = tokio::join!(accepting, async {
             client.write_all(b"G").await.unwrap();
         });
@@ -288,7 +297,7 @@ mod tests {
         assert_eq!(start.elapsed(), TIMEOUT);
 
         let (server, mut client) = duplex(1024);
-        let accepting = accept(config(), server, Instant::now() + TIMEOUT);
+        let accepting = accept(config(), server, Instant::now() + TIMEOUT, &TURNS);
         let sent = async {
             let mut sent = 0;
             while client.write_all(&[b'G'; 1024]).await.is_ok() {
@@ -329,7 +338,7 @@ mod tests {
             let start = Instant::now();
             let (server, mut client) = duplex(64 * 1024);
             client.write_all(&hello[..length]).await.unwrap();
-            let verdict = accept(config(), server, start + TIMEOUT).await;
+            let verdict = accept(config(), server, start + TIMEOUT, &TURNS).await;
             assert_eq!(verdict.unwrap_err().label(), "timeout", "at {length}");
             assert_eq!(start.elapsed(), TIMEOUT);
         }
@@ -342,7 +351,7 @@ mod tests {
             let (server, mut client) = duplex(64 * 1024);
             client.write_all(&hello[..length]).await.unwrap();
             drop(client);
-            let verdict = accept(config(), server, Instant::now() + TIMEOUT).await;
+            let verdict = accept(config(), server, Instant::now() + TIMEOUT, &TURNS).await;
             assert_eq!(verdict.unwrap_err().label(), "eof", "at {length}");
         }
     }
@@ -359,7 +368,7 @@ mod tests {
             let (server_side, client_side) = duplex(piece);
             let accepting = async {
                 let deadline = Instant::now() + TIMEOUT;
-                let (mut stream, _) = accept(server, server_side, deadline).await.unwrap();
+                let (mut stream, _) = accept(server, server_side, deadline, &TURNS).await.unwrap();
                 stream.write_all(b"x").await.unwrap();
                 stream.flush().await.unwrap();
             };

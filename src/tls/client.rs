@@ -72,7 +72,7 @@ pub fn client_config(
             builder.with_client_cert_resolver(own)
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![super::ALPN.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -136,10 +136,9 @@ mod tests {
     use super::*;
     use crate::config::{CertificatePair, ClientCertificates};
     use crate::tls::facts::Facts;
-    use crate::tls::pair::load;
     use crate::tls::server::{ServerOptions, server_config};
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Servers, handshake};
+    use crate::tls::tests::certificates::{Ca, load};
+    use crate::tls::tests::handshakes::{Servers, handshake};
     use crate::tls::tickets::Tickets;
 
     /// Both sides' view of a connection to a backend.
@@ -218,7 +217,6 @@ mod tests {
             pairs: &[load("localhost"), load("example")],
             client_certificates: Some(&asked),
             tls_1_3_only: false,
-            alpn: &[b"http/1.1"],
         };
         let server = server_config(&options, &Tickets::default()).unwrap();
         let client = client_config(Some(&ca), Some(&load("client"))).unwrap();

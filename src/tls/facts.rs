@@ -134,7 +134,7 @@ mod tests {
     use rcgen::{DistinguishedName, DnType, KeyPair};
 
     use super::*;
-    use crate::tls::test_certificates::Ca;
+    use crate::tls::tests::certificates::Ca;
 
     #[test]
     fn a_subject_cannot_pose_as_another() {

@@ -25,17 +25,13 @@ mod store;
 mod tickets;
 
 #[cfg(test)]
-mod test_certificates;
-#[cfg(test)]
-mod test_handshakes;
+mod tests;
 
-pub use accept::{AcceptError, Opening, accept};
-pub use client::{ClientConfigError, ServerNameError, client_config, server_name};
+pub use accept::{AcceptError, accept};
+pub use client::{ServerNameError, client_config, server_name};
 pub use contents::contents_hash;
-pub use facts::Facts;
-pub use pair::{Pair, PairError, SanName, load};
-pub use pem::{PemError, PemProblem};
-pub use server::{ServerConfigError, ServerOptions, server_config};
+pub use pair::Pair;
+pub use server::{ServerOptions, server_config};
 pub use store::{Freshness, Pairs};
 pub use tickets::Tickets;
 
@@ -49,6 +45,10 @@ use rustls::crypto::CryptoProvider;
 /// [`accept()`] sets it; whoever dials a backend must set it on the client's
 /// side. One full record is the least that makes sense (RFC 8446 section 5.1).
 pub const SEND_BUFFER: usize = 16 * 1024;
+
+/// The protocol that is negotiated in both directions (RFC 7301). A client that
+/// offers only others is refused; one that offers none is not.
+const ALPN: &[u8] = b"http/1.1";
 
 /// The one crypto provider, named here so that no process-wide default is
 /// needed: a library that installs one would race with us.

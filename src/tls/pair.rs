@@ -32,9 +32,6 @@ pub struct Pair {
     pub names: Vec<SanName>,
     /// The end of the leaf's validity.
     pub not_after: SystemTime,
-    /// SHA-256 of the leaf's DER in lower-case hex, as
-    /// `openssl x509 -fingerprint -sha256` shows it without colons.
-    pub fingerprint: String,
     content: Content,
 }
 
@@ -52,6 +49,8 @@ pub enum SanName {
 pub enum PairError {
     #[error(transparent)]
     File(#[from] PemError),
+    #[error("{chain}; {key}")]
+    Files { chain: PemError, key: PemError },
     /// `index` counts from 1.
     #[error("certificate {index} in {} is broken: {reason}", chain.display())]
     Broken {
@@ -84,11 +83,6 @@ impl Pair {
     }
 }
 
-/// Reads and proves a pair, without regard to an earlier one; blocks.
-pub fn load(pair: &CertificatePair, now: SystemTime) -> Result<Arc<Pair>, PairError> {
-    PairFiles::read(pair)?.load(now)
-}
-
 /// Both files of a pair as they were when read.
 pub(super) struct PairFiles {
     chain: PemFile,
@@ -97,10 +91,8 @@ pub(super) struct PairFiles {
 
 impl PairFiles {
     pub(super) fn read(pair: &CertificatePair) -> Result<Self, PairError> {
-        Ok(Self {
-            chain: PemFile::read(&pair.chain)?,
-            key: PemFile::read(&pair.key)?,
-        })
+        let (chain, key) = both(PemFile::read(&pair.chain), PemFile::read(&pair.key))?;
+        Ok(Self { chain, key })
     }
 
     /// Whether `pair` was loaded from files with this very content.
@@ -109,8 +101,7 @@ impl PairFiles {
     }
 
     pub(super) fn load(&self, now: SystemTime) -> Result<Arc<Pair>, PairError> {
-        let chain = self.chain.certificates()?;
-        let key = self.key.private_key()?;
+        let (chain, key) = both(self.chain.certificates(), self.key.private_key())?;
         let mut leaf = None;
         for (at, der) in chain.iter().enumerate() {
             let certificate = parse(der).map_err(|reason| self.broken(at + 1, reason))?;
@@ -134,7 +125,6 @@ impl PairFiles {
         Ok(Arc::new(Pair {
             names,
             not_after: system_time(leaf.validity().not_after),
-            fingerprint: hex(sha256(&chain[0]).as_ref()),
             content: self.content(),
             certified_key: Arc::new(certified_key),
         }))
@@ -193,6 +183,15 @@ impl PairFiles {
             index,
             reason,
         }
+    }
+}
+
+/// Whatever is wrong with either file, so that one edit mends both.
+fn both<C, K>(chain: Result<C, PemError>, key: Result<K, PemError>) -> Result<(C, K), PairError> {
+    match (chain, key) {
+        (Ok(chain), Ok(key)) => Ok((chain, key)),
+        (Err(chain), Err(key)) => Err(PairError::Files { chain, key }),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(PairError::File(error)),
     }
 }
 
@@ -278,7 +277,6 @@ impl fmt::Debug for Pair {
         f.debug_struct("Pair")
             .field("names", &self.names)
             .field("not_after", &self.not_after)
-            .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
     }
 }
@@ -291,14 +289,10 @@ fn sha256(bytes: &[u8]) -> Output {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::test_certificates::{Ca, pkcs1_pem, sec1_pem, today, write_pair};
+    use crate::tls::tests::certificates::{Ca, load, pkcs1_pem, sec1_pem, today, write_pair};
 
     fn error(pair: &CertificatePair) -> String {
         load(pair, today()).unwrap_err().to_string()
@@ -318,10 +312,27 @@ mod tests {
             ]
         );
         assert_eq!(pair.certified_key.cert.len(), 2);
-        assert_eq!(pair.fingerprint.len(), 64);
         assert_eq!(pair.remaining(today()).as_secs() / 86_400, 365);
         assert!(!pair.is_expired(today()));
         assert!(pair.is_expired(today() + Duration::from_secs(366 * 86_400)));
+    }
+
+    #[test]
+    fn both_files_are_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = CertificatePair {
+            chain: dir.path().join("a.pem"),
+            key: dir.path().join("a.key"),
+        };
+        let missing = error(&pair);
+        let (chain, key) = missing.split_once("; ").unwrap();
+        assert!(chain.contains("a.pem cannot be read"), "{chain}");
+        assert!(key.contains("a.key cannot be read"), "{key}");
+        write_pair(dir.path(), "a", "", "");
+        let empty = error(&pair);
+        let (chain, key) = empty.split_once("; ").unwrap();
+        assert!(chain.ends_with("a.pem is empty"), "{chain}");
+        assert!(key.ends_with("a.key is empty"), "{key}");
     }
 
     #[test]

@@ -220,7 +220,7 @@ impl fmt::Debug for PemFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::test_certificates::{Ca, pkcs1_pem, sec1_pem};
+    use crate::tls::tests::certificates::{Ca, pkcs1_pem, sec1_pem};
 
     fn file(content: impl AsRef<[u8]>) -> PemFile {
         PemFile {

@@ -1,8 +1,7 @@
 //! The rustls configuration of a listener.
 //!
 //! TLS 1.3 and 1.2, post-quantum key exchange first, no early data (a replayed
-//! upgrade would be a second tunnel), no server-side session memory. It does
-//! not choose ALPN protocols: the caller passes those it can speak.
+//! upgrade would be a second tunnel), no server-side session memory.
 //!
 //! Invariant: whatever can be wrong shows here, while a reload is prepared; a
 //! finished configuration cannot fail for a reason of ours.
@@ -28,9 +27,6 @@ pub struct ServerOptions<'a> {
     /// `None` does not ask for client certificates.
     pub client_certificates: Option<&'a ClientCertificates>,
     pub tls_1_3_only: bool,
-    /// In order of preference, such as `http/1.1`. A client that offers only
-    /// others is refused (RFC 7301 section 3.2); one that offers none is not.
-    pub alpn: &'a [&'a [u8]],
 }
 
 /// Why a listener's TLS cannot be set up.
@@ -94,7 +90,7 @@ pub fn server_config(
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SniResolver::new(options.pairs)));
-    config.alpn_protocols = options.alpn.iter().map(|p| p.to_vec()).collect();
+    config.alpn_protocols = vec![super::ALPN.to_vec()];
     config.ticketer = tickets.of(policy)?;
     // Session ids (TLS 1.2) would need memory that dies with each generation.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -125,8 +121,8 @@ mod tests {
     use super::*;
     use crate::tls::accept::AcceptError;
     use crate::tls::facts::Facts;
-    use crate::tls::test_certificates::Ca;
-    use crate::tls::test_handshakes::{Clients, Servers, exchange, handshake};
+    use crate::tls::tests::certificates::Ca;
+    use crate::tls::tests::handshakes::{Clients, Servers, exchange, handshake};
 
     /// The server's verdict on one connection.
     async fn verdict(server: &Servers, client: &Clients) -> Result<Facts, AcceptError> {
@@ -280,7 +276,6 @@ mod tests {
             pairs,
             client_certificates,
             tls_1_3_only: false,
-            alpn: &[],
         };
         let tickets = Tickets::default();
         let none = server_config(&options(&[], None), &tickets);

@@ -69,7 +69,7 @@ impl ResolvesServerCert for SniResolver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::test_certificates::Ca;
+    use crate::tls::tests::certificates::Ca;
 
     const ECDSA: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
     const BOTH: &[SignatureScheme] = &[

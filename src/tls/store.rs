@@ -16,8 +16,8 @@ use crate::config::CertificatePair;
 /// The cache of last good pairs; one for the process.
 ///
 /// It is filled while a reload is prepared, even if that reload is then
-/// rejected: the next one finds the pair [`Freshness::Unchanged`]. Compare
-/// fingerprints with what is being served to learn what a commit changes.
+/// rejected: the next one finds the pair [`Freshness::Unchanged`], which so
+/// says nothing about what is being served.
 #[derive(Debug, Default)]
 pub struct Pairs {
     last_good: Mutex<HashMap<CertificatePair, Arc<Pair>>>,
@@ -81,7 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tls::test_certificates::{Ca, Issued, today};
+    use crate::tls::tests::certificates::{Ca, Issued, today};
 
     const YEAR: Duration = Duration::from_secs(366 * 86_400);
 

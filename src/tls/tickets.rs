@@ -103,7 +103,7 @@ impl fmt::Debug for Tickets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::test_certificates::Ca;
+    use crate::tls::tests::certificates::Ca;
 
     fn opens(tickets: &Tickets, sealed: &[u8], policy: Policy) -> bool {
         tickets.of(policy).unwrap().decrypt(sealed).is_some()

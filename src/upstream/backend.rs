@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::pool::Pool;
+use super::resolve::Resolver;
 use crate::balance;
 use crate::config;
 
@@ -23,6 +24,7 @@ pub struct Backend {
     requests: AtomicU64,
     retired: AtomicBool,
     pub(super) pool: Pool,
+    pub(super) resolver: Resolver,
 }
 
 /// A counted use of a backend, to the end of the exchange or of the tunnel.
@@ -48,6 +50,7 @@ impl Backend {
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             pool: Pool::default(),
+            resolver: Resolver::default(),
         }
     }
 

@@ -27,6 +27,8 @@ const MAX_HEADERS: usize = 256;
 pub struct Connection {
     sender: http1::SendRequest<Body>,
     finish: Finish,
+    /// What it was dialled by: an edit may have changed how.
+    dialer: Arc<Dialer>,
     /// Whether requests went over it before.
     reused: bool,
 }
@@ -43,8 +45,8 @@ pub enum ConnectError {
 
 impl Connection {
     /// A pooled connection if there is one.
-    pub fn pooled(backend: &Backend, timeout: Duration) -> Option<Self> {
-        let connection = backend.pool.take(timeout)?;
+    pub fn pooled(dialer: &Arc<Dialer>, backend: &Backend, timeout: Duration) -> Option<Self> {
+        let connection = backend.pool.take(dialer, timeout)?;
         Some(Self {
             reused: true,
             ..connection
@@ -55,8 +57,8 @@ impl Connection {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn open(dialer: &Dialer, backend: &Backend) -> Result<Self, ConnectError> {
-        let io = BackendIo::new(dialer.dial(backend.address()).await?);
+    pub async fn open(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Self, ConnectError> {
+        let io = BackendIo::new(dialer.dial(backend).await?);
         let finish = io.finish_handle();
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
@@ -74,6 +76,7 @@ impl Connection {
         Ok(Self {
             sender,
             finish,
+            dialer: Arc::clone(dialer),
             reused: false,
         })
     }
@@ -100,7 +103,15 @@ impl Connection {
     pub fn give_back(self, backend: &Arc<Backend>, most: usize) {
         if !backend.is_retired() && !self.finish.is_wanted() && !self.is_closed() {
             backend.pool.put(self, most);
+            if backend.is_retired() {
+                // In between.
+                backend.pool.clear();
+            }
         }
+    }
+
+    pub(super) fn is_by(&self, dialer: &Arc<Dialer>) -> bool {
+        Arc::ptr_eq(&self.dialer, dialer)
     }
 
     pub(super) fn is_closed(&self) -> bool {

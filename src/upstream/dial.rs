@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use super::Backend;
 use crate::config::BackendAddress;
 use crate::net::{Keepalive, Socket, Transport, tune};
 use crate::tls;
@@ -32,8 +33,6 @@ pub struct Dialer {
 pub enum DialError {
     #[error("resolving the name failed: {0}")]
     Resolve(io::Error),
-    #[error("the name has no address")]
-    NoAddress,
     #[error("connecting failed: {0}")]
     Connect(io::Error),
     #[error("the tls handshake failed: {0}")]
@@ -47,21 +46,20 @@ pub enum DialError {
 impl Dialer {
     /// # Errors
     /// See [`DialError`].
-    pub async fn dial(&self, address: &BackendAddress) -> Result<Transport, DialError> {
+    pub(super) async fn dial(&self, backend: &Backend) -> Result<Transport, DialError> {
         let deadline = Instant::now() + self.timeout;
-        timeout_at(deadline, self.open(address, deadline))
+        timeout_at(deadline, self.open(backend, deadline))
             .await
             .map_err(|_| DialError::Timeout)?
     }
 
-    async fn open(
-        &self,
-        address: &BackendAddress,
-        deadline: Instant,
-    ) -> Result<Transport, DialError> {
+    async fn open(&self, backend: &Backend, deadline: Instant) -> Result<Transport, DialError> {
+        let address = backend.address();
         let socket = match address {
             BackendAddress::Tcp { host, port } => {
-                Socket::Tcp(connect(host, *port, deadline).await?)
+                let found = backend.resolver.addresses(host, *port).await;
+                let addresses = found.map_err(DialError::Resolve)?;
+                Socket::Tcp(connect(&addresses, deadline).await?)
             }
             BackendAddress::Unix(path) => Socket::Unix(
                 UnixStream::connect(path)
@@ -85,14 +83,10 @@ impl Dialer {
     }
 }
 
-/// Tries each address of the name, giving each its share of the time left, so
-/// that one that swallows packets does not use up the others' chance.
-async fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
-    let addresses: Vec<SocketAddr> = lookup_host((host, port))
-        .await
-        .map_err(DialError::Resolve)?
-        .collect();
-    let mut last = DialError::NoAddress;
+/// Tries each address, giving each its share of the time left, so that one that
+/// swallows packets does not use up the others' chance.
+async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, DialError> {
+    let mut last = DialError::Timeout;
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);

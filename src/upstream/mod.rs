@@ -8,6 +8,7 @@ mod backend;
 mod connection;
 mod dial;
 mod pool;
+mod resolve;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use crate::config;
 pub struct Upstream {
     name: Arc<str>,
     settings: config::Upstream,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     /// In the order of the settings'.
     backends: Vec<Arc<Backend>>,
     turn: AtomicU64,
@@ -67,7 +68,7 @@ impl Upstream {
         Self {
             name: settings.name.as_str().into(),
             settings,
-            dialer,
+            dialer: Arc::new(dialer),
             backends,
             turn: AtomicU64::new(0),
         }
@@ -85,7 +86,7 @@ impl Upstream {
         &self.backends
     }
 
-    pub fn dialer(&self) -> &Dialer {
+    pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
 

@@ -1,10 +1,10 @@
 //! Idle keep-alive connections to one backend, newest first, so that those no
 //! longer needed grow old and go.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::{Connection, Dialer};
 
 #[derive(Debug, Default)]
 pub(super) struct Pool(Mutex<Vec<Idle>>);
@@ -16,8 +16,9 @@ struct Idle {
 }
 
 impl Pool {
-    /// The newest connection that is open and not too old.
-    pub(super) fn take(&self, timeout: Duration) -> Option<Connection> {
+    /// The newest connection that is open, not too old, and dialled as it would
+    /// be dialled now.
+    pub(super) fn take(&self, dialer: &Arc<Dialer>, timeout: Duration) -> Option<Connection> {
         let mut idle = self.idle();
         while let Some(candidate) = idle.pop() {
             if candidate.since.elapsed() >= timeout {
@@ -25,7 +26,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if candidate.connection.is_ready() {
+            if candidate.connection.is_by(dialer) && candidate.connection.is_ready() {
                 return Some(candidate.connection);
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{found, parsed, shipped};
 use crate::config::keys::{KEYS, MAIN};
+use crate::route::PRECEDENCE;
 
 /// A complete config to which a section can be added.
 const REST: &str = r#"
@@ -96,6 +97,14 @@ fn the_list_of_keys_is_what_is_read() {
         );
         assert!(found.contains(&expected), "{found}\nis not\n{expected}");
     }
+}
+
+#[test]
+fn the_order_of_routes_is_there() {
+    let section = document();
+    let section = section.split("\n## [[routes]]\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    assert!(section.contains(PRECEDENCE), "no {PRECEDENCE:?}");
 }
 
 #[test]

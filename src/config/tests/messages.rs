@@ -2,7 +2,7 @@
 //! `-` lines of a good config by its `+` lines and has what is printed then
 //! below the `=`.
 
-use crate::config::{Source, parse};
+use super::{Source, parse};
 
 const BASE: &str = r#"include = []
 

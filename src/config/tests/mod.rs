@@ -10,7 +10,9 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Source, load, parse};
+use super::findings::Findings;
+use super::source::Source;
+use super::{Config, Diagnostics, load};
 
 /// A file below `config`, as shipped.
 fn shipped(below: &str) -> PathBuf {
@@ -40,6 +42,11 @@ fn with_defaults(text: &str) -> String {
         _ => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The pure core, with nothing found before.
+fn parse(main: &Source, included: &[Source]) -> Result<Config, Diagnostics> {
+    super::parse::parse(main, included, Findings::default())
 }
 
 fn parsed(text: &str) -> Config {

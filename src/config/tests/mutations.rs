@@ -4,8 +4,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{all_shipped, with_defaults};
-use crate::config::{Diagnostics, Source, parse};
+use super::{Source, all_shipped, parse, with_defaults};
+use crate::config::Diagnostics;
 
 /// One main file with what it includes, and which of them is changed.
 struct Case {

@@ -2,8 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{shipped, with_defaults};
-use crate::config::{Source, parse};
+use super::{Source, parse, shipped, with_defaults};
 
 /// Parses it as main file and as included file; both may be wrong.
 fn survives(text: &str) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{found, parsed};
+use super::{Source, found, parse, parsed};
 use crate::config::pattern::{HostPattern, PathPattern};
 use crate::config::*;
 

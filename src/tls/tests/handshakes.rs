@@ -11,24 +11,25 @@ use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::{client, server};
 
-use super::accept::{AcceptError, accept};
-use super::facts::Facts;
-use super::pair::Pair;
-use super::pem::PemFile;
-use super::provider;
-use super::server::{ServerOptions, server_config};
-use super::test_certificates::{Ca, Issued};
-use super::tickets::Tickets;
+use super::certificates::{Ca, Issued};
 use crate::config::ClientCertificates;
+use crate::tls::accept::{AcceptError, accept};
+use crate::tls::facts::Facts;
+use crate::tls::pair::Pair;
+use crate::tls::pem::PemFile;
+use crate::tls::provider;
+use crate::tls::server::{ServerOptions, server_config};
+use crate::tls::tickets::Tickets;
 
 /// How a server is set up; clones share their tickets, as reloads do, and keep
 /// all earlier configurations alive, as connections do.
 #[derive(Clone)]
-pub(super) struct Servers {
+pub(in crate::tls) struct Servers {
     pair: Arc<Pair>,
     client_certificates: Option<ClientCertificates>,
     tls_1_3_only: bool,
@@ -37,7 +38,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) fn of(issued: &Issued) -> Self {
+    pub(in crate::tls) fn of(issued: &Issued) -> Self {
         Self {
             pair: issued.pair(),
             client_certificates: None,
@@ -47,12 +48,12 @@ impl Servers {
         }
     }
 
-    pub(super) fn serving(self, issued: &Issued) -> Self {
+    pub(in crate::tls) fn serving(self, issued: &Issued) -> Self {
         let pair = issued.pair();
         Self { pair, ..self }
     }
 
-    pub(super) fn asking(self, ca: &Path, required: bool) -> Self {
+    pub(in crate::tls) fn asking(self, ca: &Path, required: bool) -> Self {
         let client_certificates = Some(ClientCertificates {
             ca: ca.to_owned(),
             required,
@@ -63,19 +64,18 @@ impl Servers {
         }
     }
 
-    pub(super) fn only_tls_1_3(self) -> Self {
+    pub(in crate::tls) fn only_tls_1_3(self) -> Self {
         Self {
             tls_1_3_only: true,
             ..self
         }
     }
 
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
+    pub(in crate::tls) fn config(&self) -> Arc<ServerConfig> {
         let options = ServerOptions {
             pairs: &[Arc::clone(&self.pair)],
             client_certificates: self.client_certificates.as_ref(),
             tls_1_3_only: self.tls_1_3_only,
-            alpn: &[b"http/1.1"],
         };
         let config = server_config(&options, &self.tickets).unwrap();
         self.live.lock().unwrap().push(Arc::clone(&config));
@@ -85,7 +85,7 @@ impl Servers {
 
 /// How a client is set up, by rustls alone.
 #[derive(Clone)]
-pub(super) struct Clients {
+pub(in crate::tls) struct Clients {
     roots: RootCertStore,
     own: Option<Arc<CertifiedKey>>,
     tls_1_2_only: bool,
@@ -93,7 +93,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn trusting(ca: &Ca) -> Self {
+    pub(in crate::tls) fn trusting(ca: &Ca) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(ca.certificate()).unwrap();
         Self {
@@ -104,13 +104,13 @@ impl Clients {
         }
     }
 
-    pub(super) fn with(self, issued: &Issued) -> Self {
+    pub(in crate::tls) fn with(self, issued: &Issued) -> Self {
         let own = Some(Arc::clone(&issued.pair().certified_key));
         Self { own, ..self }
     }
 
     /// A certificate that [`Pair`] would not let pass, such as an expired one.
-    pub(super) fn with_unproven(self, issued: &Issued) -> Self {
+    pub(in crate::tls) fn with_unproven(self, issued: &Issued) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let written = issued.write(dir.path(), "client");
         let key = PemFile::read(&written.key).unwrap().private_key().unwrap();
@@ -121,20 +121,20 @@ impl Clients {
         }
     }
 
-    pub(super) fn only_tls_1_2(self) -> Self {
+    pub(in crate::tls) fn only_tls_1_2(self) -> Self {
         Self {
             tls_1_2_only: true,
             ..self
         }
     }
 
-    pub(super) fn with_alpn(self, alpn: &[&[u8]]) -> Self {
+    pub(in crate::tls) fn with_alpn(self, alpn: &[&[u8]]) -> Self {
         let alpn = alpn.iter().map(|p| p.to_vec()).collect();
         Self { alpn, ..self }
     }
 
     /// A client that remembers the sessions of its earlier connections.
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
+    pub(in crate::tls) fn config(&self) -> Arc<ClientConfig> {
         let versions: &[_] = match self.tls_1_2_only {
             true => &[&version::TLS12],
             false => &[&version::TLS13],
@@ -159,7 +159,7 @@ type Accepted = (server::TlsStream<DuplexStream>, Facts);
 type Connected = client::TlsStream<DuplexStream>;
 
 /// One handshake; what each side makes of it.
-pub(super) async fn handshake(
+pub(in crate::tls) async fn handshake(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     name: &str,
@@ -167,15 +167,19 @@ pub(super) async fn handshake(
     let (server_side, client_side) = duplex(64 * 1024);
     let name = name.to_owned().try_into().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
+    let turns = Semaphore::const_new(1);
     tokio::join!(
-        accept(server, server_side, deadline),
+        accept(server, server_side, deadline, &turns),
         TlsConnector::from(client).connect(name, client_side),
     )
 }
 
 /// A handshake with `a.test` that must work, and a byte from the server, so
 /// that the client has read the tickets before it.
-pub(super) async fn exchange(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> Facts {
+pub(in crate::tls) async fn exchange(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+) -> Facts {
     let (accepted, connected) = handshake(server, client, "a.test").await;
     let ((mut server, facts), mut client) = (accepted.unwrap(), connected.unwrap());
     server.write_all(b"x").await.unwrap();

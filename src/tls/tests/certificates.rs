@@ -14,15 +14,15 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls_pemfile::Item;
 
-use super::pair::{Pair, load};
 use crate::config::CertificatePair;
+use crate::tls::pair::{Pair, PairError, PairFiles};
 
-pub(super) struct Ca {
+pub(in crate::tls) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Ca {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::tls) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,36 +31,36 @@ impl Ca {
         Self { issuer }
     }
 
-    pub(super) fn certificate(&self) -> CertificateDer<'static> {
+    pub(in crate::tls) fn certificate(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
 
     /// Writes the CA certificate and returns its path.
-    pub(super) fn write(&self, dir: &Path, name: &str) -> std::path::PathBuf {
+    pub(in crate::tls) fn write(&self, dir: &Path, name: &str) -> std::path::PathBuf {
         let path = dir.join(name);
         fs::write(&path, self.issuer.pem()).unwrap();
         path
     }
 
     /// A pair on P-256 that is valid from 1975 to 4096.
-    pub(super) fn issue(&self, names: &[&str]) -> Issued {
+    pub(in crate::tls) fn issue(&self, names: &[&str]) -> Issued {
         self.issue_with(names, KeyPair::generate().unwrap(), |_| ())
     }
 
-    pub(super) fn issue_rsa(&self, names: &[&str]) -> Issued {
+    pub(in crate::tls) fn issue_rsa(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
         self.issue_with(names, key, |_| ())
     }
 
     /// A pair that is valid in the given years only, from 1 January each.
-    pub(super) fn issue_for_years(&self, names: &[&str], from: i32, until: i32) -> Issued {
+    pub(in crate::tls) fn issue_for_years(&self, names: &[&str], from: i32, until: i32) -> Issued {
         self.issue_with(names, KeyPair::generate().unwrap(), |params| {
             params.not_before = date_time_ymd(from, 1, 1);
             params.not_after = date_time_ymd(until, 1, 1);
         })
     }
 
-    pub(super) fn issue_with(
+    pub(in crate::tls) fn issue_with(
         &self,
         names: &[&str],
         key: KeyPair,
@@ -79,7 +79,7 @@ impl Ca {
     }
 }
 
-pub(super) struct Issued {
+pub(in crate::tls) struct Issued {
     leaf: CertificateDer<'static>,
     leaf_pem: String,
     ca_pem: String,
@@ -87,37 +87,50 @@ pub(super) struct Issued {
 }
 
 impl Issued {
-    pub(super) fn leaf(&self) -> CertificateDer<'static> {
+    pub(in crate::tls) fn leaf(&self) -> CertificateDer<'static> {
         self.leaf.clone()
     }
 
-    pub(super) fn leaf_pem(&self) -> String {
+    pub(in crate::tls) fn leaf_pem(&self) -> String {
         self.leaf_pem.clone()
     }
 
     /// The leaf, then its CA.
-    pub(super) fn chain_pem(&self) -> String {
+    pub(in crate::tls) fn chain_pem(&self) -> String {
         format!("{}{}", self.leaf_pem, self.ca_pem)
     }
 
     /// PKCS#8.
-    pub(super) fn key_pem(&self) -> String {
+    pub(in crate::tls) fn key_pem(&self) -> String {
         self.key_pem.clone()
     }
 
     /// Writes `STEM.pem` and `STEM.key`.
-    pub(super) fn write(&self, dir: &Path, stem: &str) -> CertificatePair {
+    pub(in crate::tls) fn write(&self, dir: &Path, stem: &str) -> CertificatePair {
         write_pair(dir, stem, &self.chain_pem(), &self.key_pem)
     }
 
     /// Written, loaded and proven.
-    pub(super) fn pair(&self) -> Arc<Pair> {
+    pub(in crate::tls) fn pair(&self) -> Arc<Pair> {
         let dir = tempfile::tempdir().unwrap();
         load(&self.write(dir.path(), "pair"), today()).unwrap()
     }
 }
 
-pub(super) fn write_pair(dir: &Path, stem: &str, chain: &str, key: &str) -> CertificatePair {
+/// Reads and proves a pair, without regard to an earlier one.
+pub(in crate::tls) fn load(
+    pair: &CertificatePair,
+    now: SystemTime,
+) -> Result<Arc<Pair>, PairError> {
+    PairFiles::read(pair)?.load(now)
+}
+
+pub(in crate::tls) fn write_pair(
+    dir: &Path,
+    stem: &str,
+    chain: &str,
+    key: &str,
+) -> CertificatePair {
     let pair = CertificatePair {
         chain: dir.join(format!("{stem}.pem")),
         key: dir.join(format!("{stem}.key")),
@@ -128,17 +141,17 @@ pub(super) fn write_pair(dir: &Path, stem: &str, chain: &str, key: &str) -> Cert
 }
 
 /// A fixed moment: 1 January 2030.
-pub(super) fn today() -> SystemTime {
+pub(in crate::tls) fn today() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_000)
 }
 
 /// The same P-256 key in its older form: PKCS#8 wraps SEC1.
-pub(super) fn sec1_pem(pkcs8_pem: &str) -> String {
+pub(in crate::tls) fn sec1_pem(pkcs8_pem: &str) -> String {
     rewrap(pkcs8_pem, "EC PRIVATE KEY")
 }
 
 /// The same RSA key in its older form: PKCS#8 wraps PKCS#1.
-pub(super) fn pkcs1_pem(pkcs8_pem: &str) -> String {
+pub(in crate::tls) fn pkcs1_pem(pkcs8_pem: &str) -> String {
     rewrap(pkcs8_pem, "RSA PRIVATE KEY")
 }
 
