@@ -56,8 +56,14 @@ pub fn run(listen: SocketAddr) -> Result<()> {
     poll.add_listener(&listener, LISTENER)?;
     let mut response = format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {BODY}\r\n\r\n").into_bytes();
     response.extend_from_slice(Pattern::new(BODY).payload(0, 0));
-    let mut server =
-        Server { poll, conns: Vec::new(), free: Vec::new(), members: Vec::new(), response, out: Vec::new() };
+    let mut server = Server {
+        poll,
+        conns: Vec::new(),
+        free: Vec::new(),
+        members: Vec::new(),
+        response,
+        out: Vec::new(),
+    };
     let mut buffer = vec![0; 256 << 10];
     let mut events = Vec::new();
     println!("ready");
@@ -69,7 +75,9 @@ pub fn run(listen: SocketAddr) -> Result<()> {
                 continue;
             }
             let slot = ready.token as usize;
-            let Some(mut conn) = server.conns[slot].take() else { continue };
+            let Some(mut conn) = server.conns[slot].take() else {
+                continue;
+            };
             conn.ended |= ready.ended;
             if server.serve(slot, &mut conn, &mut buffer).unwrap_or(false) {
                 server.conns[slot] = Some(conn);
@@ -148,17 +156,28 @@ impl Server {
             conn.head.drain(..end + 4);
             let key = head.split("\r\n").find_map(|line| {
                 let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
+                name.eq_ignore_ascii_case("sec-websocket-key")
+                    .then(|| value.trim())
             });
             let Some(key) = key else {
                 self.out.extend_from_slice(&self.response);
                 continue;
             };
             let accept = accept_of(key);
+            // Whatever protocol is asked for: the benchmark also sends frames under a name that no proxy knows.
+            let protocol = head.split("\r\n").find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("upgrade").then(|| value.trim())
+            });
+            let protocol = protocol.unwrap_or("websocket");
             self.out.extend_from_slice(
-                format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes(),
+                format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes(),
             );
-            conn.role = if head.contains("/room") { Role::Room } else { Role::Echo };
+            conn.role = if head.contains("/room") {
+                Role::Room
+            } else {
+                Role::Echo
+            };
             if conn.role == Role::Room {
                 self.members.push(slot);
             }
@@ -183,8 +202,15 @@ impl Server {
                     None => break,
                 },
             };
-            let take = usize::try_from(header.len - at).unwrap_or(usize::MAX).min(bytes.len());
-            push_unmasked(&bytes[..take], header.mask.unwrap_or_default(), at, &mut out);
+            let take = usize::try_from(header.len - at)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            push_unmasked(
+                &bytes[..take],
+                header.mask.unwrap_or_default(),
+                at,
+                &mut out,
+            );
             bytes = &bytes[take..];
             let at = at + take as u64;
             conn.frame = (at < header.len).then_some((header, at));

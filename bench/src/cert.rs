@@ -20,7 +20,10 @@ pub fn write(dir: &Path) -> Result<()> {
     let certificate = CertificateParams::new(vec![NAME.to_owned()])?.self_signed(&key)?;
     fs::write(dir.join("cert.pem"), certificate.pem())?;
     fs::write(dir.join("key.pem"), key.serialize_pem())?;
-    fs::write(dir.join("both.pem"), certificate.pem() + &key.serialize_pem())?;
+    fs::write(
+        dir.join("both.pem"),
+        certificate.pem() + &key.serialize_pem(),
+    )?;
     fs::write(dir.join("cert.der"), certificate.der())?;
     Ok(())
 }

@@ -86,14 +86,16 @@ pub struct Client {
 }
 
 /// The head of an upgrade request or of a plain one.
-pub fn request(kind: Kind, path: &str) -> Arc<[u8]> {
+pub fn request(kind: Kind, path: &str, protocol: &str) -> Arc<[u8]> {
     let upgrade = match kind {
         Kind::WebSocket => format!(
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
+            "Upgrade: {protocol}\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
         ),
         Kind::Requests => String::new(),
     };
-    format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nUser-Agent: lhbench\r\n{upgrade}\r\n").into_bytes().into()
+    format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nUser-Agent: lhbench\r\n{upgrade}\r\n")
+        .into_bytes()
+        .into()
 }
 
 impl Client {
@@ -108,9 +110,14 @@ impl Client {
         request: Arc<[u8]>,
         stream: u32,
     ) -> Result<Self> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = if to.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None).context("socket")?;
+        let fd =
+            rustix::net::socket_with(family, SocketType::STREAM, flags, None).context("socket")?;
         match rustix::net::connect(&fd, &to) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(e) => bail!("connect to {to}: {e}"),
@@ -120,7 +127,8 @@ impl Client {
         let tls = match tls {
             None => None,
             Some(config) => {
-                let mut tls = ClientConnection::new(Arc::clone(config), ServerName::try_from(NAME)?)?;
+                let mut tls =
+                    ClientConnection::new(Arc::clone(config), ServerName::try_from(NAME)?)?;
                 tls.set_buffer_limit(None);
                 Some(Box::new(tls))
             }
@@ -144,7 +152,9 @@ impl Client {
 
     /// Whether the TLS handshake was a resumed one.
     pub fn resumed(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     /// Sends the next message of this connection.
@@ -171,7 +181,13 @@ impl Client {
     ///
     /// # Errors
     /// When the socket fails, TLS fails, or an answer is not what was expected.
-    pub fn ready(&mut self, ended: bool, pattern: &Pattern, buffer: &mut [u8], plain: &mut Vec<u8>) -> Result<Outcome> {
+    pub fn ready(
+        &mut self,
+        ended: bool,
+        pattern: &Pattern,
+        buffer: &mut [u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<Outcome> {
         self.ended |= ended;
         if self.state == State::Connecting {
             if let Some(e) = self.socket.take_error()? {
@@ -218,7 +234,9 @@ impl Client {
 
     fn decrypt(&mut self, mut cipher: &[u8], plain: &mut Vec<u8>) -> Result<()> {
         plain.clear();
-        let Some(tls) = self.tls.as_mut() else { return Ok(()) };
+        let Some(tls) = self.tls.as_mut() else {
+            return Ok(());
+        };
         while !cipher.is_empty() {
             tls.read_tls(&mut cipher)?;
             let state = tls.process_new_packets()?;
@@ -233,9 +251,14 @@ impl Client {
         let mut opened = false;
         if self.state == State::Upgrading {
             self.head.extend_from_slice(bytes);
-            let Some(end) = find_end(&self.head) else { return Ok(Outcome::Nothing) };
+            let Some(end) = find_end(&self.head) else {
+                return Ok(Outcome::Nothing);
+            };
             let head = String::from_utf8_lossy(&self.head[..end]);
-            ensure!(head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT), "no upgrade but: {head}");
+            ensure!(
+                head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT),
+                "no upgrade but: {head}"
+            );
             ensure!(self.head.len() == end + 4, "bytes after the 101");
             self.head = Vec::new();
             self.state = State::Open;
@@ -249,7 +272,11 @@ impl Client {
             Kind::WebSocket => self.messages(bytes, pattern)?,
             Kind::Requests => self.responses(bytes, pattern)?,
         };
-        Ok(if answers > 0 { Outcome::Answers(answers) } else { Outcome::Nothing })
+        Ok(if answers > 0 {
+            Outcome::Answers(answers)
+        } else {
+            Outcome::Nothing
+        })
     }
 
     fn messages(&mut self, mut bytes: &[u8], pattern: &Pattern) -> Result<u32> {
@@ -258,9 +285,13 @@ impl Client {
             let at = match self.at {
                 Some(at) => at,
                 None => {
-                    let Some(header) = self.reader.read(&mut bytes) else { break };
+                    let Some(header) = self.reader.read(&mut bytes) else {
+                        break;
+                    };
                     ensure!(
-                        header.first == 0x82 && header.len == pattern.size() as u64 && header.mask.is_none(),
+                        header.first == 0x82
+                            && header.len == pattern.size() as u64
+                            && header.mask.is_none(),
                         "an unexpected frame: {header:?}"
                     );
                     0
@@ -268,7 +299,11 @@ impl Client {
             };
             let expected = &pattern.payload(self.stream, self.received)[at..];
             let take = expected.len().min(bytes.len());
-            ensure!(bytes[..take] == expected[..take], "message {} differs at or after byte {at}", self.received);
+            ensure!(
+                bytes[..take] == expected[..take],
+                "message {} differs at or after byte {at}",
+                self.received
+            );
             bytes = &bytes[take..];
             self.at = (take < expected.len()).then_some(at + take);
             if self.at.is_none() {
@@ -287,8 +322,15 @@ impl Client {
             if self.head.len() < whole {
                 break;
             }
-            ensure!(self.head.starts_with(b"HTTP/1.1 200"), "no 200 but: {}", String::from_utf8_lossy(&self.head[..end]));
-            ensure!(self.head[end + 4..whole] == *pattern.payload(0, 0), "a body differs");
+            ensure!(
+                self.head.starts_with(b"HTTP/1.1 200"),
+                "no 200 but: {}",
+                String::from_utf8_lossy(&self.head[..end])
+            );
+            ensure!(
+                self.head[end + 4..whole] == *pattern.payload(0, 0),
+                "a body differs"
+            );
             self.head.drain(..whole);
             answers += 1;
         }
@@ -300,7 +342,11 @@ impl Client {
             tls.writer().write_all(bytes)?;
             return self.flush();
         }
-        let done = if self.rest.is_empty() { write(&mut self.socket, bytes)? } else { 0 };
+        let done = if self.rest.is_empty() {
+            write(&mut self.socket, bytes)?
+        } else {
+            0
+        };
         self.rest.extend_from_slice(&bytes[done..]);
         Ok(())
     }

@@ -29,8 +29,16 @@ impl Pattern {
                 state.to_be_bytes()[0]
             })
             .collect();
-        let masked = plain.iter().enumerate().map(|(i, b)| b ^ MASK[i & 3]).collect();
-        Self { size, plain, masked }
+        let masked = plain
+            .iter()
+            .enumerate()
+            .map(|(i, b)| b ^ MASK[i & 3])
+            .collect();
+        Self {
+            size,
+            plain,
+            masked,
+        }
     }
 
     /// Bytes of one message.
@@ -54,7 +62,9 @@ impl Pattern {
 
 // A multiple of 4, so that the masked copy of the pattern is in step with the mask of each frame.
 fn start(stream: u32, seq: u64) -> usize {
-    let mixed = seq.wrapping_mul(2_654_435_761).wrapping_add(u64::from(stream).wrapping_mul(40_503));
+    let mixed = seq
+        .wrapping_mul(2_654_435_761)
+        .wrapping_add(u64::from(stream).wrapping_mul(40_503));
     (mixed as usize % (SLACK / 4)) * 4
 }
 
@@ -134,11 +144,18 @@ impl HeaderReader {
         let b = &self.bytes;
         let (len, at) = match b[1] & 0x7f {
             126 => (u64::from(u16::from_be_bytes([b[2], b[3]])), 4),
-            127 => (u64::from_be_bytes([b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9]]), 10),
+            127 => (
+                u64::from_be_bytes([b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9]]),
+                10,
+            ),
             n => (u64::from(n), 2),
         };
         let mask = (b[1] & 0x80 != 0).then(|| [b[at], b[at + 1], b[at + 2], b[at + 3]]);
-        let header = Header { first: b[0], len, mask };
+        let header = Header {
+            first: b[0],
+            len,
+            mask,
+        };
         self.have = 0;
         header
     }
@@ -166,7 +183,10 @@ pub fn push_unmasked(input: &[u8], mask: [u8; 4], at: u64, out: &mut Vec<u8>) {
 /// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2).
 pub fn accept_of(key: &str) -> String {
     use sha1::{Digest, Sha1};
-    let digest = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+    let digest = Sha1::new()
+        .chain_update(key)
+        .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
+        .finalize();
     base64(&digest)
 }
 
@@ -174,7 +194,8 @@ fn base64(input: &[u8]) -> String {
     const SET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in input.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for i in 0..4 {
             let letter = SET[(word >> (18 - 6 * i)) as usize & 63] as char;
             out.push(if i <= chunk.len() { letter } else { '=' });
@@ -189,7 +210,10 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc() {
-        assert_eq!(accept_of("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            accept_of("dGhlIHNhbXBsZSBub25jZQ=="),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
     }
 
     #[test]
@@ -205,7 +229,10 @@ mod tests {
                     if header.is_none() {
                         header = reader.read(&mut piece);
                     }
-                    if let Some(Header { mask: Some(mask), .. }) = header {
+                    if let Some(Header {
+                        mask: Some(mask), ..
+                    }) = header
+                    {
                         push_unmasked(piece, mask, got.len() as u64, &mut got);
                     }
                 }

@@ -31,6 +31,8 @@ pub struct Setup {
     pub target: SocketAddr,
     pub tls: Option<Arc<ClientConfig>>,
     pub path: String,
+    /// The name in the Upgrade header.
+    pub protocol: String,
     pub conns: usize,
     pub size: usize,
     pub warm: Duration,
@@ -60,7 +62,11 @@ type Event = (usize, Result<Outcome>);
 
 impl<'a> Fleet<'a> {
     fn new(setup: &'a Setup, kind: Kind) -> Result<Self> {
-        let size = if kind == Kind::Requests { BODY } else { setup.size };
+        let size = if kind == Kind::Requests {
+            BODY
+        } else {
+            setup.size
+        };
         Ok(Self {
             setup,
             kind,
@@ -68,7 +74,7 @@ impl<'a> Fleet<'a> {
             clients: Vec::new(),
             free: Vec::new(),
             pattern: Pattern::new(size),
-            request: request(kind, &setup.path),
+            request: request(kind, &setup.path, &setup.protocol),
             buffer: vec![0; 256 << 10],
             plain: Vec::new(),
             scratch: Vec::new(),
@@ -85,7 +91,13 @@ impl<'a> Fleet<'a> {
         });
         let stream = if self.one_stream { 0 } else { slot as u32 };
         let tls = self.setup.tls.as_ref();
-        let client = Client::connect(self.setup.target, tls, self.kind, Arc::clone(&self.request), stream)?;
+        let client = Client::connect(
+            self.setup.target,
+            tls,
+            self.kind,
+            Arc::clone(&self.request),
+            stream,
+        )?;
         self.poll.add(&client.socket, slot as u64)?;
         self.clients[slot] = Some(client);
         Ok(slot)
@@ -97,7 +109,9 @@ impl<'a> Fleet<'a> {
     }
 
     fn send(&mut self, slot: usize) -> Result<()> {
-        let Some(client) = self.clients[slot].as_mut() else { return Ok(()) };
+        let Some(client) = self.clients[slot].as_mut() else {
+            return Ok(());
+        };
         match self.kind {
             Kind::WebSocket => client.send_message(&self.pattern, &mut self.scratch),
             Kind::Requests => client.send_request(),
@@ -109,14 +123,24 @@ impl<'a> Fleet<'a> {
         self.poll.wait(Some(timeout), &mut self.ready)?;
         for ready in &self.ready {
             let slot = ready.token as usize;
-            let Some(client) = self.clients[slot].as_mut() else { continue };
-            match client.ready(ready.ended, &self.pattern, &mut self.buffer, &mut self.plain) {
+            let Some(client) = self.clients[slot].as_mut() else {
+                continue;
+            };
+            match client.ready(
+                ready.ended,
+                &self.pattern,
+                &mut self.buffer,
+                &mut self.plain,
+            ) {
                 Ok(Outcome::Nothing) => {}
                 other => events.push((slot, other)),
             }
         }
         if self.ready.is_empty() {
-            ensure!(self.last_event.elapsed() < STALLED, "no answer for {STALLED:?}");
+            ensure!(
+                self.last_event.elapsed() < STALLED,
+                "no answer for {STALLED:?}"
+            );
         } else {
             self.last_event = Instant::now();
         }
@@ -180,23 +204,30 @@ impl Window {
     }
 
     fn result(&self) -> Result<Value> {
-        let Some((begun, cpu, ticks)) = self.begun else { bail!("the run was too short") };
+        let Some((begun, cpu, ticks)) = self.begun else {
+            bail!("the run was too short")
+        };
         ensure!(self.count > 0, "nothing was answered");
         let seconds = begun.elapsed().as_secs_f64();
         let cpu = procfs::cpu_ns(&self.pids) - cpu;
         let now = procfs::ticks(&self.pids);
         let (user, system) = (now.0 - ticks.0, now.1 - ticks.1);
         let micros = |q: f64| self.latency.value_at_quantile(q) as f64 / 1e3;
-        Ok(json!({
+        let mut result = json!({
             "count": self.count,
             "seconds": seconds,
             "per_second": self.count as f64 / seconds,
-            "cpu_seconds": cpu as f64 / 1e9,
-            "cpu_us_each": cpu as f64 / 1e3 / self.count as f64,
-            "cpu_share": cpu as f64 / 1e9 / seconds,
-            "user_share": user as f64 / (user + system).max(1) as f64,
             "p50_us": micros(0.5), "p99_us": micros(0.99), "p999_us": micros(0.999), "max_us": micros(1.0),
-        }))
+        });
+        // A direct connection has no proxy whose CPU could be counted.
+        if self.pids.is_empty() {
+            return Ok(result);
+        }
+        result["cpu_seconds"] = json!(cpu as f64 / 1e9);
+        result["cpu_us_each"] = json!(cpu as f64 / 1e3 / self.count as f64);
+        result["cpu_share"] = json!(cpu as f64 / 1e9 / seconds);
+        result["user_share"] = json!(user as f64 / (user + system).max(1) as f64);
+        Ok(result)
     }
 }
 
@@ -217,10 +248,14 @@ pub fn echo_saturated(setup: &Setup, kind: Kind) -> Result<Value> {
     while window.goes_on(Instant::now()) {
         fleet.wait(Duration::from_millis(100), &mut events)?;
         for (slot, outcome) in events.drain(..) {
-            let Outcome::Answers(answers) = outcome? else { bail!("a tunnel was ended") };
+            let Outcome::Answers(answers) = outcome? else {
+                bail!("a tunnel was ended")
+            };
             let now = Instant::now();
             window.count += u64::from(answers);
-            window.latency.saturating_record((now - sent_at[slot]).as_nanos() as u64);
+            window
+                .latency
+                .saturating_record((now - sent_at[slot]).as_nanos() as u64);
             sent_at[slot] = now;
             fleet.send(slot)?;
         }
@@ -228,7 +263,9 @@ pub fn echo_saturated(setup: &Setup, kind: Kind) -> Result<Value> {
     let mut result = window.result()?;
     // Both ways: a byte that is echoed is relayed twice.
     let bytes = result["count"].as_f64().unwrap_or(0.0) * 2.0 * setup.size as f64;
-    result["gb_per_cpu_second"] = json!(bytes / 1e9 / result["cpu_seconds"].as_f64().unwrap_or(f64::NAN));
+    if let Some(cpu) = result["cpu_seconds"].as_f64() {
+        result["gb_per_cpu_second"] = json!(bytes / 1e9 / cpu);
+    }
     result["gb_per_second"] = json!(bytes / 1e9 / result["seconds"].as_f64().unwrap_or(f64::NAN));
     Ok(result)
 }
@@ -264,13 +301,19 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
         let next = begin + Duration::from_secs_f64(sent as f64 / rate);
         fleet.wait(next.saturating_duration_since(Instant::now()), &mut events)?;
         for (slot, outcome) in events.drain(..) {
-            let Outcome::Answers(answers) = outcome? else { bail!("a tunnel was ended") };
+            let Outcome::Answers(answers) = outcome? else {
+                bail!("a tunnel was ended")
+            };
             let now = Instant::now();
             for _ in 0..answers {
-                let Some(at) = due[slot].pop_front() else { bail!("an answer to nothing") };
+                let Some(at) = due[slot].pop_front() else {
+                    bail!("an answer to nothing")
+                };
                 // Messages that were due in the warm-up count for the warm-up.
                 if at >= window.warm_until || window.begun.is_none() {
-                    window.latency.saturating_record((now - at).as_nanos() as u64);
+                    window
+                        .latency
+                        .saturating_record((now - at).as_nanos() as u64);
                     window.count += 1;
                 }
             }
@@ -313,10 +356,14 @@ pub fn handshakes(setup: &Setup) -> Result<Value> {
     while window.goes_on(Instant::now()) {
         fleet.wait(Duration::from_millis(100), &mut events)?;
         for (slot, outcome) in events.drain(..) {
-            let Outcome::Opened = outcome? else { bail!("a tunnel was ended before it was open") };
+            let Outcome::Opened = outcome? else {
+                bail!("a tunnel was ended before it was open")
+            };
             let now = Instant::now();
             window.count += 1;
-            window.latency.saturating_record((now - begun[slot]).as_nanos() as u64);
+            window
+                .latency
+                .saturating_record((now - begun[slot]).as_nanos() as u64);
             all += 1;
             if let Some(client) = &fleet.clients[slot] {
                 resumed += u64::from(client.resumed());
@@ -348,9 +395,13 @@ pub fn room(setup: &Setup) -> Result<Value> {
     while window.goes_on(Instant::now()) {
         fleet.wait(Duration::from_millis(100), &mut events)?;
         for (_, outcome) in events.drain(..) {
-            let Outcome::Answers(answers) = outcome? else { bail!("a tunnel was ended") };
+            let Outcome::Answers(answers) = outcome? else {
+                bail!("a tunnel was ended")
+            };
             window.count += u64::from(answers);
-            window.latency.saturating_record(spoken.elapsed().as_nanos() as u64);
+            window
+                .latency
+                .saturating_record(spoken.elapsed().as_nanos() as u64);
             missing -= u64::from(answers);
         }
         if missing == 0 {
@@ -404,7 +455,9 @@ pub fn churn(setup: &Setup, opens: f64) -> Result<Value> {
             }
         }
         while young.front().is_some_and(|(at, _, _)| *at <= now) {
-            let Some((_, slot, id)) = young.pop_front() else { break };
+            let Some((_, slot, id)) = young.pop_front() else {
+                break;
+            };
             if fleet.clients[slot].is_some() && born[slot] == id {
                 fleet.close(slot);
             }
@@ -423,7 +476,11 @@ pub fn churn(setup: &Setup, opens: f64) -> Result<Value> {
                 Ok(Outcome::Nothing) => {}
                 other => {
                     let why = other.map_or_else(|e| e.to_string(), |_| "ended".to_owned());
-                    let count = if slot < setup.conns { &mut lost_live } else { &mut lost_new };
+                    let count = if slot < setup.conns {
+                        &mut lost_live
+                    } else {
+                        &mut lost_new
+                    };
                     note(&mut reasons, count, &why);
                     fleet.clients[slot] = None;
                     if slot >= setup.conns {
@@ -434,7 +491,9 @@ pub fn churn(setup: &Setup, opens: f64) -> Result<Value> {
         }
     }
     reasons.truncate(5);
-    Ok(json!({ "echoes": echoes, "tried": tried, "opened": opened, "lost_live": lost_live, "lost_new": lost_new, "reasons": reasons }))
+    Ok(
+        json!({ "echoes": echoes, "tried": tried, "opened": opened, "lost_live": lost_live, "lost_new": lost_new, "reasons": reasons }),
+    )
 }
 
 fn note(reasons: &mut Vec<String>, count: &mut u64, why: &str) {

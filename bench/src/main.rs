@@ -29,7 +29,10 @@ enum Cli {
     /// Echo, room and plain response.
     Backend { listen: SocketAddr },
     /// Bare TCP relay.
-    Relay { listen: SocketAddr, backend: SocketAddr },
+    Relay {
+        listen: SocketAddr,
+        backend: SocketAddr,
+    },
     /// Generate load.
     Load {
         #[command(flatten)]
@@ -52,6 +55,9 @@ struct Common {
     resume: bool,
     #[arg(long, default_value = "/ws/echo")]
     path: String,
+    /// The protocol asked for in Upgrade.
+    #[arg(long, default_value = "websocket")]
+    protocol: String,
     #[arg(long, default_value_t = 64)]
     conns: usize,
     /// Payload bytes of one message.
@@ -101,14 +107,22 @@ fn main() -> Result<()> {
 }
 
 fn run_load(common: &Common, load: &Load) -> Result<()> {
-    ensure!(common.target.ip().is_loopback(), "only loopback addresses are targets");
+    ensure!(
+        common.target.ip().is_loopback(),
+        "only loopback addresses are targets"
+    );
     // Wake up when a message is due, not up to 50 microseconds later.
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)).ok();
-    let tls = common.tls.as_ref().map(|path| client::tls_config(path, common.resume)).transpose()?;
+    let tls = common
+        .tls
+        .as_ref()
+        .map(|path| client::tls_config(path, common.resume))
+        .transpose()?;
     let setup = Setup {
         target: common.target,
         tls,
         path: common.path.clone(),
+        protocol: common.protocol.clone(),
         conns: common.conns,
         size: common.size,
         warm: Duration::from_secs_f64(common.warm),

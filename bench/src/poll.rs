@@ -30,7 +30,10 @@ impl Poll {
     /// # Errors
     /// When the kernel gives no epoll descriptor.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(1024) })
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(1024),
+        })
     }
 
     /// Registers a socket edge-triggered in both directions.
@@ -39,7 +42,12 @@ impl Poll {
     /// As epoll_ctl(2).
     pub fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), flags)?)
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token),
+            flags,
+        )?)
     }
 
     /// Registers a listening socket, level-triggered.
@@ -47,7 +55,12 @@ impl Poll {
     /// # Errors
     /// As epoll_ctl(2).
     pub fn add_listener(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)?)
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token),
+            EventFlags::IN,
+        )?)
     }
 
     /// Waits for events, at most `timeout` (None: for ever), with nanosecond resolution where the kernel has it.
@@ -69,7 +82,9 @@ impl Poll {
             let flags = e.flags;
             Ready {
                 token: e.data.u64(),
-                readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                readable: flags.intersects(
+                    EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
+                ),
                 writable: flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP),
                 ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
             }

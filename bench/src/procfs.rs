@@ -10,10 +10,20 @@ use std::fs;
 pub fn family(root: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|s| s.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|s| s.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
         // The name may hold anything; what follows its last bracket is fixed (proc(5)).
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
         if let Some(parent) = parent {
             children.entry(parent).or_default().push(pid);
         }
@@ -30,7 +40,12 @@ pub fn family(root: u32) -> Vec<u32> {
 /// Nanoseconds on a CPU, user and system, of these processes together.
 pub fn cpu_ns(pids: &[u32]) -> u64 {
     pids.iter()
-        .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten())
+        .flat_map(|pid| {
+            fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+                .flatten()
+        })
         .filter_map(|task| {
             let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
             text.split_whitespace().next()?.parse::<u64>().ok()
@@ -42,9 +57,18 @@ pub fn cpu_ns(pids: &[u32]) -> u64 {
 pub fn ticks(pids: &[u32]) -> (u64, u64) {
     let mut sum = (0, 0);
     for pid in pids {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
-        let field = |n: usize| rest.split_whitespace().nth(n).and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        let Some((_, rest)) = stat.rsplit_once(')') else {
+            continue;
+        };
+        let field = |n: usize| {
+            rest.split_whitespace()
+                .nth(n)
+                .and_then(|s| s.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         sum.0 += field(11);
         sum.1 += field(12);
     }

@@ -44,7 +44,9 @@ pub fn run(listen: SocketAddr, backend: SocketAddr) -> Result<()> {
                 continue;
             }
             let slot = (ready.token >> 1) as usize;
-            let Some(pair) = pairs[slot].as_mut() else { continue };
+            let Some(pair) = pairs[slot].as_mut() else {
+                continue;
+            };
             if !serve(pair, *ready, &mut buffer) {
                 pairs[slot] = None;
                 free.push(slot);
@@ -67,7 +69,9 @@ fn accept(
             Err(e) => return Err(e.into()),
         };
         // Blocking: over loopback the kernel answers a connect before the call returns.
-        let Ok(server) = TcpStream::connect(backend) else { continue };
+        let Ok(server) = TcpStream::connect(backend) else {
+            continue;
+        };
         let slot = free.pop().unwrap_or_else(|| {
             pairs.push(None);
             pairs.len() - 1
@@ -77,7 +81,12 @@ fn accept(
             socket.set_nodelay(true)?;
             poll.add(socket, (slot as u64) << 1 | i as u64)?;
         }
-        let side = |socket| Side { socket, rest: Vec::new(), ended: false, read_done: false };
+        let side = |socket| Side {
+            socket,
+            rest: Vec::new(),
+            ended: false,
+            read_done: false,
+        };
         pairs[slot] = Some([side(client), side(server)]);
     }
 }
