@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use crate::config;
+use crate::net::remove_stale_socket;
 use crate::state::State;
 
 /// An operator's request is short.
@@ -43,11 +44,7 @@ impl Admin {
     /// If another process serves it, or the kernel refuses.
     pub fn bind(settings: &config::Admin) -> io::Result<Self> {
         let path = settings.socket.clone();
-        if std::os::unix::net::UnixStream::connect(&path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        {
-            fs::remove_file(&path)?;
-        }
+        remove_stale_socket(&path)?;
         let listener = UnixListener::bind(&path)?;
         let admin = Self { listener, path };
         fs::set_permissions(&admin.path, Permissions::from_mode(settings.mode))?;

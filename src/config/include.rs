@@ -31,6 +31,11 @@ impl Matched {
     /// # Errors
     /// What is wrong with the pattern itself.
     pub(super) fn new(directory: &Path, written: &str) -> Result<Self, PatternError> {
+        if let Some(pos) = written.find("**") {
+            // It would follow links that lead back up, round after round.
+            let msg = "`**` is not supported; name the directories";
+            return Err(PatternError { pos, msg });
+        }
         let above = match Path::new(written).is_absolute() {
             true => String::new(),
             // The directory's own name may hold what is special in patterns.

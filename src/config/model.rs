@@ -296,6 +296,16 @@ impl fmt::Display for BackendAddress {
     }
 }
 
+impl fmt::Display for ListenAddress {
+    /// As the config writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl From<Tcp> for Keepalive {
     fn from(tcp: Tcp) -> Self {
         Self {

@@ -35,8 +35,10 @@ pub enum Refusal {
     UnaskedUpgrade,
     #[error("the backend's handshake is wrong: {0}")]
     BackendHandshake(#[from] handshake::BadAnswer),
-    #[error("the request body did not arrive: {0}")]
+    #[error("the request body is malformed: {0}")]
     RequestBody(String),
+    #[error("no part of the request body came within request_body_timeout")]
+    RequestBodyTimeout,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("longhaul is stopping")]
@@ -48,8 +50,10 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::BadHost | Self::BadPath | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::RequestBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::BadHost | Self::BadPath | Self::BadRequest(_) | Self::RequestBody(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::RequestBodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::NoBackend | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -79,6 +83,7 @@ impl Refusal {
             Self::UnaskedUpgrade => "unasked_upgrade",
             Self::BackendHandshake(_) => "backend_handshake",
             Self::RequestBody(_) => "request_body",
+            Self::RequestBodyTimeout => "request_body_timeout",
             Self::ClientLeft => "client_left",
             Self::Stopping => "stopping",
         }
@@ -121,6 +126,7 @@ impl Refusal {
                 | Self::UnaskedUpgrade
                 | Self::BackendHandshake(_)
                 | Self::RequestBody(_)
+                | Self::RequestBodyTimeout
                 | Self::BadRequest(_)
                 | Self::Stopping
         )

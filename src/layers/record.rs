@@ -66,12 +66,15 @@ where
         // Before the future is first polled: hyper reads on in between.
         let in_flight = exchange.link.begin();
         let line = Line {
-            record: exchange.record,
+            record: exchange.record.clone(),
             layer: self.layer.clone(),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let response = match answer.await {
+            let answer = answer.await;
+            // No answer, not even a refusal, may overtake an interim response.
+            exchange.link.interim_sent().await;
+            let response = match answer {
                 Ok(response) => response,
                 Err(refusal) => {
                     line.refused(&refusal);

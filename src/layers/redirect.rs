@@ -36,6 +36,11 @@ fn redirect(request: &Request<Body>, port: u16) -> Result<Response<Body>, Refusa
         .map(|target| target.host.as_str())
         .filter(|host| !host.is_empty())
         .ok_or(Refusal::BadHost)?;
+    // Hosts are compared without the brackets of IPv6; a URL needs them.
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
     let location = match port {
         443 => format!("https://{host}{}", request.uri()),
         _ => format!("https://{host}:{port}{}", request.uri()),

@@ -7,7 +7,7 @@
 use std::future::ready;
 use std::task::{Context, Poll};
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tower::{Layer, Service};
@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 use super::Reply;
 use crate::exchange::{Body, Refusal, Target};
 use crate::route;
+use crate::ws::handshake::tokens;
 
 #[derive(Clone, Copy, Debug)]
 pub struct TargetLayer;
@@ -56,6 +57,17 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
     }
+    let mut codings = tokens(request.headers(), &TRANSFER_ENCODING);
+    if codings
+        .next()
+        .is_some_and(|coding| !coding.eq_ignore_ascii_case("chunked"))
+        || codings.next().is_some()
+    {
+        return Err(Refusal::BadRequest(
+            "its transfer coding is not chunked alone",
+        ));
+    }
+    drop(codings);
     let authority = match request.uri().authority() {
         Some(authority) if authority.as_str().contains('@') => return Err(Refusal::BadHost),
         Some(authority) => {

@@ -4,7 +4,8 @@
 //! - a client that ends its stream while its request is pending keeps the
 //!   connection (hyper would drop the exchange), and the exchange is told;
 //! - interim responses are written between responses;
-//! - three read deadlines: first byte, request head, keep-alive.
+//! - three read deadlines: first byte, request head, keep-alive;
+//! - an ambiguous head is refused (see [`super::head_guard`]).
 //!
 //! Invariant: interim bytes are written only from `poll_flush`, which hyper
 //! calls when its own write buffer is empty, so they never land inside a
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::head_guard::HeadGuard;
 use super::{ClientLink, Transport};
 
 /// Deadlines of the reading side while no request is in flight.
@@ -38,6 +40,9 @@ pub struct ClientIo {
     link: Arc<ClientLink>,
     deadlines: ReadDeadlines,
     phase: Phase,
+    /// Requests that had begun when the phase was last settled.
+    begun: u32,
+    guard: HeadGuard,
     // Boxed so that it can go when the connection becomes a tunnel.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -61,6 +66,8 @@ impl ClientIo {
             link,
             deadlines,
             phase: Phase::First,
+            begun: 0,
+            guard: HeadGuard::default(),
             timer: None,
         };
         io.arm(Some(deadlines.first_byte));
@@ -84,7 +91,7 @@ impl ClientIo {
     }
 
     fn enter(&mut self, phase: Phase) {
-        if self.phase == phase {
+        if self.phase == phase && phase != Phase::Idle {
             return;
         }
         self.phase = phase;
@@ -120,6 +127,9 @@ impl ClientIo {
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 impl AsyncRead for ClientIo {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -127,9 +137,15 @@ impl AsyncRead for ClientIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.link.is_in_flight() {
+        this.link.register_connection(cx);
+        let begun = this.link.begun();
+        if this.link.is_in_flight() || !this.link.is_request_whole() {
+            // A body may go on arriving behind the response; it has a deadline
+            // of its own.
             this.enter(Phase::Exchange);
-        } else if this.phase == Phase::Exchange {
+        } else if begun != this.begun {
+            // Responses have been sent since, perhaps without a read between.
+            this.begun = begun;
             this.enter(Phase::Idle);
         }
         if this.link.is_ended() {
@@ -156,7 +172,14 @@ impl AsyncRead for ClientIo {
             }
             Poll::Ready(Ok(())) => {
                 if matches!(this.phase, Phase::First | Phase::Idle) {
+                    this.guard.next_head();
                     this.enter(Phase::Head);
+                }
+                if let Err(ambiguous) = this.guard.check(&buf.filled()[before..]) {
+                    // Best effort, as for the deadline.
+                    let _ = Pin::new(&mut this.transport).poll_write(cx, BAD_REQUEST);
+                    let error = io::Error::new(io::ErrorKind::InvalidData, ambiguous);
+                    return Poll::Ready(Err(error));
                 }
                 Poll::Ready(Ok(()))
             }

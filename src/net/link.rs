@@ -5,7 +5,7 @@
 //! hyper offers neither for HTTP/1.1 servers, so [`super::ClientIo`] does it
 //! below hyper and the exchange above it; this is what they share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -15,9 +15,11 @@ use futures_util::task::AtomicWaker;
 const MAX_INTERIM: usize = 64 * 1024;
 
 /// The shared side of one client connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClientLink {
     in_flight: AtomicBool,
+    /// Requests begun on this connection, wrapping.
+    begun: AtomicU32,
     ended: AtomicBool,
     request_whole: AtomicBool,
     exchange: AtomicWaker,
@@ -30,15 +32,40 @@ pub struct ClientLink {
 #[derive(Debug)]
 pub struct InFlight(Arc<ClientLink>);
 
+impl Default for ClientLink {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicBool::new(false),
+            begun: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+            // There is no request yet whose body could be missing.
+            request_whole: AtomicBool::new(true),
+            exchange: AtomicWaker::new(),
+            body: AtomicWaker::new(),
+            connection: AtomicWaker::new(),
+            interim: Mutex::default(),
+        }
+    }
+}
+
 impl ClientLink {
     /// Marks a request as in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.begun.fetch_add(1, Ordering::Release);
         self.in_flight.store(true, Ordering::Release);
         InFlight(Arc::clone(self))
     }
 
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_request_whole(&self) -> bool {
+        self.request_whole.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Whether the client has ended its stream.
@@ -55,7 +82,7 @@ impl ClientLink {
     /// Ready once the client has ended its stream behind a whole request: that
     /// is what can be passed on. One waiter: the exchange.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let ended = || self.is_ended() && self.request_whole.load(Ordering::Acquire);
+        let ended = || self.is_ended() && self.is_request_whole();
         Self::poll_flag(ended, &self.exchange, cx)
     }
 
@@ -147,5 +174,7 @@ impl ClientLink {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.store(false, Ordering::Release);
+        // hyper waits for bytes; the stream below it waits for this.
+        self.0.connection.wake();
     }
 }

@@ -6,9 +6,11 @@
 
 mod backend_io;
 mod client_io;
+mod head_guard;
 mod link;
 mod options;
 mod permit;
+mod socket_file;
 mod transport;
 
 use std::fmt;
@@ -20,6 +22,7 @@ pub use client_io::{ClientIo, ReadDeadlines};
 pub use link::{ClientLink, InFlight};
 pub use options::{Keepalive, tune};
 pub use permit::{Limiter, Permit, Refused};
+pub use socket_file::remove_stale_socket;
 pub use transport::{Socket, Transport};
 
 use crate::drain::Watch;

@@ -43,7 +43,7 @@ pub(super) async fn forward(
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
         let error = match respond(&route, &exchange, &mut attempt, request).await? {
-            Ok(response) => return finish(&route, exchange, attempt, response).await,
+            Ok(response) => return finish(&route, exchange, attempt, response),
             Err(error) => error,
         };
         // A kept connection may have been closed by the backend at any moment:
@@ -106,7 +106,7 @@ async fn respond(
     }
 }
 
-async fn finish(
+fn finish(
     route: &Route,
     exchange: Exchange,
     attempt: Attempt,
@@ -116,9 +116,7 @@ async fn finish(
         return Err(Refusal::UnaskedUpgrade);
     }
     let most = route.upstream.settings().max_idle_connections;
-    let response = answer(route, &exchange, attempt, response, most);
-    exchange.link.interim_sent().await;
-    Ok(response)
+    Ok(answer(route, &exchange, attempt, response, most))
 }
 
 /// The backend's answer as the client gets it. `max_idle` 0: the connection is
@@ -127,9 +125,14 @@ pub(super) fn answer(
     route: &Route,
     exchange: &Exchange,
     attempt: Attempt,
-    response: Response<Incoming>,
+    mut response: Response<Incoming>,
     max_idle: usize,
 ) -> Response<Body> {
+    if response.headers().contains_key(header::TRANSFER_ENCODING) {
+        // The coding decides (RFC 9112 section 6.3), and it ends here: a length
+        // beside it would cut the body off.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     let half_close = route.settings.clocks.half_close_timeout;
     let rest = (attempt.connection, attempt.lease, max_idle);
     let mut response =
@@ -215,6 +218,7 @@ fn is_reset(error: &hyper::Error) -> bool {
 pub(super) fn refusal(error: &hyper::Error) -> Refusal {
     match cause::<BodyError>(error) {
         Some(BodyError::ClientLeft) => Refusal::ClientLeft,
+        Some(BodyError::Stalled) => Refusal::RequestBodyTimeout,
         Some(body) => Refusal::RequestBody(body.to_string()),
         None => match std::error::Error::source(error) {
             Some(source) => Refusal::BackendProtocol(format!("{error}: {source}")),

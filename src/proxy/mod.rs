@@ -1,5 +1,5 @@
-//! What is done with one request: forward it ([`forward`]), or upgrade it
-//! ([`upgrade`]) and hand both sides to the tunnel ([`handoff`]).
+//! What is done with one request: forward it (`forward`), or upgrade it
+//! (`upgrade`) and hand both sides to the tunnel (`handoff`).
 //!
 //! Innermost service of a route's stack. It knows its route's settings by
 //! value, so a reload cannot change a request half-way.
@@ -21,6 +21,7 @@ pub use sticky::{Affinity, affinity};
 pub use upgrade::backend_head;
 
 use crate::config;
+use crate::drain::Stage;
 use crate::exchange::{Body, Exchange, Refusal};
 use crate::layers::Reply;
 use crate::metrics::Metrics;
@@ -68,6 +69,10 @@ impl Service<Request<Body>> for Proxy {
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
             });
             match asked_upgrade(&route, &request)? {
+                // It would be closed as soon as it was open.
+                Some(_) if exchange.client.watch.stage() != Stage::Running => {
+                    Err(Refusal::Stopping)
+                }
                 Some(protocol) => upgrade::upgrade(route, exchange, request, protocol).await,
                 None => forward::forward(route, exchange, request).await,
             }

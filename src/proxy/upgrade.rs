@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -48,7 +48,12 @@ pub(super) async fn upgrade(
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer(&route, &exchange, attempt, response, 0));
+        let mut answer = answer(&route, &exchange, attempt, response, 0);
+        // What the client sent behind its head may have been meant for the
+        // tunnel; it must not be read as a request.
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+        return Ok(answer);
     }
     check_switch(&response, &protocol, offer.as_ref())?;
     let backend = hyper::upgrade::on(&mut response);
@@ -107,6 +112,10 @@ fn check_switch(
     protocol: &str,
     offer: Option<&Offer>,
 ) -> Result<(), Refusal> {
+    if response.version() != Version::HTTP_11 {
+        // RFC 9110 section 7.8: an HTTP/1.0 peer knows no upgrades.
+        return Err(Refusal::UnaskedUpgrade);
+    }
     if let Some(offer) = offer {
         return Ok(handshake::check_response(offer, response.headers())?);
     }

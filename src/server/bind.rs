@@ -4,13 +4,14 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::ListenAddress;
+use crate::net::remove_stale_socket;
 
 /// Connections that may wait for accept. The kernel caps it at
 /// `net.core.somaxconn`.
@@ -42,6 +43,15 @@ pub(super) fn bind(address: &ListenAddress) -> io::Result<(Listening, Option<Soc
             let (socket, file) = bind_unix(path, *mode)?;
             Ok((Listening::Unix(socket), Some(file)))
         }
+    }
+}
+
+/// Gives the file of a Unix socket the configured mode, as far as that goes.
+pub(super) fn set_mode(address: &ListenAddress) {
+    if let ListenAddress::Unix { path, mode } = address
+        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(*mode))
+    {
+        tracing::warn!(path = %path.display(), %error, "the socket keeps its mode");
     }
 }
 
@@ -116,23 +126,10 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
-    remove_stale(path)?;
+    remove_stale_socket(path)?;
     let socket = UnixListener::bind(path)?;
     let file = SocketFile(path.to_owned());
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.set_nonblocking(true)?;
     Ok((socket, file))
-}
-
-/// Removes the socket file of a process that is gone. Anything else at that
-/// path stays, and the bind fails.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        fs::remove_file(path)?;
-    }
-    Ok(())
 }

@@ -25,7 +25,7 @@ use crate::net::{
     Client, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, TlsFacts,
     Transport, tune,
 };
-use crate::state::ListenerState;
+use crate::state::{ListenerState, Snapshot};
 use crate::{exchange, tls};
 
 /// A connection that has been let in.
@@ -36,6 +36,8 @@ pub(super) struct Accepted {
     pub(super) permit: Permit,
     pub(super) context: Arc<Context>,
     pub(super) watch: Watch,
+    /// Ends when the listener is removed.
+    pub(super) listener_watch: Watch,
 }
 
 /// hyper's smallest read buffer.
@@ -49,6 +51,7 @@ pub(super) async fn serve(accepted: Accepted) {
         permit,
         context,
         watch,
+        listener_watch,
     } = accepted;
     let metrics = Arc::clone(&context.state.metrics);
     metrics.connections.inc();
@@ -65,7 +68,7 @@ pub(super) async fn serve(accepted: Accepted) {
     let local_port = local_port(&socket);
     let dressed = match &state.tls {
         None => Ok((Transport::Plain(socket), None)),
-        Some(config) => handshake(socket, config, &snapshot.config, &context).await,
+        Some(config) => handshake(socket, config, &snapshot).await,
     };
     let (transport, tls) = match dressed {
         Ok(dressed) => dressed,
@@ -94,19 +97,18 @@ pub(super) async fn serve(accepted: Accepted) {
     // Not to the connection's end: a kept snapshot would keep its upstreams.
     let http = Http::new(&snapshot.config);
     drop(snapshot);
-    http.serve(transport, Entrance::new(context, client, state), watch)
-        .await;
+    let entrance = Entrance::new(context, client, state);
+    http.serve(transport, entrance, watch, listener_watch).await;
 }
 
 /// The TLS handshake, within its deadline and its share of those in flight.
 async fn handshake(
     socket: Socket,
     tls: &Arc<rustls::ServerConfig>,
-    config: &Config,
-    context: &Context,
+    snapshot: &Snapshot,
 ) -> Result<(Transport, Option<TlsFacts>), tls::AcceptError> {
-    let deadline = Instant::now() + config.limits.tls_handshake_timeout;
-    let _turn = timeout_at(deadline, context.tls_handshakes.acquire())
+    let deadline = Instant::now() + snapshot.config.limits.tls_handshake_timeout;
+    let _turn = timeout_at(deadline, snapshot.tls_handshakes.acquire())
         .await
         .map_err(|_| tls::AcceptError::Timeout)?;
     let (stream, facts) = tls::accept(Arc::clone(tls), socket, deadline).await?;
@@ -148,7 +150,13 @@ impl Http {
         Self { builder, deadlines }
     }
 
-    async fn serve(self, transport: Transport, entrance: Entrance, mut watch: Watch) {
+    async fn serve(
+        self,
+        transport: Transport,
+        entrance: Entrance,
+        mut watch: Watch,
+        mut listener: Watch,
+    ) {
         let client = Arc::clone(&entrance.client);
         let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
         let connection = self
@@ -162,7 +170,11 @@ impl Http {
             tokio::select! {
                 biased;
                 () = ending.reached(Stage::Ending) => return,
-                () = watch.reached(Stage::Draining), if !draining => {
+                // The process stops, or an edit has removed the listener.
+                () = async { tokio::select! {
+                    () = watch.reached(Stage::Draining) => {}
+                    () = listener.reached(Stage::Draining) => {}
+                } }, if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -182,6 +194,7 @@ fn log_failure(client: &Client, error: &hyper::Error) {
         Some("keepalive_timeout") => return,
         Some("request_head_timeout") => (Some(408), "request_head_timeout"),
         Some(knob) => (None, knob),
+        None if is_refused_head(error) => (Some(400), "bad_head"),
         None if error.is_parse_too_large() => (Some(431), "bad_head"),
         // hyper has no other name for this one (and answers it with 414).
         None if error.is_parse() && error.to_string().contains("URI too long") => {
@@ -205,9 +218,18 @@ fn log_failure(client: &Client, error: &hyper::Error) {
     );
 }
 
+fn io_cause(error: &hyper::Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// Whether `ClientIo` refused and answered the head.
+fn is_refused_head(error: &hyper::Error) -> bool {
+    io_cause(error).is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
+}
+
 /// The name of the read deadline behind an error.
 fn deadline(error: &hyper::Error) -> Option<&'static str> {
-    let io = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+    let io = io_cause(error)?;
     let text = io
         .get_ref()
         .filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?

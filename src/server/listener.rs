@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::Context;
 use super::bind::Listening;
 use super::connection::{self, Accepted};
-use crate::drain::{Stage, Watch};
+use crate::drain::{self, Drain, Stage, Watch};
 use crate::metrics::Reason;
 use crate::net::{Peer, Refused, Socket};
 
@@ -24,46 +24,62 @@ pub(super) type Probe = mpsc::Sender<oneshot::Sender<()>>;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// A running accept loop. It ends when this is dropped.
+/// A running accept loop. When this is dropped it ends, and its connections
+/// finish the request in hand; tunnels live on.
 #[derive(Debug)]
 pub(super) struct AcceptLoop {
     pub(super) probe: Probe,
+    _drain: Drain,
 }
 
-enum Acceptor {
+/// What an accept loop gives to each of its connections.
+struct Listener {
+    name: Arc<str>,
+    context: Arc<Context>,
+    /// Of the process.
+    watch: Watch,
+    /// Of this listener.
+    listener_watch: Watch,
+}
+
+/// A listening socket in the data plane's runtime.
+#[derive(Debug)]
+pub(super) enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl AcceptLoop {
     /// Starts accepting; within the data plane's runtime.
-    ///
-    /// # Errors
-    /// If the runtime does not take the socket.
     pub(super) fn start(
         name: Arc<str>,
-        socket: Listening,
+        acceptor: Acceptor,
         context: Arc<Context>,
         watch: Watch,
-    ) -> io::Result<Self> {
-        let acceptor = match socket {
-            Listening::Tcp(socket) => Acceptor::Tcp(TcpListener::from_std(socket)?),
-            Listening::Unix(socket) => Acceptor::Unix(UnixListener::from_std(socket)?),
-        };
+    ) -> Self {
         let (probe, probes) = mpsc::channel(1);
-        tokio::spawn(accept_loop(name, acceptor, context, watch, probes));
-        Ok(Self { probe })
+        let (drain, listener_watch) = drain::channel();
+        let listener = Listener {
+            name,
+            context,
+            watch,
+            listener_watch,
+        };
+        tokio::spawn(accept_loop(listener, acceptor, probes));
+        Self {
+            probe,
+            _drain: drain,
+        }
     }
 }
 
 async fn accept_loop(
-    name: Arc<str>,
+    listener: Listener,
     acceptor: Acceptor,
-    context: Arc<Context>,
-    watch: Watch,
     mut probes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
-    let mut stopping = watch.clone();
+    let name = &*listener.name;
+    let mut stopping = listener.watch.clone();
     let mut back_off = FIRST_BACK_OFF;
     let mut warned_full = false;
     loop {
@@ -83,17 +99,17 @@ async fn accept_loop(
         match accepted {
             Ok((socket, peer)) => {
                 if back_off > FIRST_BACK_OFF {
-                    tracing::info!(listener = &*name, "accepting again");
+                    tracing::info!(listener = name, "accepting again");
                     back_off = FIRST_BACK_OFF;
                 }
-                let refused = admit(&name, socket, peer, &context, &watch);
-                warned_full = warn_once(&name, refused, warned_full);
+                let refused = listener.admit(socket, peer);
+                warned_full = warn_once(name, refused, warned_full);
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                context.state.metrics.accept_errors.inc();
+                listener.context.state.metrics.accept_errors.inc();
                 if back_off == FIRST_BACK_OFF {
-                    tracing::warn!(listener = &*name, %error, "accept failed; backing off");
+                    tracing::warn!(listener = name, %error, "accept failed; backing off");
                 }
                 back_off = (back_off * 2).min(LONGEST_BACK_OFF);
                 sleep(back_off).await;
@@ -102,36 +118,29 @@ async fn accept_loop(
     }
 }
 
-/// Starts the connection's task, or says why not.
-fn admit(
-    name: &Arc<str>,
-    socket: Socket,
-    peer: Peer,
-    context: &Arc<Context>,
-    watch: &Watch,
-) -> Option<Refused> {
-    match context.limiter.admit(peer.ip()) {
-        Ok(permit) => {
-            let accepted = Accepted {
-                listener: Arc::clone(name),
-                socket,
-                peer,
-                permit,
-                context: Arc::clone(context),
-                watch: watch.clone(),
-            };
-            tokio::spawn(connection::serve(accepted));
-            None
-        }
-        Err(refused) => {
-            let reason = refused.label();
-            context
-                .state
-                .metrics
-                .connections_refused
-                .get_or_create(&Reason { reason })
-                .inc();
-            Some(refused)
+impl Listener {
+    /// Starts the connection's task, or says why not.
+    fn admit(&self, socket: Socket, peer: Peer) -> Option<Refused> {
+        match self.context.limiter.admit(peer.ip()) {
+            Ok(permit) => {
+                let accepted = Accepted {
+                    listener: Arc::clone(&self.name),
+                    socket,
+                    peer,
+                    permit,
+                    context: Arc::clone(&self.context),
+                    watch: self.watch.clone(),
+                    listener_watch: self.listener_watch.clone(),
+                };
+                tokio::spawn(connection::serve(accepted));
+                None
+            }
+            Err(refused) => {
+                let reason = refused.label();
+                let counters = &self.context.state.metrics.connections_refused;
+                counters.get_or_create(&Reason { reason }).inc();
+                Some(refused)
+            }
         }
     }
 }
@@ -157,6 +166,17 @@ fn warn_once(name: &str, refused: Option<Refused>, warned: bool) -> bool {
 }
 
 impl Acceptor {
+    /// Within the data plane's runtime.
+    ///
+    /// # Errors
+    /// If the runtime does not take the socket.
+    pub(super) fn new(socket: Listening) -> io::Result<Self> {
+        Ok(match socket {
+            Listening::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Listening::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+
     async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(socket) => {

@@ -9,6 +9,7 @@ mod bind;
 mod connection;
 mod inherit;
 mod listener;
+mod listeners;
 mod reload;
 mod rlimit;
 mod stop;
@@ -22,7 +23,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use rlimit::raise_open_files;
@@ -55,6 +55,8 @@ pub enum StartError {
     #[error("the configuration is wrong\n{0}")]
     Config(Diagnostics),
     #[error("{0}")]
+    Bind(Diagnostics),
+    #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the admin socket {} cannot be bound: {error}", socket.display())]
     Admin { socket: PathBuf, error: io::Error },
@@ -67,7 +69,6 @@ pub enum StartError {
 struct Context {
     state: Arc<State>,
     limiter: Arc<Limiter>,
-    tls_handshakes: Arc<Semaphore>,
 }
 
 /// Serves until a signal says stop and everything has ended.
@@ -97,10 +98,12 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                     break;
                 }
             },
-            () = watch::settled(&mut edits) => reloader.reload(reload::Trigger::Edit),
+            () = edits.settled() => reloader.reload(reload::Trigger::Edit),
             _ = tick.tick() => {
                 state.purge_idle();
-                state.live.set_connections(reloader.limiter().open());
+                let open = reloader.limiter().open();
+                state.live.set_connections(open);
+                state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
                 reloader.poll_files();
             }
             () = watchdog.due() => watchdog.beat(reloader.accept_loops()),

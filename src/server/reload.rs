@@ -4,27 +4,22 @@
 //! All or nothing: until the commit nothing that serves has changed, and the
 //! commit cannot fail.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use xxhash_rust::xxh3::Xxh3;
-
-use super::bind::{Listening, SocketFile, bind};
 use super::inherit::Inherited;
-use super::listener::{AcceptLoop, Probe};
+use super::listener::Probe;
+use super::listeners::{Bound, Listeners};
 use super::stop::close_order;
 use super::watch::Watcher;
 use super::{Context, Setup, StartError, rlimit, systemd};
-use crate::config::{self, Config, Diagnostic, Diagnostics, ListenAddress, Loaded};
+use crate::config::{self, Config, Diagnostics, Loaded};
 use crate::drain::Watch;
 use crate::logging::{Logging, Settings};
 use crate::metrics::Reason;
 use crate::net::Limiter;
-use crate::state::{Committed, Prepared, State, changes};
+use crate::state::{Committed, Prepared, State, Warning, changes};
+use crate::tls;
 use crate::tunnel::Cause;
 
 /// What asked for a reload.
@@ -40,49 +35,37 @@ pub(super) enum Trigger {
 pub(super) struct Reloader {
     path: PathBuf,
     state: Arc<State>,
-    data_plane: Handle,
     logging: Logging,
     context: Arc<Context>,
-    open_files: u64,
+    /// The default, from the limit of open files.
+    max_connections: usize,
     watcher: Watcher,
-    watch: Watch,
-    /// By name.
-    running: BTreeMap<String, Running>,
-    /// The content of all files at the last attempt.
-    attempted: u64,
-}
-
-/// A listener in service.
-struct Running {
-    configured: ListenAddress,
-    socket: Listening,
-    file: Option<SocketFile>,
-    accept_loop: Option<AcceptLoop>,
+    listeners: Listeners,
+    /// The contents of the config files and of those that they name, at the
+    /// last attempt.
+    attempted: (u64, u64),
 }
 
 impl Reloader {
     pub(super) fn new(setup: &Setup, watcher: Watcher, watch: Watch) -> Self {
+        let max_connections = rlimit::connections_for(setup.open_files);
         let context = Arc::new(Context {
             state: Arc::clone(&setup.state),
-            limiter: Limiter::new(rlimit::connections_for(setup.open_files), None),
-            tls_handshakes: Arc::new(Semaphore::new(0)),
+            limiter: Limiter::new(max_connections, None),
         });
+        let data_plane = setup.data_plane.clone();
         Self {
             path: setup.config.clone(),
             state: Arc::clone(&setup.state),
-            data_plane: setup.data_plane.clone(),
             logging: setup.logging.clone(),
-            context,
-            open_files: setup.open_files,
+            max_connections,
             watcher,
-            watch,
-            running: BTreeMap::new(),
-            attempted: 0,
+            listeners: Listeners::new(data_plane, Arc::clone(&context), watch),
+            context,
+            attempted: (0, 0),
         }
     }
-}
 
-impl Reloader {
     /// Puts the first configuration in force.
     ///
     /// # Errors
@@ -90,14 +73,13 @@ impl Reloader {
     pub(super) fn start(&mut self, inherited: Vec<Inherited>) -> Result<(), StartError> {
         let loaded = self.load();
         let (hash, result) = (loaded.hash, loaded.result);
-        let applied = result.and_then(|config| self.apply(config, hash, inherited));
-        match applied {
-            Ok(committed) => {
-                self.follow(committed);
-                Ok(())
-            }
-            Err(findings) => Err(StartError::Config(findings)),
-        }
+        let prepared = result.and_then(|config| self.state.prepare(config, hash));
+        let prepared = prepared.map_err(StartError::Config)?;
+        let bound = self.listeners.bind(prepared.config(), inherited);
+        let bound = bound.map_err(StartError::Bind)?;
+        let committed = self.commit(prepared, bound);
+        self.follow(committed);
+        Ok(())
     }
 
     /// Looks at the files and, if they changed, puts them in force.
@@ -109,8 +91,9 @@ impl Reloader {
         }
         systemd::reloading();
         let (hash, result) = (loaded.hash, loaded.result);
-        match result.and_then(|config| self.apply(config, hash, Vec::new())) {
-            Ok(committed) => self.follow(committed),
+        match result.and_then(|config| self.apply(config, hash, trigger)) {
+            Ok(Some(committed)) => self.follow(committed),
+            Ok(None) => {}
             Err(findings) => self.reject(&findings),
         }
         systemd::ready(&self.status());
@@ -126,7 +109,7 @@ impl Reloader {
         format!(
             "generation {}: {} listeners, {} tunnels{outcome}",
             self.state.snapshot().generation,
-            self.running.len(),
+            self.listeners.len(),
             self.state.registry.len()
         )
     }
@@ -140,11 +123,7 @@ impl Reloader {
     }
 
     pub(super) fn accept_loops(&self) -> Vec<Probe> {
-        self.running
-            .values()
-            .filter_map(|running| running.accept_loop.as_ref())
-            .map(|accept_loop| accept_loop.probe.clone())
-            .collect()
+        self.listeners.probes()
     }
 
     /// Reads the config files, and watches whatever they now consist of.
@@ -155,165 +134,39 @@ impl Reloader {
         let current = self.state.snapshot();
         let config = loaded.result.as_ref().unwrap_or(&current.config);
         files.extend(config.files.paths().map(ToOwned::to_owned));
-        self.attempted = content_hash(loaded.hash, &files);
+        self.attempted = (loaded.hash, tls::contents_hash(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
         loaded
     }
 
+    /// `None` if all there was to take is a certificate that is no good.
     fn apply(
         &mut self,
         config: Config,
         hash: u64,
-        inherited: Vec<Inherited>,
-    ) -> Result<Committed, Diagnostics> {
+        trigger: Trigger,
+    ) -> Result<Option<Committed>, Diagnostics> {
         let prepared = self.state.prepare(config, hash)?;
-        let bound = self.bind(prepared.config(), inherited)?;
-        Ok(self.commit(prepared, bound))
-    }
-
-    /// Binds what the new configuration has and the old one had not. On failure
-    /// everything that was bound here is closed again.
-    fn bind(
-        &self,
-        config: &Config,
-        mut inherited: Vec<Inherited>,
-    ) -> Result<Vec<(String, Running)>, Diagnostics> {
-        let mut bound = Vec::new();
-        let mut findings = Diagnostics::default();
-        for (name, listener) in &config.listeners {
-            let address = &listener.address;
-            if self
-                .running
-                .get(name)
-                .is_some_and(|running| running.configured == *address)
-            {
-                continue;
-            }
-            let passed = inherited
-                .iter()
-                .position(|one| one.name == *name || one.socket.is_at(address))
-                .map(|index| inherited.swap_remove(index));
-            let opened = match (passed, self.renamed(address)) {
-                (Some(passed), _) => Ok((passed.socket, None)),
-                (None, Some(socket)) => socket.map(|socket| (socket, None)),
-                (None, None) => bind(address),
-            };
-            match opened {
-                Ok((socket, file)) => {
-                    let configured = address.clone();
-                    let running = Running {
-                        configured,
-                        socket,
-                        file,
-                        accept_loop: None,
-                    };
-                    bound.push((name.clone(), running));
-                }
-                Err(error) => findings.push(Diagnostic::new(
-                    (*listener.place).clone(),
-                    format!("listener {name:?} cannot be bound: {error}"),
-                )),
-            }
+        if trigger == Trigger::Edit && prepared.is_what_is_served(&self.state) {
+            self.stay(&prepared.warnings);
+            return Ok(None);
         }
-        for unused in inherited {
-            tracing::warn!(
-                name = unused.name,
-                address = unused.socket.address(),
-                "inherited socket fits no listener; closed"
-            );
-        }
-        findings.into_result(bound)
-    }
-
-    /// The socket of a running listener at this address, which the edit must
-    /// have given another name.
-    fn renamed(&self, address: &ListenAddress) -> Option<std::io::Result<Listening>> {
-        let at = |running: &&Running| running.socket.is_at(address);
-        self.running
-            .values()
-            .find(at)
-            .map(|running| running.socket.try_clone())
+        let bound = self.listeners.bind(prepared.config(), Vec::new())?;
+        Ok(Some(self.commit(prepared, bound)))
     }
 
     /// Cannot fail.
-    fn commit(&mut self, prepared: Prepared, bound: Vec<(String, Running)>) -> Committed {
+    fn commit(&mut self, prepared: Prepared, bound: Bound) -> Committed {
         let committed = self.state.commit(prepared);
         let config = &committed.snapshot.config;
         self.logging.apply(&Settings::from(&config.log));
-        self.apply_limits(&committed.previous.config, config);
-        let mut gone = std::mem::take(&mut self.running);
-        for (name, listener) in &config.listeners {
-            if let Some(running) = gone.remove(name) {
-                if running.configured == listener.address {
-                    self.running.insert(name.clone(), running);
-                } else {
-                    // A socket's file must not go with its old listener if the
-                    // new one is at the same path.
-                    gone.insert(name.clone(), running);
-                }
-            }
-        }
-        for (name, mut running) in bound {
-            // Renamed: the socket is the old one's, and so is its file.
-            let old = gone
-                .values_mut()
-                .find(|old| old.configured == running.configured);
-            if let Some(old) = old.filter(|_| running.file.is_none()) {
-                running.file = old.file.take();
-            }
-            running.accept_loop = self.accept(&name, &running.socket);
-            self.running.insert(name, running);
-        }
-        drop(gone);
-        let listeners = self.running.iter();
-        self.state.live.set_listeners(
-            listeners
-                .map(|(name, running)| (name.clone(), running.socket.address()))
-                .collect(),
-        );
+        let limits = &config.limits;
+        let most = limits.max_connections.unwrap_or(self.max_connections);
+        let limiter = &self.context.limiter;
+        limiter.set(most, limits.max_connections_per_address);
+        self.listeners.put_in_force(config, bound);
+        self.state.live.set_listeners(self.listeners.addresses());
         committed
-    }
-
-    fn accept(&self, name: &str, socket: &Listening) -> Option<AcceptLoop> {
-        let _runtime = self.data_plane.enter();
-        let started = socket.try_clone().and_then(|socket| {
-            AcceptLoop::start(
-                name.into(),
-                socket,
-                Arc::clone(&self.context),
-                self.watch.clone(),
-            )
-        });
-        // Only out of descriptors or memory: the listener is bound and another
-        // reload (SIGHUP) tries again.
-        started
-            .inspect_err(|error| tracing::error!(listener = name, %error, "listener cannot accept"))
-            .ok()
-    }
-
-    fn apply_limits(&self, old: &Config, new: &Config) {
-        let limits = &new.limits;
-        let most = limits
-            .max_connections
-            .unwrap_or_else(|| rlimit::connections_for(self.open_files));
-        self.context
-            .limiter
-            .set(most, limits.max_connections_per_address);
-        // The empty configuration before the first has no permits.
-        let had = match self.state.snapshot().generation {
-            0 | 1 => 0,
-            _ => old.limits.max_tls_handshakes,
-        };
-        if limits.max_tls_handshakes >= had {
-            self.context
-                .tls_handshakes
-                .add_permits(limits.max_tls_handshakes - had);
-        } else {
-            // Those in flight keep theirs; a later acquire finds fewer.
-            self.context
-                .tls_handshakes
-                .forget_permits(had - limits.max_tls_handshakes);
-        }
     }
 
     /// What is done after a commit: says so, and drains whom it concerns.
@@ -325,12 +178,7 @@ impl Reloader {
             warnings,
             renewed,
         } = committed;
-        for warning in warnings {
-            if warning.is_certificate_failure {
-                self.state.metrics.certificate_failures.inc();
-            }
-            tracing::warn!("{}", warning.message);
-        }
+        self.warn(&warnings);
         let mut changes = changes(&previous.config, &snapshot.config);
         for chain in renewed {
             let separator = if changes.is_empty() { "" } else { "; " };
@@ -376,6 +224,31 @@ impl Reloader {
         }
     }
 
+    /// The files say what is served already, or hold a certificate that is no
+    /// good.
+    fn stay(&self, warnings: &[Warning]) {
+        self.warn(warnings);
+        let failures = warnings
+            .iter()
+            .filter(|warning| warning.is_certificate_failure);
+        let failures: Vec<&str> = failures.map(|warning| &*warning.message).collect();
+        if failures.is_empty() {
+            tracing::info!("config is what is served already");
+        }
+        self.state
+            .live
+            .reloaded(failures.is_empty(), failures.join("; "));
+    }
+
+    fn warn(&self, warnings: &[Warning]) {
+        for warning in warnings {
+            if warning.is_certificate_failure {
+                self.state.metrics.certificate_failures.inc();
+            }
+            tracing::warn!("{}", warning.message);
+        }
+    }
+
     fn reject(&self, findings: &Diagnostics) {
         self.state
             .metrics
@@ -389,18 +262,6 @@ impl Reloader {
         );
         self.state.live.reloaded(false, findings.to_string());
     }
-}
-
-/// A hash of the configuration's texts and of every file that it names.
-fn content_hash(config: u64, files: &[PathBuf]) -> u64 {
-    let mut hash = Xxh3::new();
-    hash.update(&config.to_le_bytes());
-    for file in files {
-        let content = fs::read(file).unwrap_or_default();
-        hash.update(&(content.len() as u64).to_le_bytes());
-        hash.update(&content);
-    }
-    hash.digest()
 }
 
 impl From<&config::Log> for Settings {

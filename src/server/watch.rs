@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout_at};
 
 /// An edit is over when nothing has happened for this long: editors write,
 /// rename and remove in a burst.
@@ -44,9 +44,9 @@ struct Stamp {
 
 impl Watcher {
     /// A watcher of nothing yet, and where it says "maybe".
-    pub(super) fn new() -> notify::Result<(Self, mpsc::Receiver<()>)> {
+    pub(super) fn new() -> notify::Result<(Self, Edits)> {
         // One slot: a burst of events is one reason to look.
-        let (maybe, edits) = mpsc::channel(1);
+        let (maybe, signs) = mpsc::channel(1);
         let tell = maybe.clone();
         let inotify = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, is_news) {
@@ -60,6 +60,10 @@ impl Watcher {
             seen: Vec::new(),
             looked: Instant::now(),
             maybe,
+        };
+        let edits = Edits {
+            maybe: signs,
+            pending: None,
         };
         Ok((watcher, edits))
     }
@@ -103,18 +107,34 @@ impl Watcher {
     }
 }
 
-/// Resolves when an edit seems to be over.
-pub(super) async fn settled(edits: &mut mpsc::Receiver<()>) {
-    if edits.recv().await.is_none() {
-        // The watcher lives as long as the process.
-        return std::future::pending().await;
-    }
-    let longest = Instant::now() + LONGEST;
-    while Instant::now() < longest {
-        match timeout(QUIET, edits.recv()).await {
-            // The channel is drained slower than events come.
-            Ok(_) => sleep(Duration::from_millis(10)).await,
-            Err(_) => return,
+/// Where edits are waited for.
+pub(super) struct Edits {
+    maybe: mpsc::Receiver<()>,
+    /// First and last sign of an edit that is not over yet. Kept here and not
+    /// in a future, which is dropped whenever something else happens first.
+    pending: Option<(Instant, Instant)>,
+}
+
+impl Edits {
+    /// Resolves when an edit seems to be over.
+    pub(super) async fn settled(&mut self) {
+        loop {
+            let Some((first, last)) = self.pending else {
+                match self.maybe.recv().await {
+                    Some(()) => self.pending = Some((Instant::now(), Instant::now())),
+                    // The watcher lives as long as the process.
+                    None => std::future::pending().await,
+                }
+                continue;
+            };
+            let over = (last + QUIET).min(first + LONGEST);
+            match timeout_at(over, self.maybe.recv()).await {
+                Ok(_) => self.pending = Some((first, Instant::now())),
+                Err(_) => {
+                    self.pending = None;
+                    return;
+                }
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 pub use changes::changes;
 pub use live::{Facts, LastReload, Live};
@@ -52,8 +53,13 @@ pub struct Snapshot {
     pub generation: u64,
     /// Of the texts of all config files.
     pub hash: u64,
+    /// Of the contents of all CA files.
+    pub authorities: u64,
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
+    /// Turns for TLS handshakes; the same over reloads that do not change
+    /// their number.
+    pub tls_handshakes: Arc<Semaphore>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub table: Arc<Table<RouteEntry>>,
 }

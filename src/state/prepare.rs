@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
@@ -54,6 +55,15 @@ impl Prepared {
         &self.snapshot.config
     }
 
+    /// Whether a commit would change nothing: the same configuration and not
+    /// one certificate or CA with other content.
+    pub fn is_what_is_served(&self, state: &State) -> bool {
+        let current = state.snapshot();
+        self.renewed.is_empty()
+            && self.snapshot.config == current.config
+            && self.snapshot.authorities == current.authorities
+    }
+
     /// Looking things up in it before it is in force, for `check`.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -90,11 +100,20 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             (name.clone(), Arc::new(ListenerState { tls, stack }))
         })
         .collect();
+    let authorities = authorities(&config);
+    let current = state.snapshot();
+    let most = config.limits.max_tls_handshakes;
+    let tls_handshakes = match current.config.limits.max_tls_handshakes == most {
+        true => Arc::clone(&current.tls_handshakes),
+        false => Arc::new(Semaphore::new(most)),
+    };
     let snapshot = Snapshot {
         generation: 0,
+        authorities,
         hash,
         config,
         listeners,
+        tls_handshakes,
         upstreams,
         table,
     };
@@ -110,12 +129,22 @@ impl Snapshot {
         Self {
             generation: 0,
             hash: 0,
+            authorities: 0,
             config: Config::empty(),
             listeners: BTreeMap::new(),
+            tls_handshakes: Arc::new(Semaphore::new(Config::empty().limits.max_tls_handshakes)),
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
         }
     }
+}
+
+/// A hash of the content of every CA file.
+fn authorities(config: &Config) -> u64 {
+    let of_listeners = config.listeners.values();
+    let of_listeners = of_listeners.filter_map(|l| Some(&l.client_certificates.as_ref()?.ca));
+    let of_upstreams = config.upstreams.values().filter_map(|u| u.tls.ca.as_ref());
+    tls::contents_hash(of_listeners.chain(of_upstreams).map(PathBuf::as_path))
 }
 
 /// The layers of a listener, outermost first.

@@ -15,6 +15,7 @@
 
 mod accept;
 mod client;
+mod contents;
 mod facts;
 mod pair;
 mod pem;
@@ -30,6 +31,7 @@ mod test_handshakes;
 
 pub use accept::{AcceptError, Opening, accept};
 pub use client::{ClientConfigError, ServerNameError, client_config, server_name};
+pub use contents::contents_hash;
 pub use facts::Facts;
 pub use pair::{Pair, PairError, SanName, load};
 pub use pem::{PemError, PemProblem};

@@ -74,7 +74,11 @@ impl Cause {
         match error.kind() {
             // rustls: the stream ended without close_notify.
             io::ErrorKind::UnexpectedEof => Self::TlsEof,
-            io::ErrorKind::TimedOut => Self::PeerTimeout,
+            // Behind a gateway that has noticed, the kernel says so instead of
+            // that its user timeout has passed.
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => Self::PeerTimeout,
             io::ErrorKind::InvalidData => Self::TlsError,
             _ => Self::Reset,
         }

@@ -99,13 +99,13 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    /// 426 for a version we do not speak, else 400.
+    /// 426 for a version we do not speak, else 400, also where there is none.
     ///
     /// A 426 must carry `Sec-WebSocket-Version: 13` (RFC 6455 section 4.4) and
     /// `Upgrade: websocket` (RFC 9110 section 15.5.22).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::VersionMissing | Self::VersionUnknown => StatusCode::UPGRADE_REQUIRED,
+            Self::VersionUnknown => StatusCode::UPGRADE_REQUIRED,
             _ => StatusCode::BAD_REQUEST,
         }
     }

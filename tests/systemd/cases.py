@@ -367,7 +367,8 @@ def run_all(manager):
             print(f"failed {name}: {type(error).__name__}: {what}", flush=True)
             for line in SERVICE_LOG.read_text().splitlines()[-15:]:
                 print(f"    longhaul: {line}", flush=True)
-            for line in manager.log[case.mark :].splitlines()[-25:]:
+            about = [line for line in manager.log[case.mark :].splitlines() if "longhaul" in line]
+            for line in about[-25:]:
                 print(f"    systemd: {line}", flush=True)
     print("end", flush=True)
     return 0

@@ -98,8 +98,11 @@ def build(shipped, binary, certificates):
     for name, content in pair.items():
         path = CONFIG / "certs" / name
         path.write_bytes(content)
-        os.chown(path, 0, GROUP_ID)
-        os.chmod(path, 0o640)
+        if path.suffix == ".key":
+            os.chown(path, 0, GROUP_ID)
+            os.chmod(path, 0o640)
+        else:
+            os.chmod(path, 0o644)
     bring_loopback_up()
 
 
@@ -152,7 +155,7 @@ class Systemd:
                     return
                 if not data:
                     return
-                self.log += data.decode("utf-8", "replace")
+                self.log += data.decode("utf-8", "replace").replace("\r", "")
 
         threading.Thread(target=read, daemon=True).start()
 

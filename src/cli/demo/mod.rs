@@ -112,7 +112,11 @@ fn start(
 async fn follow(socket: PathBuf, routes: PathBuf, sender: channel::Sender<Status>) {
     let mut greeted = false;
     loop {
-        if let Ok(status) = watch::status(&socket).await {
+        let status = watch::status(&socket).await;
+        // Generation 0 is a server that is still starting.
+        if let Ok(status) = status
+            && status.generation > 0
+        {
             if !greeted {
                 greeted = true;
                 // Without a terminal to greet, the demo still works.

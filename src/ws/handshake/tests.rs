@@ -163,7 +163,7 @@ fn wrong_handshakes_are_told_what_is_wrong() {
 #[test]
 fn an_unknown_version_is_426_and_all_else_400() {
     for (_, _, mistake) in mistakes() {
-        let version = matches!(mistake, Mistake::VersionMissing | Mistake::VersionUnknown);
+        let version = matches!(mistake, Mistake::VersionUnknown);
         assert_eq!(
             mistake.status(),
             if version { 426 } else { 400 },

@@ -174,7 +174,7 @@ function showBackends() {
     const detail = gone && here ? `${plural(here, "tunnel")} live${here === 1 ? "s" : ""} on` : live;
     return make("li", [name, mine && "mine", gone && "gone"].filter(Boolean).join(" "),
       make("span", "note", note), shape(name), make("b", "", name),
-      make("small", "", mine ? `${detail}, ${here > 1 ? "one of them " : ""}yours` : detail));
+      make("small", "", mine ? `${detail}, ${here > 1 ? "1 " : ""}yours` : detail));
   });
   $("backends").replaceChildren(...items);
   $("myname").textContent = me?.name ?? "";

@@ -1,0 +1,145 @@
+//! Refuses heads that two parsers could read differently, which is how requests
+//! are smuggled: a line end without its carriage return (RFC 9112 section 2.2
+//! allows either reading), and a length beside a transfer coding (section 6.1).
+//!
+//! hyper takes both and forgets the length. This looks at a head from its first
+//! byte to its end, as long as it can know where a head begins: not on a
+//! connection on which bytes have come behind a head (a body, a pipelined
+//! request). There hyper's reading stands: the transfer coding wins, as RFC 9112
+//! section 6.1 allows, and longhaul writes the framing anew for the backend.
+
+/// Follows one head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HeadGuard {
+    previous: u8,
+    /// The beginning of the current line, in lower case.
+    line: [u8; LONGEST],
+    /// Bytes of the current line, its end not counted.
+    length: usize,
+    has_length: bool,
+    has_coding: bool,
+    /// Whether the head has a line: empty ones before it are skipped
+    /// (RFC 9112 section 2.2).
+    begun: bool,
+    done: bool,
+    /// Whether bytes have come behind the head: a body, or the next head.
+    ahead: bool,
+}
+
+const LENGTH: &[u8] = b"content-length:";
+const CODING: &[u8] = b"transfer-encoding:";
+const LONGEST: usize = CODING.len();
+
+/// What is wrong with a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Ambiguous {
+    #[error("a line of the head ends without a carriage return")]
+    BareLineFeed,
+    #[error("the head has both a content length and a transfer coding")]
+    TwoLengths,
+}
+
+impl HeadGuard {
+    /// The next byte begins a head, unless hyper has read ahead: then it may be
+    /// the middle of one, and that head is not looked at.
+    pub(super) fn next_head(&mut self) {
+        *self = Self {
+            done: self.ahead,
+            ..Self::default()
+        };
+    }
+
+    /// Looks at the bytes that follow. After the head's end it agrees to
+    /// everything.
+    pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+        for &byte in bytes {
+            if self.done {
+                self.ahead = true;
+                break;
+            }
+            match byte {
+                b'\n' if self.previous != b'\r' => return Err(Ambiguous::BareLineFeed),
+                b'\n' => self.end_line()?,
+                b'\r' => {}
+                _ => {
+                    if let Some(place) = self.line.get_mut(self.length) {
+                        *place = byte.to_ascii_lowercase();
+                    }
+                    self.length += 1;
+                    self.begun = true;
+                }
+            }
+            self.previous = byte;
+        }
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> Result<(), Ambiguous> {
+        self.done = self.begun && self.length == 0;
+        let line = &self.line[..self.length.min(LONGEST)];
+        self.has_length |= line.starts_with(LENGTH);
+        self.has_coding |= line.starts_with(CODING);
+        self.length = 0;
+        match self.has_length && self.has_coding {
+            true => Err(Ambiguous::TwoLengths),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, split: usize) -> Result<(), Ambiguous> {
+        let mut guard = HeadGuard::default();
+        text.as_bytes()
+            .chunks(split)
+            .try_for_each(|part| guard.check(part))
+    }
+
+    #[test]
+    fn line_ends_are_crlf_at_every_split() {
+        for split in 1..20 {
+            let good = "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\nbody\nwith\n";
+            assert_eq!(check(good, split), Ok(()));
+            for bad in [
+                "GET / HTTP/1.1\nhost: a\r\n\r\n",
+                "GET / HTTP/1.1\r\nhost: a\n\r\n",
+                "GET / HTTP/1.1\r\nhost: a\r\n\n",
+                "\nGET / HTTP/1.1\r\n\r\n",
+            ] {
+                assert_eq!(check(bad, split), Err(Ambiguous::BareLineFeed), "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_may_have_begun_before_is_left_alone() {
+        let head = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let mut guard = HeadGuard::default();
+        guard.check(head).unwrap();
+        guard.next_head();
+        guard.check(head).unwrap();
+        guard.check(b"GET / HTTP/1.1\r").unwrap();
+        guard.next_head();
+        assert_eq!(guard.check(b"\nhost: a\r\n\r\n"), Ok(()));
+        guard.next_head();
+        assert_eq!(guard.check(b"\n"), Ok(()));
+    }
+
+    #[test]
+    fn a_length_and_a_coding_exclude_each_other_at_every_split() {
+        for split in 1..20 {
+            for bad in [
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nx: y\r\nCONTENT-LENGTH:3\r\n\r\n",
+            ] {
+                assert_eq!(check(bad, split), Err(Ambiguous::TwoLengths), "{bad:?}");
+            }
+            let good = "POST / HTTP/1.1\r\ncontent-length: 3\r\nx: transfer-encoding:\r\n\r\n\
+                transfer-encoding: in the body\r\n";
+            assert_eq!(check(good, split), Ok(()));
+        }
+    }
+}

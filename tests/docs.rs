@@ -1,0 +1,144 @@
+//! Keeps the documents true: every word that an operator can meet is in them.
+//!
+//! The words come from the program's help and from the tables in the source. What the config keys mean
+//! is checked beside the config room.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The words of a document that are written as code.
+fn code_words(text: &str) -> BTreeSet<String> {
+    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-';
+    let mut words = BTreeSet::new();
+    for (index, part) in text.split('`').enumerate() {
+        if index % 2 == 1 {
+            words.extend(part.split(word).map(str::to_owned));
+        }
+    }
+    words
+}
+
+/// The strings on the right of `=>` in the function that starts with `signature`.
+fn arms(source: &str, signature: &str) -> BTreeSet<String> {
+    let text = read(source);
+    let (_, rest) = text
+        .split_once(signature)
+        .unwrap_or_else(|| panic!("no {signature} in {source}"));
+    let (body, _) = rest.split_once("\n    }\n").expect("the function's end");
+    let found: BTreeSet<String> = body
+        .split("=> \"")
+        .skip(1)
+        .filter_map(|arm| arm.split_once('"'))
+        .map(|(word, _)| word.to_owned())
+        .collect();
+    assert!(
+        found.len() > 2,
+        "words of {signature} in {source}: {found:?}"
+    );
+    found
+}
+
+#[track_caller]
+fn all_in(document: &str, what: &str, wanted: impl IntoIterator<Item = String>) {
+    let words = code_words(&read(document));
+    let missing: Vec<String> = wanted
+        .into_iter()
+        .filter(|word| !words.contains(word))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{what} that {document} does not have: {missing:?}"
+    );
+}
+
+#[test]
+fn every_refusal_is_documented() {
+    let labels = arms("src/exchange/refusal.rs", "pub fn label(&self)");
+    all_in("docs/operations.md", "refusals", labels);
+}
+
+#[test]
+fn every_cause_and_every_side_is_documented() {
+    let causes = arms("src/tunnel/outcome.rs", "pub fn label(&self)").into_iter();
+    let sides = ["client", "backend", "longhaul"].map(str::to_owned);
+    all_in("docs/operations.md", "causes", causes.chain(sides));
+}
+
+/// Without `_total`, which the text format adds to counters.
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let source = read("src/metrics.rs");
+    let registered = source.split("registry.register(").skip(1);
+    let name = |text: &str| text.split('"').nth(1).expect("a name").to_owned();
+    let metrics: BTreeSet<String> = registered.map(name).collect();
+    assert!(metrics.len() > 5, "{metrics:?}");
+    let words = code_words(&read("docs/operations.md"));
+    let documented: BTreeSet<String> = words
+        .iter()
+        .filter_map(|word| word.strip_prefix("longhaul_"))
+        .map(|word| word.strip_suffix("_total").unwrap_or(word).to_owned())
+        .collect();
+    assert_eq!(documented, metrics);
+}
+
+#[test]
+fn every_command_is_in_the_readme_or_the_operations_guide() {
+    let text = read("README.md") + &read("docs/operations.md");
+    let help = Command::new(env!("CARGO_BIN_EXE_longhaul"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8(help.expect("to run longhaul").stdout).expect("UTF-8");
+    let (_, commands) = help.split_once("Commands:\n").expect("a list of commands");
+    let commands: Vec<&str> = commands
+        .lines()
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 3, "{help}");
+    for name in commands {
+        let found =
+            text.contains(&format!("longhaul {name}")) || text.contains(&format!("-- {name}"));
+        assert!(found, "longhaul {name} is in neither");
+    }
+}
+
+#[test]
+fn the_readme_has_the_two_commands() {
+    let readme = read("README.md");
+    for command in ["cargo run --release -- demo", "tests/run"] {
+        assert!(readme.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut seen = 0;
+    let documents = [
+        "README.md",
+        "docs/architecture.md",
+        "docs/configuration.md",
+        "docs/operations.md",
+    ];
+    for document in documents {
+        let text = read(document);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+        let folder = folder.parent().expect("a folder");
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().expect("a target");
+            let file = target.split('#').next().expect("a file");
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            seen += 1;
+            assert!(folder.join(file).exists(), "{document} links to {target}");
+        }
+    }
+    assert!(seen > 5, "there must be links to follow");
+}

@@ -1,0 +1,115 @@
+//! The admin socket: who may use it, what the status says, what the metrics count.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::kit::{Echo, Proxy, Setup, Site, handshake, nobody, soon};
+
+/// Gauges are brought up to date every second.
+async fn settles(proxy: &Proxy, metric: &str, value: f64) {
+    soon(format!("{metric} to be {value}"), async {
+        while proxy.metric(metric).await.total_cmp(&value).is_ne() {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_socket_has_its_mode_and_goes_with_the_process() {
+    for (key, mode) in [("", 0o600), ("mode = '0660'", 0o660)] {
+        let admin = format!("[admin]\nsocket = 'admin.sock'\n{key}\n");
+        let setup = Setup::new();
+        let socket = setup.path("admin.sock");
+        let proxy = setup.start(Site::one(&nobody().await).more(&admin)).await;
+        let found = fs::metadata(&socket)
+            .expect("the socket")
+            .permissions()
+            .mode();
+        assert_eq!(found & 0o777, mode);
+        proxy.terminate();
+        proxy.exit().await;
+        assert!(!socket.exists());
+    }
+}
+
+#[tokio::test]
+async fn the_status_says_what_is_in_force() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(Site::one(backend.address())).await;
+    let mut ws = proxy.ws("/").await;
+    ws.greeting().await;
+    proxy.get("/").await;
+    let status = proxy.status().await;
+    assert_eq!(status["pid"].as_i64(), Some(proxy.pid().into()));
+    assert_eq!(status["generation"], 1);
+    assert!(!status["config_hash"].as_str().expect("a hash").is_empty());
+    assert_eq!(status["last_reload"]["ok"], true);
+    assert!(status["last_reload"]["at_unix"].as_u64() > Some(1_700_000_000));
+    assert_eq!(status["tunnels"], 1);
+    let upstream = &status["upstreams"][0];
+    assert_eq!(upstream["name"], "app");
+    let listed = &upstream["backends"][0];
+    assert_eq!(
+        (listed["name"].as_str(), listed["address"].as_str()),
+        (Some("a"), Some(backend.address()))
+    );
+    assert_eq!(
+        (&listed["weight"], &listed["tunnels"]),
+        (&1.into(), &1.into())
+    );
+    ws.close(1000).await;
+    proxy.log.wait("tunnel closed", &[]).await;
+    assert_eq!(proxy.status().await["tunnels"], 0);
+}
+
+#[tokio::test]
+async fn another_path_is_404_and_another_method_is_refused() {
+    let proxy = Proxy::start(Site::one(&nobody().await)).await;
+    assert_eq!(proxy.admin("/nothing").await.head.status, 404);
+    assert_eq!(proxy.admin("/").await.head.status, 404);
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_happens() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(Site::one(backend.address()).route("path = '/here/*'")).await;
+    settles(&proxy, "longhaul_connections_active", 0.0).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        let mut ws = proxy.ws("/here").await;
+        ws.greeting().await;
+        tunnels.push(ws);
+    }
+    assert_eq!(proxy.metric("longhaul_tunnels_active").await, 3.0);
+    assert_eq!(proxy.metric("longhaul_tunnels_total").await, 3.0);
+    settles(&proxy, "longhaul_connections_active", 3.0).await;
+
+    assert_eq!(proxy.get("/here").await.head.status, 200);
+    assert_eq!(proxy.get("/nowhere").await.head.status, 404);
+    let mut wire = proxy.connect().await;
+    wire.send(handshake("/here", "h", "").replace("13", "8"))
+        .await;
+    assert_eq!(wire.response().await.head.status, 426);
+    settles(&proxy, "longhaul_requests_total{status=\"2xx\"}", 1.0).await;
+    settles(&proxy, "longhaul_requests_total{status=\"4xx\"}", 2.0).await;
+    settles(&proxy, "longhaul_refusals_total{reason=\"no_route\"}", 1.0).await;
+    settles(
+        &proxy,
+        "longhaul_refusals_total{reason=\"bad_handshake\"}",
+        1.0,
+    )
+    .await;
+
+    for ws in tunnels {
+        ws.close(4000).await;
+    }
+    settles(&proxy, "longhaul_tunnels_active", 0.0).await;
+    let closed = "longhaul_tunnels_closed_total{ended_by=\"client\",cause=\"close\"}";
+    settles(&proxy, closed, 3.0).await;
+    drop(wire);
+    settles(&proxy, "longhaul_connections_active", 0.0).await;
+
+    assert_eq!(proxy.metric("longhaul_config_generation").await, 1.0);
+    proxy.refuse("[nonsense").await;
+    settles(&proxy, "longhaul_reloads_total{reason=\"rejected\"}", 1.0).await;
+    assert_eq!(proxy.metric("longhaul_config_generation").await, 1.0);
+}

@@ -1,0 +1,178 @@
+//! `longhaul demo`: the page is there, the tunnel sticks and survives the edit it asks for.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::kit::{Response, TlsClient, Ws, dial, eventually, longhaul, soon};
+
+struct Demo {
+    child: Child,
+    /// Kept open: the demo goes on talking.
+    _output: BufReader<ChildStdout>,
+    plain: String,
+    tls: String,
+    routes: PathBuf,
+    /// Above `routes`: the demo wants a directory that is empty or new.
+    dir: TempDir,
+}
+
+impl Demo {
+    /// Started and ready, as its greeting says.
+    fn start() -> Self {
+        let dir = TempDir::with_prefix("longhaul-").expect("a directory");
+        let mut child = longhaul()
+            .args(["demo", "--port", "0", "--tls-port", "0", "--dir"])
+            .arg(dir.path().join("demo"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("to start the demo");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut greeting = String::new();
+        while !greeting.contains("Ctrl-C") {
+            let read = output.read_line(&mut greeting).expect("UTF-8");
+            assert!(read > 0, "the demo ended: {greeting}");
+        }
+        let behind = |mark: &str| {
+            let (_, rest) = greeting
+                .split_once(mark)
+                .unwrap_or_else(|| panic!("{mark}: {greeting}"));
+            rest.split(['/', ' ', '\n'])
+                .next()
+                .expect("an address")
+                .to_owned()
+        };
+        let routes = dir.path().join("demo/routes.d/demo.toml");
+        assert!(
+            greeting.contains(routes.to_str().expect("UTF-8")),
+            "{greeting}"
+        );
+        Self {
+            child,
+            _output: output,
+            plain: behind("http://"),
+            tls: behind("https://"),
+            routes,
+            dir,
+        }
+    }
+
+    async fn get(&self, path: &str, cookie: &str) -> Response {
+        let mut wire = dial(&self.plain).await;
+        wire.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{cookie}\r\n",
+            self.plain
+        ))
+        .await;
+        wire.response().await
+    }
+
+    fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("to interrupt");
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn field<'a>(message: &'a serde_json::Value, path: &[&str]) -> &'a serde_json::Value {
+    path.iter().fold(message, |value, key| &value[*key])
+}
+
+/// The next message of this kind; others are the demo's small talk.
+async fn message(ws: &mut Ws, kind: &str) -> serde_json::Value {
+    loop {
+        let text = ws.text().await;
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        if value["t"] == kind {
+            return value;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_page_sticks_chats_and_survives_the_edit() {
+    let mut demo = Demo::start();
+    let page = demo.get("/", "").await;
+    assert_eq!(page.head.status, 200);
+    assert_eq!(
+        page.head.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    for part in ["/page.css", "/page.js"] {
+        assert!(page.text().contains(part), "the page loads {part}");
+        assert_eq!(demo.get(part, "").await.head.status, 200);
+    }
+    let set = page
+        .head
+        .header("set-cookie")
+        .expect("longhaul's own cookie");
+    let cookie = format!("Cookie: {}\r\n", set.split(';').next().expect("a pair"));
+
+    let open =
+        async |headers: &str| Ws::open(dial(&demo.plain).await, "/ws", &demo.plain, headers).await;
+    let (mut one, mut two) = (open(&cookie).await, open("").await);
+    let hello = message(&mut one, "hello").await;
+    let backend = field(&hello, &["me", "backend"])
+        .as_str()
+        .expect("a backend")
+        .to_owned();
+    assert!(
+        ["red", "green", "blue"].contains(&backend.as_str()),
+        "{backend}"
+    );
+    message(&mut two, "hello").await;
+
+    // What one says the other hears.
+    one.say("{\"t\":\"say\",\"text\":\"hello there\"}").await;
+    assert_eq!(message(&mut two, "chat").await["text"], "hello there");
+
+    // The edit that the page proposes: take the own backend out of the config.
+    let text = std::fs::read_to_string(&demo.routes).expect("the routes");
+    let line = format!("  {{ name = \"{backend}\"");
+    assert!(text.contains(&line), "{text}");
+    std::fs::write(&demo.routes, text.replace(&line, &format!("#{line}"))).expect("to edit");
+    soon("the page to hear of the edit", async {
+        while message(&mut one, "status").await["generation"] != 2 {}
+    })
+    .await;
+    one.say("{\"t\":\"ping\",\"n\":7}").await;
+    assert_eq!(message(&mut one, "pong").await["n"], 7);
+
+    // A newcomer with the old cookie goes elsewhere.
+    let mut three = open(&cookie).await;
+    let hello = message(&mut three, "hello").await;
+    assert_ne!(field(&hello, &["me", "backend"]), backend.as_str());
+
+    demo.interrupt();
+    eventually("the end of the demo", || {
+        demo.child.try_wait().expect("a status").is_some()
+    })
+    .await;
+    assert!(demo.child.wait().expect("a status").success());
+}
+
+#[tokio::test]
+async fn the_tls_port_speaks_tls() {
+    let demo = Demo::start();
+    let port = demo.tls.rsplit_once(':').expect("a port").1;
+    let chain = std::fs::read_to_string(demo.dir.path().join("demo/certs/demo.pem"));
+    let client = TlsClient::trusting(&chain.expect("the demo's certificate"));
+    let wire = client
+        .connect(&format!("127.0.0.1:{port}"), "localhost")
+        .await;
+    let mut ws = Ws::open(wire.expect("a TLS handshake"), "/ws", "localhost", "").await;
+    let set = ws.head.header("set-cookie").expect("longhaul's own cookie");
+    assert!(set.to_lowercase().contains("; secure"), "{set}");
+    let hello = message(&mut ws, "hello").await;
+    assert_eq!(field(&hello, &["handshake", "forwarded_proto"]), "https");
+}

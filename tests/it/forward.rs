@@ -1,0 +1,535 @@
+//! Plain HTTP: streaming both ways, interim answers, trailers, the pool, and who left when.
+
+use std::time::Duration;
+
+use crate::kit::{End, Proxy, RawBackend, Setup, Site, Wire, nobody};
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+async fn site() -> (Proxy, RawBackend) {
+    site_with("").await
+}
+
+async fn site_with(route: &str) -> (Proxy, RawBackend) {
+    let backend = RawBackend::start().await;
+    let proxy = Proxy::start(Site::one(backend.address()).route(route)).await;
+    (proxy, backend)
+}
+
+/// A client's request that has reached the backend.
+async fn pending(proxy: &Proxy, backend: &RawBackend, request: &str) -> (Wire, Wire) {
+    let mut client = proxy.connect().await;
+    client.send(request).await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    (client, server)
+}
+
+#[tokio::test]
+async fn a_request_passes_with_its_headers_and_body() {
+    let (proxy, backend) = site().await;
+    let mut client = proxy.connect().await;
+    client
+        .send(
+            "PUT /a%20b//c;d?e=f&g=%2F../ HTTP/1.1\r\nHost: chat.example.com:8080\r\nX-One: 1\r\n\
+               Cookie: a=b; c=d\r\nContent-Length: 5\r\nAccept: */*\r\n\r\nhello",
+        )
+        .await;
+    let mut server = backend.accept().await;
+    let request = server.request().await;
+    assert_eq!(request.method, "PUT");
+    assert_eq!(
+        request.target, "/a%20b//c;d?e=f&g=%2F../",
+        "the target passes byte for byte"
+    );
+    assert_eq!(request.header("host"), Some("chat.example.com:8080"));
+    assert_eq!(request.header("x-one"), Some("1"));
+    assert_eq!(request.header("cookie"), Some("a=b; c=d"));
+    assert_eq!(request.header("accept"), Some("*/*"));
+    assert_eq!(server.body(request.length()).await.0, b"hello");
+    server
+        .send(
+            "HTTP/1.1 201 Created\r\nX-Two: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+                 Content-Length: 4\r\n\r\nbody",
+        )
+        .await;
+    let response = client.response().await;
+    assert_eq!((response.head.status, response.text()), (201, "body"));
+    assert_eq!(response.head.header("x-two"), Some("2"));
+    assert_eq!(response.head.all("set-cookie"), ["a=1", "b=2"]);
+}
+
+#[tokio::test]
+async fn a_request_body_streams() {
+    let (proxy, backend) = site().await;
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+    let mut client = proxy.connect().await;
+    client.send(chunked).await;
+    let mut server = backend.accept().await;
+    assert_eq!(
+        server.request().await.header("transfer-encoding"),
+        Some("chunked")
+    );
+    for part in ["one", "two"] {
+        client.send(format!("{:x}\r\n{part}\r\n", part.len())).await;
+        assert_eq!(
+            server.chunk().await.as_deref(),
+            Some(part.as_bytes()),
+            "unbuffered"
+        );
+    }
+    client.send("0\r\nX-Sum: 6\r\n\r\n").await;
+    assert_eq!(server.chunk().await, None);
+    assert_eq!(
+        server.trailers().await,
+        [("x-sum".to_owned(), "6".to_owned())]
+    );
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_chunked_response_streams_with_its_trailers() {
+    let (proxy, backend) = site().await;
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
+    let (mut client, mut server) = pending(&proxy, &backend, request).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
+        .await;
+    assert_eq!(
+        client.response_head().await.header("transfer-encoding"),
+        Some("chunked")
+    );
+    for part in ["a", "bb", "ccc"] {
+        server.send(format!("{:x}\r\n{part}\r\n", part.len())).await;
+        assert_eq!(
+            client.chunk().await.as_deref(),
+            Some(part.as_bytes()),
+            "unbuffered"
+        );
+    }
+    server.send("0\r\nX-Sum: 6\r\n\r\n").await;
+    assert_eq!(client.chunk().await, None);
+    assert_eq!(
+        client.trailers().await,
+        [("x-sum".to_owned(), "6".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn server_sent_events_pass_one_by_one() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    // Without a length or chunks: to the end of the connection.
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        .await;
+    let head = client.response_head().await;
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    for n in 0..5 {
+        let event = format!("data: {n}\n\n");
+        server.send(&event).await;
+        assert_eq!(client.chunk().await.as_deref(), Some(event.as_bytes()));
+    }
+    drop(server);
+    assert_eq!(client.chunk().await, None);
+}
+
+#[tokio::test]
+async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
+    for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let (proxy, backend) = site().await;
+        let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+        server
+            .send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n"))
+            .await;
+        assert_eq!(client.response_head().await.status, 200);
+        drop(server);
+        // The client must not take what it has for the whole.
+        let (bytes, _end) = client.rest_and_end().await;
+        assert!(!bytes.ends_with(b"0\r\n\r\n"), "{head}: no last chunk");
+        assert!(bytes.len() < 100, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn early_hints_pass_before_the_answer() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server
+        .send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
+        .await;
+    let head = client.response_head().await;
+    assert_eq!(head.status, 103);
+    assert_eq!(head.header("link"), Some("</a.css>; rel=preload"));
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn expect_100_continue_gets_its_100_and_then_the_answer() {
+    let (proxy, backend) = site().await;
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    let request = server.request().await;
+    if request.header("expect").is_some() {
+        server.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    }
+    assert_eq!(client.response_head().await.status, 100);
+    client.send("body").await;
+    assert_eq!(server.body(request.length()).await.0, b"body");
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn the_answer_to_head_has_a_length_and_no_body() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) =
+        pending(&proxy, &backend, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
+        .await;
+    let response = client.response_to("HEAD").await;
+    assert_eq!(response.head.header("content-length"), Some("1234"));
+    // Both connections are good for another exchange.
+    client.send(GET).await;
+    server.request().await;
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn answers_without_body() {
+    let (proxy, backend) = site().await;
+    for status in ["204 No Content", "304 Not Modified"] {
+        let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+        server
+            .send(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n"))
+            .await;
+        drop(server);
+        let response = client.response().await;
+        assert_eq!(response.head.status.to_string(), status[..3]);
+        assert_eq!(
+            response.head.all("connection"),
+            [""; 0],
+            "the backend's is not the client's"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_backend_connection_serves_many_clients() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server.send(OK).await;
+    client.response().await;
+    for n in 0..20 {
+        let mut client = proxy.connect().await;
+        client
+            .send(format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n"))
+            .await;
+        assert_eq!(server.request().await.target, format!("/{n}"));
+        server.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let (proxy, backend) = site().await;
+    let mut client = proxy.connect().await;
+    client
+        .send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    for n in ["1", "2"] {
+        assert_eq!(server.request().await.target, format!("/{n}"));
+        server
+            .send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"))
+            .await;
+        assert_eq!(client.response().await.text(), n);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_backend_closed_is_not_used() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server.send(OK).await;
+    client.response().await;
+    drop(server);
+    for _ in 0..10 {
+        let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+        server.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok");
+        drop(server);
+    }
+}
+
+/// The race that no pool can rule out: the backend closes while the request is on its way.
+#[tokio::test]
+async fn a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server.send(OK).await;
+    client.response().await;
+
+    client.send(GET).await;
+    server.request().await;
+    drop(server);
+    let mut server = backend.accept().await;
+    server.request().await;
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+
+    // A POST may have been carried out: it is not sent twice.
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
+        .await;
+    let request = server.request().await;
+    server.body(request.length()).await;
+    drop(server);
+    assert_eq!(client.response().await.head.status, 502);
+    backend.unvisited_for(Duration::from_millis(200)).await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_after_their_time() {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address()).upstream("idle_connection_timeout = '300ms'");
+    let proxy = Proxy::start(site).await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server.send(OK).await;
+    client.response().await;
+    server.eof().await;
+}
+
+#[tokio::test]
+async fn no_more_idle_connections_than_allowed() {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address()).upstream("max_idle_connections = 1");
+    let proxy = Proxy::start(site).await;
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        pairs.push(pending(&proxy, &backend, GET).await);
+    }
+    for (client, server) in &mut pairs {
+        server.send(OK).await;
+        client.response().await;
+    }
+    let mut servers: Vec<Wire> = pairs.into_iter().map(|(_, server)| server).collect();
+    // The first went back to the pool, the other two found it full.
+    for server in &mut servers[1..] {
+        server.eof().await;
+    }
+    servers[0].silent_for(Duration::from_millis(200)).await;
+}
+
+#[tokio::test]
+async fn a_client_that_finished_its_half_still_gets_the_answer() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    client.finish().await;
+    server.eof().await;
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    client.eof().await;
+}
+
+#[tokio::test]
+async fn a_client_that_finished_its_half_still_gets_a_streaming_answer() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        .await;
+    client.response_head().await;
+    client.chunk().await;
+    client.finish().await;
+    server.eof().await;
+    server.send("1\r\nb\r\n0\r\n\r\n").await;
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"b"[..]));
+    assert_eq!(client.chunk().await, None);
+}
+
+#[tokio::test]
+async fn a_client_that_reset_ends_the_backends_connection_at_once() {
+    for answering in [false, true] {
+        let (proxy, backend) = site().await;
+        let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+        if answering {
+            server
+                .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+                .await;
+            client.response_head().await;
+            client.chunk().await;
+        }
+        client.abort();
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
+    let (proxy, backend) = site().await;
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
+        .await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    assert_eq!(server.take(5).await, b"12345");
+    drop(client);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_before_the_request_body_has_ended_reaches_the_client() {
+    let (proxy, backend) = site().await;
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
+        .await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    server
+        .send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.head.status, 413);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_not_there_is_502() {
+    let proxy = Proxy::start(Site::one(&nobody().await)).await;
+    let response = proxy.get("/").await;
+    assert_eq!(response.head.status, 502);
+    let event = proxy.log.wait("request", &[("status", "502")]).await;
+    assert!(!event.text("refusal").is_empty(), "{}", event.line);
+}
+
+#[tokio::test]
+async fn a_body_and_its_trailers_pass_in_one_piece() {
+    let (proxy, backend) = site().await;
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
+    let (mut client, mut server) = pending(&proxy, &backend, request).await;
+    server
+        .send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n\
+             5\r\nhello\r\n0\r\nA: 1\r\nB: 2\r\n\r\n",
+        )
+        .await;
+    let response = client.response().await;
+    assert_eq!(response.text(), "hello");
+    let trailers = response
+        .trailers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    assert_eq!(trailers.collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+}
+
+/// What the backend does instead of answering, and the status the client gets.
+#[tokio::test]
+async fn a_backend_that_does_not_speak_http_is_502() {
+    let answers: &[(&str, &[u8])] = &[
+        ("nothing", b""),
+        ("garbage", b"\x00\xff\x16\x03garbage\r\n\r\n"),
+        ("half a head", b"HTTP/1.1 200 OK\r\nContent-Le"),
+        ("another protocol", b"SSH-2.0-OpenSSH_9.2\r\n"),
+        (
+            "two lengths",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+        ),
+        (
+            "a bad length",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        ),
+    ];
+    for (what, answer) in answers {
+        let (proxy, backend) = site().await;
+        let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+        server.send(answer).await;
+        drop(server);
+        assert_eq!(client.response().await.head.status, 502, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_never_answers_is_504_after_the_response_timeout() {
+    let (proxy, backend) = site_with("response_timeout = '200ms'").await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    assert_eq!(client.response().await.head.status, 504);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_response_body_may_take_longer_than_the_response_timeout() {
+    let (proxy, backend) = site_with("response_timeout = '200ms'").await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    client.response_head().await;
+    client.silent_for(Duration::from_millis(500)).await;
+    server.send("1\r\na\r\n0\r\n\r\n").await;
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
+    assert_eq!(client.chunk().await, None);
+}
+
+#[tokio::test]
+async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer() {
+    let (proxy, backend) = site().await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        .await;
+    client.response_head().await;
+    let before = proxy.memory();
+    let sent = server.send_until_stalled(Duration::from_millis(300)).await;
+    assert!(sent < 100_000_000, "the backend must be held back");
+    let grown = proxy.memory().saturating_sub(before);
+    assert!(
+        grown < 4 << 20,
+        "grew by {grown} bytes for {sent} bytes on their way"
+    );
+    drop(server);
+    let (bytes, _) = client.rest_and_end().await;
+    assert_eq!(bytes.len(), sent, "what was taken arrives");
+}
+
+#[tokio::test]
+async fn a_unix_socket_backend() {
+    let setup = Setup::new();
+    let backend = RawBackend::unix(&setup.path("backend.sock"));
+    let proxy = setup.start(Site::one(backend.address())).await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn connection_close_and_http_1_0_clients_get_a_close() {
+    let (proxy, backend) = site().await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: h\r\n\r\n",
+    ] {
+        let (mut client, mut server) = pending(&proxy, &backend, request).await;
+        server
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            .await;
+        drop(server);
+        let (bytes, end) = client.rest_and_end().await;
+        assert!(
+            bytes.ends_with(b"\r\n\r\nok"),
+            "{:?}",
+            String::from_utf8_lossy(&bytes)
+        );
+        assert_eq!(end, End::Eof);
+    }
+}

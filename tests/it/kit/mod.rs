@@ -1,0 +1,59 @@
+//! What every test of the product is made of: backends, proxy, clients.
+//!
+//! The kit speaks HTTP and WebSocket with its own small and strict readers, so
+//! that a test never judges longhaul by the libraries longhaul is made of. It
+//! knows nothing of longhaul but its command line, config file, log, admin
+//! socket and notify messages. Every wait here has one deadline.
+
+mod echo;
+mod frame;
+mod log;
+mod message;
+mod proxy;
+mod raw;
+mod site;
+mod tls;
+mod wire;
+mod ws;
+
+use std::fmt::Display;
+use std::panic::Location;
+use std::time::Duration;
+
+pub use echo::Echo;
+pub use frame::{Opcode, close_payload, masked, plain};
+pub use log::Event;
+pub use message::{Head, Request, Response};
+pub use proxy::{Proxy, Setup, alone, dial, longhaul};
+pub use raw::{RawBackend, nobody};
+pub use site::Site;
+pub use tls::{Authority, Pair, TlsClient, TlsVersion};
+pub use wire::{End, Wire};
+pub use ws::{ACCEPT, KEY, Ws, handshake, switching};
+
+/// How long anything that must happen may take.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The future's value, or a failure that says what was waited for and where.
+#[track_caller]
+pub fn soon<F: Future>(what: impl Display, future: F) -> impl Future<Output = F::Output> {
+    let place = Location::caller();
+    let what = what.to_string();
+    async move {
+        match tokio::time::timeout(DEADLINE, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("{what}: not within {DEADLINE:?} (at {place})"),
+        }
+    }
+}
+
+/// Waits for a fact that announces itself nowhere (a count in `/proc`, say).
+#[track_caller]
+pub fn eventually(what: impl Display, mut fact: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    soon(what, async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while !fact() {
+            ticks.tick().await;
+        }
+    })
+}

@@ -1,0 +1,418 @@
+//! The real binary, in a directory of its own.
+//!
+//! The test is its service manager: it owns the notify socket, and a
+//! [`Proxy`] exists only after `READY=1`. Addresses come from the admin socket.
+
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::{TcpStream, UnixDatagram, UnixStream};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
+
+use super::log::{Event, Log};
+use super::message::Response;
+use super::wire::{Transport, Wire};
+use super::ws::Ws;
+use super::{TlsClient, soon};
+
+/// Held shared by every running proxy, exclusively by a test that measures time or memory.
+static MACHINE: LazyLock<RwLock<()>> = LazyLock::new(|| RwLock::new(()));
+
+/// The machine for this test alone, once the others that run have ended.
+pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().await
+}
+
+/// The program, not yet started.
+pub fn longhaul() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    command
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A directory with the files that a proxy will be started with.
+pub struct Setup {
+    dir: TempDir,
+    shell: Option<String>,
+    turn_held: bool,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        let dir = TempDir::with_prefix("longhaul-").expect("a directory");
+        Self {
+            dir,
+            shell: None,
+            turn_held: false,
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        write(self.dir.path(), name, text)
+    }
+
+    /// A shell command that runs before the program, in its process.
+    pub fn after(mut self, shell: &str) -> Self {
+        self.shell = Some(shell.into());
+        self
+    }
+
+    /// For a test that holds the machine already: by [`alone`], or by another proxy.
+    pub fn beside(mut self) -> Self {
+        self.turn_held = true;
+        self
+    }
+
+    /// Starts the program with this config and waits until it is ready.
+    pub async fn start(self, config: impl Display) -> Proxy {
+        let proxy = self.launch(config).await;
+        proxy.ready().await
+    }
+
+    /// Starts the program and does not wait.
+    pub async fn launch(self, config: impl Display) -> Proxy {
+        let turn = match self.turn_held {
+            true => None,
+            false => Some(MACHINE.read().await),
+        };
+        let config_path = self.write("longhaul.toml", complete(&config.to_string()));
+        let notify = UnixDatagram::bind(self.path("notify.sock")).expect("a notify socket");
+        let mut command = longhaul();
+        if let Some(shell) = &self.shell {
+            command = Command::new("/bin/sh");
+            command.args(["-c", &format!("{shell}; exec \"$@\"")]);
+            command
+                .args(["sh", env!("CARGO_BIN_EXE_longhaul")])
+                .env_remove("RUST_LOG");
+        }
+        let mut child = command
+            .args(["run", "--config"])
+            .arg(&config_path)
+            .env("NOTIFY_SOCKET", self.path("notify.sock"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("to start longhaul");
+        let log = Log::follow(child.stderr.take().expect("a pipe"));
+        let pid = Pid::from_child(&child);
+        let (ended, exit) = watch::channel(None);
+        thread::spawn(move || ended.send(Some(child.wait().expect("to wait for longhaul"))));
+        Proxy {
+            dir: self.dir,
+            config_path,
+            pid,
+            exit,
+            log,
+            notified: follow(notify),
+            _turn: turn,
+        }
+    }
+}
+
+/// What the tests need beside what each is about.
+fn complete(config: &str) -> String {
+    let mut text = config.to_owned();
+    if !text.contains("[log]") {
+        text.push_str("\n[log]\nformat = \"json\"\n");
+    }
+    if !text.contains("[admin]") {
+        text.push_str("\n[admin]\nsocket = \"admin.sock\"\n");
+    }
+    text
+}
+
+fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+    fs::write(&path, text).expect("to write a file");
+    path
+}
+
+fn follow(socket: UnixDatagram) -> tokio::sync::Mutex<mpsc::UnboundedReceiver<String>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok(n) = socket.recv(&mut buffer).await {
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            if sender.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    receiver.into()
+}
+
+/// A running longhaul; killed when dropped.
+pub struct Proxy {
+    dir: TempDir,
+    config_path: PathBuf,
+    pid: Pid,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    pub log: Log,
+    notified: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
+    _turn: Option<RwLockReadGuard<'static, ()>>,
+}
+
+impl Proxy {
+    pub async fn start(config: impl Display) -> Self {
+        Setup::new().start(config).await
+    }
+
+    async fn ready(self) -> Self {
+        let mut exit = self.exit.clone();
+        tokio::select! {
+            _ = self.notice("READY=1") => {}
+            status = exit.wait_for(Option::is_some) => {
+                panic!("longhaul ended before it was ready: {:?}", *status.expect("a status"));
+            }
+        }
+        self
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        write(self.dir.path(), name, text)
+    }
+
+    /// The next notify message with `line` among its lines.
+    pub async fn notice(&self, line: &str) -> String {
+        let mut notified = self.notified.lock().await;
+        soon(format!("the notify message {line}"), async {
+            loop {
+                let message = notified.recv().await.expect("the notify socket stays open");
+                if message.lines().any(|one| one.starts_with(line)) {
+                    return message;
+                }
+            }
+        })
+        .await
+    }
+
+    // The admin socket.
+
+    pub async fn admin(&self, path: &str) -> Response {
+        let socket = UnixStream::connect(self.path("admin.sock"))
+            .await
+            .expect("the admin socket");
+        let mut wire = Wire::new(Transport::Unix(socket));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        wire.send(request).await;
+        wire.response().await
+    }
+
+    pub async fn status(&self) -> Value {
+        let response = self.admin("/status").await;
+        assert_eq!(response.head.status, 200);
+        serde_json::from_slice(&response.body).expect("JSON from the admin socket")
+    }
+
+    pub async fn generation(&self) -> u64 {
+        self.status().await["generation"]
+            .as_u64()
+            .expect("a generation")
+    }
+
+    /// Live tunnels of one backend of `app`.
+    pub async fn tunnels_of(&self, backend: &str) -> u64 {
+        let status = self.status().await;
+        let upstreams = status["upstreams"].as_array().expect("upstreams");
+        let app = upstreams
+            .iter()
+            .find(|one| one["name"] == "app")
+            .expect("the upstream app");
+        let backends = app["backends"].as_array().expect("backends");
+        let found = backends.iter().find(|one| one["name"] == backend);
+        found.unwrap_or_else(|| panic!("no backend {backend}: {app}"))["tunnels"]
+            .as_u64()
+            .expect("a number of tunnels")
+    }
+
+    /// The bound address of a listener; a wildcard becomes the loopback address.
+    pub async fn address(&self, listener: &str) -> String {
+        let status = self.status().await;
+        let listeners = status["listeners"].as_array().expect("listeners");
+        let found = listeners.iter().find(|one| one["name"] == listener);
+        let found = found.unwrap_or_else(|| panic!("no listener {listener}: {status}"));
+        let address = found["address"].as_str().expect("an address");
+        address
+            .replace("0.0.0.0:", "127.0.0.1:")
+            .replace("[::]:", "[::1]:")
+    }
+
+    /// Metrics whose line starts with `name`, added up.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = self.admin("/metrics").await;
+        let values = page.text().lines().filter(|line| line.starts_with(name));
+        let values = values.map(|line| line.rsplit(' ').next().expect("a value"));
+        values
+            .map(|value| value.parse::<f64>().expect("a number"))
+            .sum()
+    }
+
+    // Clients.
+
+    /// A connection to the listener `main`.
+    pub async fn connect(&self) -> Wire {
+        self.connect_to("main").await
+    }
+
+    pub async fn connect_to(&self, listener: &str) -> Wire {
+        let address = self.address(listener).await;
+        dial(&address).await
+    }
+
+    pub async fn tls(&self, client: &TlsClient, name: &str) -> Wire {
+        self.try_tls(client, name).await.expect("a TLS handshake")
+    }
+
+    pub async fn try_tls(&self, client: &TlsClient, name: &str) -> std::io::Result<Wire> {
+        client.connect(&self.address("main").await, name).await
+    }
+
+    /// A tunnel through the listener `main`.
+    pub async fn ws(&self, target: &str) -> Ws {
+        self.ws_with(target, "").await
+    }
+
+    pub async fn ws_with(&self, target: &str, headers: &str) -> Ws {
+        Ws::open(self.connect().await, target, "localhost", headers).await
+    }
+
+    /// The answer to a GET on a connection of its own.
+    pub async fn get(&self, target: &str) -> Response {
+        self.get_with(target, "").await
+    }
+
+    pub async fn get_with(&self, target: &str, headers: &str) -> Response {
+        let mut wire = self.connect().await;
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        wire.send(request).await;
+        wire.response().await
+    }
+
+    // The config file.
+
+    /// Writes the config in place, and does not wait.
+    pub fn edit(&self, config: impl Display) {
+        fs::write(&self.config_path, complete(&config.to_string())).expect("to write the config");
+    }
+
+    pub fn config_path(&self) -> &Path {
+        &self.config_path
+    }
+
+    /// What [`Proxy::edit`] would write.
+    pub fn complete(config: impl Display) -> String {
+        complete(&config.to_string())
+    }
+
+    /// Edits and waits until longhaul has taken it over.
+    pub async fn reload(&self, config: impl Display) -> Event {
+        let log = self.log.tail();
+        self.edit(config);
+        log.wait("config reloaded", &[]).await
+    }
+
+    /// Edits and waits until longhaul has refused it.
+    pub async fn refuse(&self, config: impl Display) -> Event {
+        let log = self.log.tail();
+        self.edit(config);
+        log.wait("config rejected", &[]).await
+    }
+
+    /// As [`Proxy::refuse`], with nothing added to the text.
+    pub async fn refuse_text(&self, text: &str) -> Event {
+        let log = self.log.tail();
+        fs::write(&self.config_path, text).expect("to write the config");
+        log.wait("config rejected", &[]).await
+    }
+
+    // The process.
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("to send a signal");
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub async fn exit(&self) -> ExitStatus {
+        let mut exit = self.exit.clone();
+        let status = soon("the end of the process", exit.wait_for(Option::is_some)).await;
+        (*status.expect("a status")).expect("a status")
+    }
+
+    pub fn running(&self) -> bool {
+        self.exit.borrow().is_none()
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        let number = line.split_whitespace().nth(1).expect("a number");
+        1024 * number.parse::<u64>().expect("a number")
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("fd")
+            .count()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if self.running() {
+            // It may just have ended by itself.
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+        let panicked = self.log.all(|event| event.line.contains("panicked at"));
+        if thread::panicking() {
+            self.log.print();
+        } else {
+            assert!(
+                panicked.is_empty(),
+                "longhaul panicked: {}",
+                panicked[0].line
+            );
+        }
+    }
+}
+
+/// Connects to an address as the admin socket and the config file write it.
+pub async fn dial(address: &str) -> Wire {
+    soon("a connection to longhaul", async {
+        Wire::new(match address.strip_prefix("unix:") {
+            Some(path) => Transport::Unix(UnixStream::connect(path).await.expect("to connect")),
+            None => Transport::Tcp(TcpStream::connect(address).await.expect("to connect")),
+        })
+    })
+    .await
+}

@@ -1,0 +1,90 @@
+//! A backend whose every byte the test decides.
+//!
+//! It answers nothing by itself: the test accepts a connection and plays the
+//! backend's part on the [`Wire`], in the order the test is written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+
+use super::soon;
+use super::wire::{Transport, Wire};
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    Tls(TcpListener, TlsAcceptor),
+}
+
+pub struct RawBackend {
+    socket: Socket,
+    address: String,
+}
+
+impl RawBackend {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        Self {
+            socket: Socket::Tcp(listener),
+            address,
+        }
+    }
+
+    pub async fn tls(acceptor: TlsAcceptor) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        Self {
+            socket: Socket::Tls(listener, acceptor),
+            address,
+        }
+    }
+
+    pub fn unix(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).expect("a Unix socket");
+        Self {
+            socket: Socket::Unix(listener),
+            address: format!("unix:{}", path.display()),
+        }
+    }
+
+    /// As the config file names it.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub async fn accept(&self) -> Wire {
+        self.try_accept().await.expect("to accept")
+    }
+
+    /// The next connection; the error is the TLS handshake's.
+    pub async fn try_accept(&self) -> std::io::Result<Wire> {
+        soon("a connection at the backend", async {
+            Ok(Wire::new(match &self.socket {
+                Socket::Tcp(listener) => Transport::Tcp(listener.accept().await?.0),
+                Socket::Unix(listener) => Transport::Unix(listener.accept().await?.0),
+                Socket::Tls(listener, acceptor) => {
+                    let stream = acceptor.accept(listener.accept().await?.0).await?;
+                    Transport::Tls(Box::new(stream.into()))
+                }
+            }))
+        })
+        .await
+    }
+
+    /// Nobody connects within `time`.
+    pub async fn unvisited_for(&self, time: Duration) {
+        let accepted = tokio::time::timeout(time, self.try_accept()).await;
+        assert!(
+            accepted.is_err(),
+            "a connection at a backend that expects none"
+        );
+    }
+}
+
+/// An address where nobody listens.
+pub async fn nobody() -> String {
+    RawBackend::start().await.address
+}

@@ -1,0 +1,22 @@
+//! Tests of the product from outside: the real binary, real sockets, real backends.
+//!
+//! One module for each paragraph of what longhaul must do. Nothing here may
+//! look inside the library.
+
+mod admin;
+mod bad_input;
+mod bounds;
+mod crowd;
+mod demo;
+mod forward;
+mod kit;
+mod listen;
+mod logs;
+mod pick;
+mod reload;
+mod route;
+mod smoke;
+mod start;
+mod stop;
+mod tunnel;
+mod upgrade;
