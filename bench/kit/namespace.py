@@ -12,6 +12,8 @@ SETTINGS = {
     # The default of many kernels, BBR, paces even loopback: figures would show its timers.
     "net/ipv4/tcp_congestion_control": "reno",
     "net/ipv4/ip_local_port_range": "1024 65535",
+    # No connection may take the port that a proxy is about to listen on.
+    "net/ipv4/ip_local_reserved_ports": "9000,10000-12999",
     "net/core/somaxconn": "16384",
     "net/ipv4/tcp_max_syn_backlog": "16384",
     # Handshakes leave ports in TIME_WAIT; they may be used again.

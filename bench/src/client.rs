@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use crate::cert::NAME;
 use crate::frame::{HeaderReader, Pattern};
+use crate::tickets::Tickets;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -35,9 +37,11 @@ pub fn tls_config(certificate: &std::path::Path, resume: bool) -> Result<Arc<Cli
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if !resume {
-        config.resumption = rustls::client::Resumption::disabled();
-    }
+    config.resumption = if resume {
+        Resumption::store(Arc::new(Tickets::default()))
+    } else {
+        Resumption::disabled()
+    };
     Ok(Arc::new(config))
 }
 

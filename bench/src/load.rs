@@ -351,7 +351,7 @@ pub fn handshakes(setup: &Setup) -> Result<Value> {
         fleet.open()?;
     }
     let mut window = Window::new(setup)?;
-    let (mut resumed, mut all) = (0_u64, 0_u64);
+    let mut resumed = 0_u64;
     let mut events = Vec::new();
     while window.goes_on(Instant::now()) {
         fleet.wait(Duration::from_millis(100), &mut events)?;
@@ -364,9 +364,8 @@ pub fn handshakes(setup: &Setup) -> Result<Value> {
             window
                 .latency
                 .saturating_record((now - begun[slot]).as_nanos() as u64);
-            all += 1;
             if let Some(client) = &fleet.clients[slot] {
-                resumed += u64::from(client.resumed());
+                resumed += u64::from(window.begun.is_some() && client.resumed());
                 client.socket.shutdown(Shutdown::Both).ok();
             }
             fleet.close(slot);
@@ -375,7 +374,7 @@ pub fn handshakes(setup: &Setup) -> Result<Value> {
         }
     }
     let mut result = window.result()?;
-    result["resumed_share"] = json!(resumed as f64 / all as f64);
+    result["resumed_share"] = json!(resumed as f64 / window.count as f64);
     Ok(result)
 }
 

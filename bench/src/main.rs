@@ -11,6 +11,7 @@ mod load;
 mod poll;
 mod procfs;
 mod relay;
+mod tickets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
