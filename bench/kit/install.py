@@ -35,6 +35,8 @@ def prepare(peers, build=True):
     # A worker that gave up root reads these.
     for name in os.listdir(targets.CERTS):
         os.chmod(os.path.join(targets.CERTS, name), 0o644)
+    if not build:
+        return
     names = [p for p in ("nginx", "haproxy", "caddy") if p in peers]
     if "sozu" in peers and targets.Sozu(0).find() is None:
         # Sozu's build compiles its protocol.

@@ -33,7 +33,7 @@ def arguments():
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help="which peers, with commas")
     parser.add_argument("--cells", default="", help="only cells whose key begins with one of these, with commas")
     parser.add_argument("--tunnels", type=int, default=9000, help="idle tunnels of the memory cells (9000)")
-    parser.add_argument("--no-build", action="store_true", help="measure the programs that are there")
+    parser.add_argument("--no-build", action="store_true", help="build and install nothing: measure the programs that are there")
     parser.add_argument("--no-docs", action="store_true", help="do not write docs/performance.md")
     parser.add_argument("--realtime", action="store_true",
                         help="cells with a fixed rate run before all other work of the machine (root only)")
