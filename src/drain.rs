@@ -40,10 +40,6 @@ impl Drain {
         });
     }
 
-    pub fn watch(&self) -> Watch {
-        Watch(self.0.subscribe())
-    }
-
     /// Resolves when nobody holds a watch.
     pub async fn finished(&self) {
         self.0.closed().await;

@@ -5,21 +5,21 @@
 //! long as it lives. `docs/architecture.md` is the map of the rooms below;
 //! imports between them go down only (`tests/tidy.rs` keeps that true).
 
-pub mod admin;
+mod admin;
 pub mod balance;
 pub mod cli;
 pub mod config;
-pub mod drain;
-pub mod exchange;
-pub mod layers;
-pub mod logging;
-pub mod metrics;
+mod drain;
+mod exchange;
+mod layers;
+mod logging;
+mod metrics;
 pub mod net;
-pub mod proxy;
+mod proxy;
 pub mod route;
-pub mod server;
-pub mod state;
-pub mod tls;
+mod server;
+mod state;
+mod tls;
 pub mod tunnel;
-pub mod upstream;
+mod upstream;
 pub mod ws;

@@ -2,8 +2,7 @@
 //! that a reload can change.
 //!
 //! Lines are handed to a thread of their own through a bounded queue: a slow
-//! reader of the log loses lines (counted in the log itself) and stalls no
-//! connection.
+//! reader of the log loses lines and stalls no connection.
 
 use std::io::stderr;
 
@@ -16,12 +15,17 @@ use tracing_subscriber::{Registry, fmt, reload};
 /// Lines that may wait for a slow reader.
 const QUEUED_LINES: usize = 65_536;
 
+/// The target of the events about requests and tunnels.
+const ACCESS: &str = "access";
+
 /// What a reload may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub json: bool,
     /// A filter such as `info` or `longhaul=debug`.
     pub level: String,
+    /// Whether events of the target `access` are written.
+    pub access: bool,
 }
 
 type Filtered = tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
@@ -83,9 +87,17 @@ impl Logging {
 
 fn filter(settings: &Settings) -> EnvFilter {
     // The level was checked with the config; `info` if it was not.
-    EnvFilter::builder()
+    let filter = EnvFilter::builder()
         .parse(&settings.level)
-        .unwrap_or_else(|_| EnvFilter::new("info"))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    if settings.access {
+        return filter;
+    }
+    // Replaces what `level` says of this target, if it says anything.
+    match format!("{ACCESS}=off").parse() {
+        Ok(off) => filter.add_directive(off),
+        Err(_) => filter,
+    }
 }
 
 fn format(settings: &Settings, writer: NonBlocking) -> Format {
@@ -98,5 +110,69 @@ fn format(settings: &Settings, writer: NonBlocking) -> Format {
             .boxed()
     } else {
         layer.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Which of three events are written.
+    fn written(level: &str, access: bool) -> String {
+        let written = Written::default();
+        let settings = Settings {
+            json: false,
+            level: level.to_owned(),
+            access,
+        };
+        let writer = written.clone();
+        let layer = fmt::layer().with_writer(move || writer.clone());
+        let subscriber = Registry::default().with(filter(&settings)).with(layer);
+        with_default(subscriber, || {
+            tracing::info!(target: "access", "[request]");
+            tracing::info!("[other]");
+            tracing::debug!("[detail]");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let words = ["request", "other", "detail"];
+        let words = words.map(|word| match text.contains(&format!("[{word}]")) {
+            true => word,
+            false => "-",
+        });
+        words.join(" ")
+    }
+
+    #[test]
+    fn access_lines_can_be_switched_off_at_any_level() {
+        assert_eq!(written("info", true), "request other -");
+        assert_eq!(written("info", false), "- other -");
+        assert_eq!(written("debug", false), "- other detail");
+        assert_eq!(written("warn,access=info", true), "request - -");
+        assert_eq!(written("warn,access=info", false), "- - -");
+    }
+
+    #[test]
+    fn what_is_no_filter_is_told() {
+        assert_eq!(check_level("info,longhaul::tunnel=debug"), Ok(()));
+        assert!(check_level("longhaul=loud").is_err());
     }
 }

@@ -18,22 +18,29 @@ pub struct Metrics {
     registry: Registry,
     pub connections: Counter,
     pub connections_active: Gauge,
-    pub connections_refused: Family<Reason, Counter>,
+    pub connections_refused: Family<Refused, Counter>,
     pub accept_errors: Counter,
-    pub tls_failures: Family<Reason, Counter>,
+    pub tls_failures: Family<Refused, Counter>,
     pub requests: Family<Answer, Counter>,
-    pub refusals: Family<Reason, Counter>,
+    pub refusals: Family<Refused, Counter>,
     pub tunnels: Counter,
     pub tunnels_active: Gauge,
     pub tunnels_closed: Family<End, Counter>,
-    pub reloads: Family<Reason, Counter>,
+    pub reloads: Family<Outcome, Counter>,
     pub config_generation: Gauge<u64, AtomicU64>,
     pub certificate_failures: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Reason {
-    pub reason: &'static str,
+pub struct Refused {
+    /// The word of the log's field of that name.
+    pub refusal: &'static str,
+}
+
+/// How a reload went: `ok` or `rejected`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    pub result: &'static str,
 }
 
 /// The class of a response's status: `2xx`.
@@ -81,7 +88,9 @@ impl Metrics {
     }
 
     pub fn refused(&self, label: &'static str) {
-        self.refusals.get_or_create(&Reason { reason: label }).inc();
+        self.refusals
+            .get_or_create(&Refused { refusal: label })
+            .inc();
     }
 
     fn register(&mut self) {

@@ -24,7 +24,7 @@ pub(super) fn status(state: &State) -> Value {
         "listeners": listeners,
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
-        "connections": facts.connections,
+        "connections": state.metrics.connections_active.get(),
     })
 }
 

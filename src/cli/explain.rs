@@ -2,21 +2,21 @@
 //! serve, up to the moment before a backend is dialled.
 
 use std::fmt::Write as _;
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response, Uri, header};
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::args::CheckArguments;
 use crate::config::Balance;
 use crate::drain;
-use crate::exchange::{Body, Exchange, Record, Refusal, Target};
-use crate::layers::forwarded::ForwardedLayer;
-use crate::layers::target::TargetLayer;
-use crate::net::{Client, ClientLink, Limiter, Peer, TlsFacts};
+use crate::exchange::headers::renew_hop_by_hop;
+use crate::exchange::{Body, Client, Exchange, Record, Refusal, Reply, Target, TlsFacts};
+use crate::layers;
+use crate::net::{ClientLink, Limiter, Peer};
 use crate::proxy;
 use crate::route::{self, PRECEDENCE};
 use crate::state::{Prepared, Snapshot};
@@ -38,7 +38,7 @@ pub(super) fn explain(
         text: Arc::default(),
     };
     let text = Arc::clone(&innermost.text);
-    let mut service = TargetLayer.layer(ForwardedLayer { trusted }.layer(innermost));
+    let mut service = layers::settle(trusted, innermost);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = runtime.block_on(service.call(request));
     let mut text = std::mem::take(&mut *text.lock().unwrap_or_else(PoisonError::into_inner));
@@ -92,23 +92,30 @@ fn request(arguments: &CheckArguments, url: &Uri) -> anyhow::Result<Request<Body
     let default_port = if secure { 443 } else { 80 };
     let port = url.port_u16().unwrap_or(default_port);
     let ip = arguments.client.unwrap_or(CLIENT);
-    let exchange = exchange(ip, port, secure, &request);
+    let exchange = exchange(ip, port, secure, &request)?;
     request.extensions_mut().insert(exchange);
     Ok(request)
 }
 
-fn exchange(ip: IpAddr, port: u16, secure: bool, request: &Request<Body>) -> Exchange {
+fn exchange(
+    ip: IpAddr,
+    port: u16,
+    secure: bool,
+    request: &Request<Body>,
+) -> anyhow::Result<Exchange> {
+    // A limit of one, for the one client.
+    let permit = Limiter::new(1, None).admit(None)?;
     let (_, watch) = drain::channel();
     let client = Arc::new(Client {
         listener: "explained".into(),
         peer: Peer::Tcp(SocketAddr::new(ip, 0)),
         local_port: Some(port),
         tls: secure.then(TlsFacts::default),
-        permit: Limiter::new(1, None).unlimited(),
+        _permit: permit,
         watch,
     });
     let path = request.uri().to_string();
-    Exchange {
+    Ok(Exchange {
         record: Record::new(
             Arc::clone(&client),
             request.method().clone(),
@@ -119,10 +126,11 @@ fn exchange(ip: IpAddr, port: u16, secure: bool, request: &Request<Body>) -> Exc
         client_ip: client.peer.ip(),
         secure,
         client,
-    }
+    })
 }
 
 /// Stands where the router and the proxy stand when it is for real.
+#[derive(Clone)]
 struct Innermost<'s> {
     snapshot: &'s Snapshot,
     text: Arc<Mutex<String>>,
@@ -131,7 +139,7 @@ struct Innermost<'s> {
 impl Service<Request<Body>> for Innermost<'_> {
     type Response = Response<Body>;
     type Error = Refusal;
-    type Future = Ready<Result<Response<Body>, Refusal>>;
+    type Future = Reply;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         Poll::Ready(Ok(()))
@@ -139,7 +147,8 @@ impl Service<Request<Body>> for Innermost<'_> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        ready(tell(&mut text, self.snapshot, request).map(|()| Response::new(Body::empty())))
+        let told = tell(&mut text, self.snapshot, request);
+        Box::pin(ready(told.map(|()| Response::new(Body::empty()))))
     }
 }
 
@@ -165,7 +174,7 @@ fn tell(text: &mut String, snapshot: &Snapshot, mut request: Request<Body>) -> R
         handshake::check_request(request.method(), request.version(), request.headers())?;
     }
     tell_backend(text, &route, &request);
-    proxy::backend_head(request.headers_mut(), asked.as_deref());
+    renew_hop_by_hop(request.headers_mut(), asked.as_deref());
     tell_head(text, &request);
     Ok(())
 }

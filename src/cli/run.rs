@@ -15,7 +15,6 @@ use super::WrongConfig;
 use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::logging::{Logging, Settings};
-use crate::metrics::Metrics;
 use crate::server::{self, Setup, StartError};
 use crate::state::State;
 
@@ -27,10 +26,12 @@ const LAST_STEPS: Duration = Duration::from_millis(500);
 pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     let path = std::path::absolute(path).context("the current directory cannot be read")?;
     // Once before anything starts, for settings that are read at start only.
-    let config = config::load(&path).result.map_err(WrongConfig)?;
+    let mut loaded = config::load(&path);
+    let config = loaded.result.map_err(WrongConfig)?;
+    loaded.result = Ok(config.clone());
     let (logging, _writer) = Logging::start(&Settings::from(&config.log))?;
     let open_files = server::raise_open_files();
-    let state = Arc::new(State::new(Arc::new(Metrics::default())));
+    let state = Arc::new(State::new());
     let data_plane = data_plane(&config)?;
     let control_plane = Builder::new_current_thread()
         .enable_all()
@@ -38,6 +39,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
         .context("the control plane cannot start")?;
     let setup = Setup {
         config: path,
+        loaded,
         state: Arc::clone(&state),
         data_plane: data_plane.handle().clone(),
         logging,
@@ -45,26 +47,28 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     };
     let served = control_plane.block_on(serve(&config, setup, state));
     data_plane.shutdown_timeout(LAST_STEPS);
+    served
+}
+
+async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> anyhow::Result<()> {
+    let served = match &config.admin {
+        None => server::run(setup).await,
+        Some(settings) => {
+            let admin = Admin::bind(settings).with_context(|| {
+                format!(
+                    "the admin socket {} cannot be bound",
+                    settings.socket.display()
+                )
+            })?;
+            tokio::select! {
+                served = server::run(setup) => served,
+                never = admin.serve(state) => match never {},
+            }
+        }
+    };
     match served {
         Err(StartError::Config(findings)) => Err(WrongConfig(findings).into()),
         served => Ok(served?),
-    }
-}
-
-async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> Result<(), StartError> {
-    let admin = match &config.admin {
-        None => None,
-        Some(settings) => Some(Admin::bind(settings).map_err(|error| StartError::Admin {
-            socket: settings.socket.clone(),
-            error,
-        })?),
-    };
-    match admin {
-        None => server::run(setup).await,
-        Some(admin) => tokio::select! {
-            served = server::run(setup) => served,
-            never = admin.serve(state) => match never {},
-        },
     }
 }
 

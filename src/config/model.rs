@@ -19,9 +19,9 @@ use ipnet::IpNet;
 
 use super::diagnostic::WrittenAt;
 use super::named_files::NamedFiles;
-use crate::net::Keepalive;
-
 use super::pattern::{HostPattern, PathPattern};
+use crate::logging::Settings;
+use crate::net::Keepalive;
 
 /// One whole configuration: what the main file and its includes say together.
 #[derive(Clone, Debug, PartialEq)]
@@ -302,6 +302,16 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<&Log> for Settings {
+    fn from(log: &Log) -> Self {
+        Self {
+            json: log.format == LogFormat::Json,
+            level: log.level.clone(),
+            access: log.access,
         }
     }
 }

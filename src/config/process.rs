@@ -1,7 +1,6 @@
 //! `[log]`, `[drain]` and `[admin]`: what concerns the whole process.
 
 use toml::de::DeValue;
-use tracing_subscriber::EnvFilter;
 
 use super::model::{Admin, Drain, Log, LogFormat};
 use super::nearest::nearest;
@@ -10,6 +9,8 @@ use super::value::{
     MAYBE_ZERO, POSITIVE, SECOND, boolean, duration, mode, one_of, socket_path, text, wrong,
     wrong_near,
 };
+use crate::logging::check_level;
+use crate::ws::close::may_send;
 
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -71,8 +72,8 @@ fn level(value: &Value<'_>) -> Result<String, Wrong> {
             return wrong_near(value, allowed, nearest(word, LEVELS));
         }
     }
-    match EnvFilter::try_new(written) {
-        Ok(_) => Ok(written.to_owned()),
+    match check_level(written) {
+        Ok(()) => Ok(written.to_owned()),
         Err(_) => wrong(value, allowed),
     }
 }
@@ -84,9 +85,7 @@ fn close_code(value: &Value<'_>) -> Result<Option<u16>, Wrong> {
     match value.node() {
         DeValue::String(word) if word == "none" => Ok(None),
         DeValue::Integer(number) => match number.as_str().parse() {
-            Ok(code @ (1000..=1003 | 1007..=1014 | 3000..=4999)) if number.radix() == 10 => {
-                Ok(Some(code))
-            }
+            Ok(code) if number.radix() == 10 && may_send(code) => Ok(Some(code)),
             _ => wrong(value, allowed),
         },
         DeValue::String(word) => wrong_near(value, allowed, nearest(word, ["none"])),

@@ -36,6 +36,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// [`strip_hop_by_hop`], and for an upgrade the two lines anew, in the spelling
+/// that strict peers insist on.
+pub fn renew_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<&str>) {
+    strip_hop_by_hop(headers);
+    if let Some(value) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, value);
+    }
+}
+
 /// The field names that `Connection` lists.
 fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
     crate::ws::handshake::tokens(headers, &header::CONNECTION)

@@ -5,18 +5,32 @@
 //! error [`Refusal`].
 
 mod body;
+mod client;
 pub mod headers;
 mod record;
 mod refusal;
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use http::{Request, Response};
+use tower::util::BoxCloneSyncService;
+
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
+pub use client::{Client, TlsFacts};
+pub(crate) use record::access_line;
 pub use record::{Entry, Record, loggable_path};
 pub use refusal::Refusal;
 
-use crate::net::{Client, ClientLink};
+use crate::net::ClientLink;
+
+/// A stack of layers with its types erased once, so that every stack has one
+/// nameable type.
+pub type Stack<E = Refusal> = BoxCloneSyncService<Request<Body>, Response<Body>, E>;
+
+/// What a service of ours returns.
+pub type Reply<E = Refusal> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
 
 /// What travels with a request through the layers, as a request extension.
 #[derive(Clone, Debug)]
@@ -31,11 +45,9 @@ pub struct Exchange {
     pub secure: bool,
 }
 
-/// Whom a request is addressed to, made unambiguous.
+/// The host that a request is addressed to, lower case, without port and
+/// trailing dot: what routes compare.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Lower case, without port and trailing dot: what routes compare.
     pub host: String,
-    /// As the client gave it: what the backend is told.
-    pub authority: http::HeaderValue,
 }

@@ -7,7 +7,36 @@ use std::time::Instant;
 
 use http::{Method, StatusCode, Uri};
 
-use crate::net::Client;
+use super::{Client, Refusal};
+
+/// One access line: what every line of an exchange or a tunnel says, then what
+/// this one adds.
+macro_rules! access_line {
+    ($entry:expr, $message:literal, $($more:tt)*) => {
+        tracing::info!(
+            target: "access",
+            id = $entry.id,
+            listener = &*$entry.client.listener,
+            client = %$entry.client.peer,
+            forwarded_for = $entry.forwarded_for,
+            tls = $entry.client.tls.as_ref().map(|tls| tls.version),
+            sni = $entry.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+            client_subject =
+                $entry.client.tls.as_ref().and_then(|tls| tls.client_subject.as_deref()),
+            host = $entry.host,
+            method = %$entry.method,
+            path = $entry.path,
+            route = $entry.route.as_deref(),
+            upstream = $entry.upstream.as_deref(),
+            backend = $entry.backend.as_deref(),
+            sticky = $entry.sticky,
+            $($more)*
+            $message
+        )
+    };
+}
+
+pub(crate) use access_line;
 
 /// A shared handle to one [`Entry`].
 #[derive(Clone, Debug)]
@@ -32,7 +61,10 @@ pub struct Entry {
     pub backend: Option<Arc<str>>,
     /// Where the sticky key came from, such as `cookie:sid`; `None` until picked.
     pub sticky: Option<String>,
+    /// The label and the sentence of longhaul's own answer.
     pub refusal: Option<(&'static str, String)>,
+    /// Why the answer's body ended early.
+    pub cut: Option<String>,
     /// Body bytes from and to the client.
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -58,6 +90,7 @@ impl Record {
             backend: None,
             sticky: None,
             refusal: None,
+            cut: None,
             bytes_in: 0,
             bytes_out: 0,
             is_tunnel: false,
@@ -75,6 +108,31 @@ impl Record {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+impl Entry {
+    /// Longhaul itself gives the answer.
+    pub fn refuse(&mut self, refusal: &Refusal) {
+        self.status = Some(refusal.status());
+        self.refusal = Some((refusal.label(), refusal.to_string()));
+    }
+
+    /// Writes the access line of a request that has not become a tunnel.
+    pub fn log_request(&self) {
+        let refusal = self.refusal.as_ref().map(|(label, _)| *label);
+        let reason = self.refusal.as_ref().map(|(_, reason)| reason.as_str());
+        access_line!(
+            self,
+            "request",
+            status = self.status.map(|status| status.as_u16()),
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            duration_ms = self.started.elapsed().as_millis() as u64,
+            refusal,
+            reason,
+            cut = self.cut,
+        );
     }
 }
 

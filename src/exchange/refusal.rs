@@ -41,8 +41,17 @@ pub enum Refusal {
     RequestBodyTimeout,
     #[error("the client left before the answer")]
     ClientLeft,
+    #[error("a side left between the 101 and the tunnel")]
+    NeverOpened,
     #[error("longhaul is stopping")]
     Stopping,
+    /// Answered below HTTP, or by hyper with the status given.
+    #[error("the request head is not acceptable: {1}")]
+    BadHead(StatusCode, String),
+    #[error("nothing came within first_byte_timeout")]
+    FirstByteTimeout,
+    #[error("the request head did not come within request_head_timeout")]
+    RequestHeadTimeout,
 }
 
 impl Refusal {
@@ -53,7 +62,11 @@ impl Refusal {
             Self::BadHost | Self::BadPath | Self::BadRequest(_) | Self::RequestBody(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::RequestBodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::RequestBodyTimeout | Self::FirstByteTimeout | Self::RequestHeadTimeout => {
+                StatusCode::REQUEST_TIMEOUT
+            }
+            Self::BadHead(status, _) => *status,
+            Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::NoBackend | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -85,7 +98,11 @@ impl Refusal {
             Self::RequestBody(_) => "request_body",
             Self::RequestBodyTimeout => "request_body_timeout",
             Self::ClientLeft => "client_left",
+            Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
+            Self::BadHead(..) => "bad_head",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::RequestHeadTimeout => "request_head_timeout",
         }
     }
 

@@ -270,8 +270,8 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Record;
-    use crate::net::{Client, ClientLink, Limiter, Peer};
+    use crate::exchange::{Client, Record};
+    use crate::net::{ClientLink, Limiter, Peer};
 
     fn view(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> (View, HeaderMap) {
         let client = Arc::new(Client {
@@ -279,7 +279,7 @@ mod tests {
             peer: Peer::Tcp(peer.parse().unwrap()),
             local_port: Some(443),
             tls: None,
-            permit: Limiter::new(1, None).unlimited(),
+            _permit: Limiter::new(1, None).admit(None).unwrap(),
             watch: crate::drain::channel().1,
         });
         let exchange = Exchange {

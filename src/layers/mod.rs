@@ -10,17 +10,23 @@ pub mod record;
 pub mod redirect;
 pub mod target;
 
-use std::future::Future;
-use std::pin::Pin;
+use std::sync::Arc;
 
 use http::{Request, Response};
-use tower::util::BoxCloneSyncService;
+use ipnet::IpNet;
+use tower::{Layer, Service};
 
-use crate::exchange::{Body, Refusal};
+use crate::exchange::{Body, Refusal, Reply};
 
-/// A stack of layers with its types erased once, so that every stack has one
-/// nameable type.
-pub type Stack<E = Refusal> = BoxCloneSyncService<Request<Body>, Response<Body>, E>;
-
-/// What a layer's service returns.
-pub type Reply<E = Refusal> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+/// What is settled about every request before it is routed, in this order:
+/// its target, because everything decides by host and path, and then who the
+/// client is.
+pub fn settle<S>(
+    trusted: Arc<[IpNet]>,
+    inner: S,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
+{
+    target::TargetLayer.layer(forwarded::ForwardedLayer { trusted }.layer(inner))
+}

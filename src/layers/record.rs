@@ -12,16 +12,13 @@ use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::{Layer, Service};
 
-use super::Reply;
-use crate::exchange::{Body, BodyError, Entry, Exchange, Record, Refusal};
+use crate::exchange::{Body, BodyError, Exchange, Record, Refusal, Reply};
 use crate::metrics::{Answer, Metrics, status_class};
 use crate::net::InFlight;
 
 #[derive(Clone, Debug)]
 pub struct RecordLayer {
     pub metrics: Arc<Metrics>,
-    /// Whether access lines are written.
-    pub access: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -104,8 +101,7 @@ struct Line {
 impl Line {
     fn refused(&self, refusal: &Refusal) {
         self.layer.metrics.refused(refusal.label());
-        self.record
-            .update(|entry| entry.refusal = Some((refusal.label(), refusal.to_string())));
+        self.record.update(|entry| entry.refuse(refusal));
     }
 }
 
@@ -125,46 +121,12 @@ impl Drop for Line {
                     .inc();
             }
             None => {
-                let refusal = Refusal::ClientLeft;
-                self.layer.metrics.refused(refusal.label());
-                entry.status = Some(refusal.status());
-                entry.refusal = Some((refusal.label(), refusal.to_string()));
+                self.layer.metrics.refused(Refusal::ClientLeft.label());
+                entry.refuse(&Refusal::ClientLeft);
             }
         }
-        if self.layer.access {
-            write_line(&entry);
-        }
+        entry.log_request();
     }
-}
-
-fn write_line(entry: &Entry) {
-    let (refusal, reason) = entry
-        .refusal
-        .as_ref()
-        .map_or((None, None), |(label, reason)| {
-            (Some(*label), Some(reason.as_str()))
-        });
-    tracing::info!(
-        target: "access",
-        id = entry.id,
-        listener = &*entry.client.listener,
-        client = %entry.client.peer,
-        forwarded_for = entry.forwarded_for,
-        host = entry.host,
-        method = %entry.method,
-        path = entry.path,
-        status = entry.status.map(|status| status.as_u16()),
-        route = entry.route.as_deref(),
-        upstream = entry.upstream.as_deref(),
-        backend = entry.backend.as_deref(),
-        sticky = entry.sticky,
-        bytes_in = entry.bytes_in,
-        bytes_out = entry.bytes_out,
-        duration_ms = entry.started.elapsed().as_millis() as u64,
-        refusal,
-        reason,
-        "request"
-    );
 }
 
 /// A response body that is counted, and holds what lives until it ends.
@@ -189,10 +151,8 @@ impl HttpBody for Recorded {
                 self.line.record.update(|entry| entry.bytes_out += bytes);
             }
             Some(Err(error)) => {
-                let reason = error.to_string();
-                self.line
-                    .record
-                    .update(|entry| entry.refusal = Some(("cut_short", reason)));
+                let why = error.to_string();
+                self.line.record.update(|entry| entry.cut = Some(why));
             }
             None => {}
         }

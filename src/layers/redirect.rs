@@ -6,8 +6,7 @@ use std::task::{Context, Poll};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower::Service;
 
-use super::Reply;
-use crate::exchange::{Body, Refusal, Target};
+use crate::exchange::{Body, Refusal, Reply, Target};
 
 /// The innermost service of a redirecting listener.
 #[derive(Clone, Copy, Debug)]

@@ -12,8 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tower::{Layer, Service};
 
-use super::Reply;
-use crate::exchange::{Body, Refusal, Target};
+use crate::exchange::{Body, Refusal, Reply, Target};
 use crate::route;
 use crate::ws::handshake::tokens;
 
@@ -90,14 +89,14 @@ fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if route::suspicious(path.path()) {
+    if route::has_dot_segments(path.path()) {
         return Err(Refusal::BadPath);
     }
     *request.uri_mut() = Uri::from(path);
     if !authority.is_empty() {
-        request.headers_mut().insert(HOST, authority.clone());
+        request.headers_mut().insert(HOST, authority);
     }
-    request.extensions_mut().insert(Target { host, authority });
+    request.extensions_mut().insert(Target { host });
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::head_guard::HeadGuard;
-use super::{ClientLink, Transport};
+use super::{ClientFault, ClientLink, Transport};
 
 /// Deadlines of the reading side while no request is in flight.
 #[derive(Clone, Copy, Debug)]
@@ -103,32 +103,30 @@ impl ClientIo {
         });
     }
 
-    /// The read deadline that has passed, if one has.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// Ready with the read deadline that has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         let Some(timer) = &mut self.timer else {
             return Poll::Pending;
         };
         ready!(timer.as_mut().poll(cx));
-        let knob = match self.phase {
-            Phase::First => "first_byte_timeout",
-            Phase::Idle => "keepalive_timeout",
-            Phase::Head | Phase::Exchange => {
-                // Best effort: the client is slow or gone, and hyper cannot
-                // answer a head that it has not parsed.
-                let _ = Pin::new(&mut self.transport).poll_write(cx, REQUEST_TIMEOUT);
-                "request_head_timeout"
-            }
-        };
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, knob))
+        Poll::Ready(match self.phase {
+            Phase::First => ClientFault::FirstByte,
+            Phase::Idle => ClientFault::Keepalive,
+            Phase::Head | Phase::Exchange => ClientFault::RequestHead,
+        })
+    }
+
+    /// Notes the fault, answers it if it can be done at once, and ends the
+    /// reading.
+    fn fail(&mut self, fault: ClientFault, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.fail(fault);
+        if let Some(answer) = fault.answer() {
+            // Best effort: the client is slow, hostile or gone.
+            let _ = Pin::new(&mut self.transport).poll_write(cx, answer);
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
     }
 }
-
-/// RFC 9110 section 15.5.9.
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-const BAD_REQUEST: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 impl AsyncRead for ClientIo {
     fn poll_read(
@@ -158,10 +156,10 @@ impl AsyncRead for ClientIo {
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.transport).poll_read(cx, buf) {
-            Poll::Pending => match this.poll_deadline(cx) {
-                Poll::Ready(error) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
-            },
+            Poll::Pending => {
+                let fault = ready!(this.poll_deadline(cx));
+                this.fail(fault, cx)
+            }
             Poll::Ready(Ok(())) if buf.filled().len() == before => {
                 this.link.end();
                 if this.link.is_in_flight() {
@@ -175,13 +173,10 @@ impl AsyncRead for ClientIo {
                     this.guard.next_head();
                     this.enter(Phase::Head);
                 }
-                if let Err(ambiguous) = this.guard.check(&buf.filled()[before..]) {
-                    // Best effort, as for the deadline.
-                    let _ = Pin::new(&mut this.transport).poll_write(cx, BAD_REQUEST);
-                    let error = io::Error::new(io::ErrorKind::InvalidData, ambiguous);
-                    return Poll::Ready(Err(error));
+                match this.guard.check(&buf.filled()[before..]) {
+                    Ok(()) => Poll::Ready(Ok(())),
+                    Err(ambiguous) => this.fail(ambiguous.into(), cx),
                 }
-                Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }

@@ -32,7 +32,7 @@ const LONGEST: usize = CODING.len();
 
 /// What is wrong with a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Ambiguous {
+pub enum Ambiguous {
     #[error("a line of the head ends without a carriage return")]
     BareLineFeed,
     #[error("the head has both a content length and a transfer coding")]

@@ -1,15 +1,17 @@
-//! What a request and the connection it came on tell each other while the
-//! request is in flight: that the client has ended its stream, and which
-//! interim responses (1xx) to send before the final one.
+//! What a request and the connection it came on tell each other: that the client
+//! has ended its stream, which interim responses (1xx) to send before the final
+//! one, and what was wrong before there was a request.
 //!
 //! hyper offers neither for HTTP/1.1 servers, so [`super::ClientIo`] does it
 //! below hyper and the exchange above it; this is what they share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+
+use super::ClientFault;
 
 /// Most bytes of interim responses that may wait for a slow client.
 const MAX_INTERIM: usize = 64 * 1024;
@@ -26,6 +28,7 @@ pub struct ClientLink {
     body: AtomicWaker,
     connection: AtomicWaker,
     interim: Mutex<Vec<u8>>,
+    fault: OnceLock<ClientFault>,
 }
 
 /// Held from a request's arrival until its response has been sent or dropped.
@@ -44,6 +47,7 @@ impl Default for ClientLink {
             body: AtomicWaker::new(),
             connection: AtomicWaker::new(),
             interim: Mutex::default(),
+            fault: OnceLock::new(),
         }
     }
 }
@@ -121,6 +125,17 @@ impl ClientLink {
             }
         })
         .await;
+    }
+
+    /// Why the stream below hyper ended the reading, if it did: hyper does not
+    /// always pass on the error.
+    pub fn fault(&self) -> Option<ClientFault> {
+        self.fault.get().copied()
+    }
+
+    pub(super) fn fail(&self, fault: ClientFault) {
+        // The first one counts.
+        let _ = self.fault.set(fault);
     }
 
     pub(super) fn end(&self) {

@@ -1,11 +1,12 @@
-//! Streams and who is at their other end: transports, socket options, and the
-//! two wrappers that let a proxy see and pass on what HTTP hides (half-close,
-//! interim responses, read deadlines).
+//! Streams: transports, socket options, places under the connection limits, and
+//! the two wrappers that let a proxy see and pass on what hyper hides
+//! (half-close, interim responses, read deadlines).
 //!
-//! Knows nothing of requests, routes or configuration files.
+//! Knows nothing of routes or configuration files.
 
 mod backend_io;
 mod client_io;
+mod fault;
 mod head_guard;
 mod link;
 mod options;
@@ -15,42 +16,16 @@ mod transport;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 pub use backend_io::{BackendIo, Finish};
 pub use client_io::{ClientIo, ReadDeadlines};
+pub use fault::ClientFault;
+pub use head_guard::Ambiguous;
 pub use link::{ClientLink, InFlight};
 pub use options::{Keepalive, tune};
 pub use permit::{Limiter, Permit, Refused};
 pub use socket_file::remove_stale_socket;
 pub use transport::{Socket, Transport};
-
-use crate::drain::Watch;
-
-/// Who is at the other end of an accepted connection, as the transport says.
-#[derive(Debug)]
-pub struct Client {
-    pub listener: Arc<str>,
-    pub peer: Peer,
-    /// The port the client connected to; `None` on a Unix socket.
-    pub local_port: Option<u16>,
-    pub tls: Option<TlsFacts>,
-    /// The connection's place under the limits: as long as someone knows the
-    /// client, that is to the end of its tunnel, it is taken.
-    pub permit: Permit,
-    /// Held just as long: a stopping process waits for it.
-    pub watch: Watch,
-}
-
-/// What a finished TLS handshake established.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFacts {
-    pub version: &'static str,
-    /// The server name the client asked for.
-    pub sni: Option<String>,
-    /// The subject of a verified client certificate.
-    pub client_subject: Option<String>,
-}
 
 /// The address of the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

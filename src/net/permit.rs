@@ -65,15 +65,6 @@ impl Limiter {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// A permit beyond the limits, for a client that is only imagined.
-    pub fn unlimited(self: &Arc<Self>) -> Permit {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Permit {
-            limiter: Arc::clone(self),
-            network: None,
-        }
-    }
-
     /// # Errors
     /// Which limit is reached.
     pub fn admit(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Permit, Refused> {

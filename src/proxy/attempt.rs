@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::Route;
 use super::sticky::{Affinity, set_cookie};
 use crate::exchange::{Exchange, Refusal};
-use crate::upstream::{Connection, HandshakeError, Lease};
+use crate::upstream::{ConnectError, Connection, Lease};
 
 /// A connection to a backend and the right to use it.
 pub(super) struct Attempt {
@@ -50,7 +50,7 @@ pub(super) async fn connect(
             Ok(connection) => {
                 let cookie = (affinity.sets_cookie && affinity.backend != Some(index))
                     .then(|| upstream.cookie_value(index))
-                    .and_then(|value| set_cookie(&settings.cookie, &value, exchange.secure));
+                    .and_then(|value| set_cookie(&settings.cookie, value, exchange.secure));
                 return Ok(Attempt {
                     connection,
                     lease,
@@ -76,7 +76,7 @@ async fn open(
     route: &Route,
     lease: &Lease,
     freshness: Freshness,
-) -> Result<Connection, HandshakeError> {
+) -> Result<Connection, ConnectError> {
     let settings = route.upstream.settings();
     if freshness == Freshness::Pooled
         && let Some(connection) =

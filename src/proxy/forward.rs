@@ -13,7 +13,6 @@ use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
-use super::upgrade::backend_head;
 use crate::exchange::headers::strip_hop_by_hop;
 use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
 use crate::net::ClientLink;
@@ -28,7 +27,7 @@ pub(super) async fn forward(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
-    backend_head(request.headers_mut(), None);
+    strip_hop_by_hop(request.headers_mut());
     // Without a Host only HTTP/1.0 is valid towards the backend too.
     let client_version = request.version();
     if request.headers().contains_key(header::HOST) {

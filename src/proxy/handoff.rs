@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::Route;
-use crate::exchange::{Entry, Exchange};
+use crate::exchange::{Entry, Exchange, Refusal, access_line};
 use crate::metrics::End;
 use crate::net::{BackendIo, ClientIo, Peer, Transport};
 use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, relay};
@@ -46,7 +46,7 @@ impl Handoff {
             Ok(Err(_)) | Err(_) => None,
         };
         let Some((client, backend)) = legs else {
-            return never_opened(&route, &entry);
+            return never_opened(&route, entry);
         };
         let lease = lease.into_tunnel();
         let framing = if protocol == WEBSOCKET {
@@ -109,25 +109,11 @@ fn facts(route: &Route, exchange: &Exchange, entry: &Entry, lease: &Lease) -> Fa
 fn opened(route: &Route, entry: &Entry) {
     route.metrics.tunnels.inc();
     route.metrics.tunnels_active.inc();
-    if !route.access {
-        return;
-    }
-    tracing::info!(
-        target: "access",
-        id = entry.id,
-        listener = &*entry.client.listener,
-        client = %entry.client.peer,
-        forwarded_for = entry.forwarded_for,
-        host = entry.host,
-        method = %entry.method,
-        path = entry.path,
+    access_line!(
+        entry,
+        "tunnel opened",
         status = 101,
-        route = entry.route.as_deref(),
-        upstream = entry.upstream.as_deref(),
-        backend = entry.backend.as_deref(),
-        sticky = entry.sticky,
         duration_ms = entry.started.elapsed().as_millis() as u64,
-        "tunnel opened"
     );
 }
 
@@ -138,21 +124,9 @@ fn closed(route: &Route, entry: &Entry, outcome: &Outcome) {
     };
     route.metrics.tunnels_active.dec();
     route.metrics.tunnels_closed.get_or_create(&end).inc();
-    if !route.access {
-        return;
-    }
-    tracing::info!(
-        target: "access",
-        id = entry.id,
-        listener = &*entry.client.listener,
-        client = %entry.client.peer,
-        forwarded_for = entry.forwarded_for,
-        host = entry.host,
-        path = entry.path,
-        route = entry.route.as_deref(),
-        upstream = entry.upstream.as_deref(),
-        backend = entry.backend.as_deref(),
-        sticky = entry.sticky,
+    access_line!(
+        entry,
+        "tunnel closed",
         ended_by = outcome.ended_by.label(),
         cause = %outcome.cause,
         client_close_code = outcome.client_close_code,
@@ -162,30 +136,12 @@ fn closed(route: &Route, entry: &Entry, outcome: &Outcome) {
         bytes_out = outcome.bytes_out,
         messages_in = outcome.messages_in,
         messages_out = outcome.messages_out,
-        "tunnel closed"
     );
 }
 
-/// The client or the backend went away between the 101 and the hand-over.
-fn never_opened(route: &Route, entry: &Entry) {
-    route.metrics.refused("never_opened");
-    if route.access {
-        tracing::info!(
-            target: "access",
-            id = entry.id,
-            listener = &*entry.client.listener,
-            client = %entry.client.peer,
-            host = entry.host,
-            method = %entry.method,
-            path = entry.path,
-            status = 101,
-            route = entry.route.as_deref(),
-            upstream = entry.upstream.as_deref(),
-            backend = entry.backend.as_deref(),
-            sticky = entry.sticky,
-            refusal = "never_opened",
-            reason = "a side left between the 101 and the tunnel",
-            "request"
-        );
-    }
+/// The client or the backend went away between the 101 and the hand-off.
+fn never_opened(route: &Route, mut entry: Entry) {
+    route.metrics.refused(Refusal::NeverOpened.label());
+    entry.refuse(&Refusal::NeverOpened);
+    entry.log_request();
 }

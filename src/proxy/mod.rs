@@ -17,13 +17,11 @@ use std::task::{Context, Poll};
 use http::{Method, Request, Response};
 use tower::Service;
 
-pub use sticky::{Affinity, affinity};
-pub use upgrade::backend_head;
+pub use sticky::affinity;
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, Exchange, Refusal};
-use crate::layers::Reply;
+use crate::exchange::{Body, Exchange, Refusal, Reply};
 use crate::metrics::Metrics;
 use crate::tunnel::Registry;
 use crate::upstream::Upstream;
@@ -41,7 +39,6 @@ pub struct Route {
     pub name: Arc<str>,
     pub settings: config::Route,
     pub drain: config::Drain,
-    pub access: bool,
     pub upstream: Arc<Upstream>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,

@@ -14,7 +14,7 @@ use super::attempt::{Attempt, Freshness, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
 use super::sticky::affinity;
-use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
@@ -28,7 +28,7 @@ pub(super) async fn upgrade(
     let offer = offer(&request, &protocol)?;
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
     let client = hyper::upgrade::on(&mut request);
-    backend_head(request.headers_mut(), Some(&protocol));
+    renew_hop_by_hop(request.headers_mut(), Some(&protocol));
     let dialogue = async {
         let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
         let response = attempt
@@ -73,17 +73,6 @@ pub(super) async fn upgrade(
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
-}
-
-/// Brings a client's head into the form that the backend gets: no hop-by-hop
-/// fields, and for an upgrade the two lines in the spelling that strict servers
-/// insist on.
-pub fn backend_head(headers: &mut HeaderMap, upgrade: Option<&str>) {
-    strip_hop_by_hop(headers);
-    if let Some(value) = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, value);
-    }
 }
 
 /// Checks the client's side of the handshake.
@@ -137,7 +126,7 @@ fn switching(
     *response.headers_mut() = headers.clone();
     // The spelling of the backend's header names travels here.
     *response.extensions_mut() = extensions;
-    backend_head(response.headers_mut(), Some(protocol));
+    renew_hop_by_hop(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
         response
             .headers_mut()

@@ -51,7 +51,6 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// As sent, without the query.
     pub path: &'a str,
-    /// `GET` for a WebSocket over HTTP/2, whatever `:method` is.
     pub method: &'a Method,
     /// Offered subprotocols are read from here.
     pub headers: &'a HeaderMap,

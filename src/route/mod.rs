@@ -27,7 +27,7 @@
 //! most backends, so it must be to us, or a stricter route could be dodged;
 //! but an encoded slash does not part segments. Case matters, empty segments
 //! count (`/a//b` is not `/a/b`). Paths that a backend may resolve to another
-//! place are [`suspicious`] and should be refused before they come here.
+//! place ([`has_dot_segments`]) should be refused before they come here.
 //!
 //! # Cost
 //!
@@ -47,7 +47,7 @@ use std::collections::HashMap;
 
 pub use criteria::{Criteria, Miss, Request};
 pub use host::normalise_host;
-pub use path::suspicious;
+pub use path::has_dot_segments;
 
 use crate::config::pattern::HostPattern;
 use host::canonical_host;
@@ -72,7 +72,6 @@ pub struct Table<T> {
 /// One route, as [`Table::explain`] sees it.
 #[derive(Debug)]
 pub struct Considered<'a, T> {
-    pub criteria: &'a Criteria,
     pub target: &'a T,
     /// Everything that does not fit; empty if the route matches.
     pub misses: Vec<Miss>,
@@ -125,7 +124,6 @@ impl<T> Table<T> {
     pub fn explain(&self, request: &Request<'_>) -> Vec<Considered<'_, T>> {
         self.iter()
             .map(|(criteria, target)| Considered {
-                criteria,
                 target,
                 misses: criteria.misses(request),
             })

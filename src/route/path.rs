@@ -1,5 +1,5 @@
-//! Paths: their segments, how those are compared, and which paths are not to
-//! be trusted.
+//! Paths: their segments, how those are compared, and which paths are a way
+//! around a route's rules.
 //!
 //! It does not rewrite paths: a request goes on with the path it came with.
 //!
@@ -41,9 +41,10 @@ pub fn canonical_segment(segment: &str) -> Cow<'_, [u8]> {
 /// or with parameters (`..;x`, which some servers cut off before they resolve).
 ///
 /// RFC 3986 section 5.2.4 lets clients resolve such segments before they send
-/// a path, and they do; on the wire they are a way around a route's rules.
-/// Answer 400.
-pub fn suspicious(path: &str) -> bool {
+/// a path, and they do; on the wire they are a way around a route's rules. So
+/// ask this before a lookup, and answer 400. An encoded slash alone is none:
+/// it stays what the client wrote, and is compared as such.
+pub fn has_dot_segments(path: &str) -> bool {
     // Nothing else can become a dot: most paths end here.
     if !path.contains(['.', '%']) {
         return false;
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_dot_segments_are_suspicious() {
+    fn paths_with_dot_segments_are_found() {
         for path in [
             "/.",
             "/..",
@@ -140,7 +141,7 @@ mod tests {
             "..",
             "a/..",
         ] {
-            assert!(suspicious(path), "{path}");
+            assert!(has_dot_segments(path), "{path}");
         }
         for path in [
             "/",
@@ -162,7 +163,7 @@ mod tests {
             "/a%2fb",
             "/x.%2e",
         ] {
-            assert!(!suspicious(path), "{path}");
+            assert!(!has_dot_segments(path), "{path}");
         }
     }
 
@@ -181,12 +182,12 @@ mod tests {
                 .collect();
             prop_assert_eq!(&*canonical_segment(&encoded), segment.as_bytes());
             let (plain, encoded) = (format!("/x/{segment}/y"), format!("/x/{encoded}/y"));
-            prop_assert_eq!(suspicious(&plain), suspicious(&encoded));
+            prop_assert_eq!(has_dot_segments(&plain), has_dot_segments(&encoded));
         }
 
         #[test]
         fn no_path_panics(path in "\\PC{0,40}") {
-            let _ = suspicious(&path);
+            let _ = has_dot_segments(&path);
             for segment in segments(&path) {
                 let _ = canonical_segment(segment);
             }

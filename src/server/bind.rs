@@ -55,6 +55,34 @@ pub(super) fn set_mode(address: &ListenAddress) {
     }
 }
 
+/// Whether this machine could bind the address, as far as can be told without
+/// taking it: what is in use now may be free at the next start.
+///
+/// # Errors
+/// What the kernel says.
+pub fn could_bind(address: &ListenAddress) -> io::Result<()> {
+    match address {
+        ListenAddress::Tcp(address) => {
+            let mut free = *address;
+            free.set_port(0);
+            bind_tcp(free).map(drop)
+        }
+        ListenAddress::Unix { path, .. } => could_hold_socket(path),
+    }
+}
+
+/// Whether a socket file could be made at this path.
+///
+/// # Errors
+/// If its directory is not there.
+pub fn could_hold_socket(path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    match fs::metadata(directory)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
 impl Listening {
     /// Takes over a socket that the service manager has bound.
     pub(super) fn inherit(fd: OwnedFd) -> io::Result<Self> {

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,11 +19,13 @@ use tower::Service as _;
 use super::Context;
 use crate::config::Config;
 use crate::drain::{Stage, Watch};
-use crate::exchange::{Body, ContinueGate, Exchange, Record, RequestBody};
-use crate::metrics::Reason;
+use crate::exchange::{
+    Body, Client, ContinueGate, Exchange, Record, Refusal, RequestBody, TlsFacts,
+};
+use crate::metrics::{Metrics, Refused};
 use crate::net::{
-    Client, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, TlsFacts,
-    Transport, tune,
+    ClientFault, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, Transport,
+    tune,
 };
 use crate::state::{ListenerState, Snapshot};
 use crate::{exchange, tls};
@@ -73,13 +75,16 @@ pub(super) async fn serve(accepted: Accepted) {
     let (transport, tls) = match dressed {
         Ok(dressed) => dressed,
         Err(error) => {
-            let reason = error.label();
-            metrics.tls_failures.get_or_create(&Reason { reason }).inc();
+            let refusal = error.label();
+            metrics
+                .tls_failures
+                .get_or_create(&Refused { refusal })
+                .inc();
             tracing::info!(
                 target: "access",
                 listener = &*listener,
                 client = %peer,
-                refusal = reason,
+                refusal,
                 reason = %error,
                 "tls handshake failed"
             );
@@ -91,7 +96,7 @@ pub(super) async fn serve(accepted: Accepted) {
         peer,
         local_port,
         tls,
-        permit,
+        _permit: permit,
         watch: watch.clone(),
     });
     // Not to the connection's end: a kept snapshot would keep its upstreams.
@@ -157,7 +162,8 @@ impl Http {
         mut watch: Watch,
         mut listener: Watch,
     ) {
-        let client = Arc::clone(&entrance.client);
+        let (client, link) = (Arc::clone(&entrance.client), Arc::clone(&entrance.link));
+        let metrics = Arc::clone(&entrance.context.state.metrics);
         let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
         let connection = self
             .builder
@@ -181,66 +187,50 @@ impl Http {
                 ended = &mut connection => break ended,
             }
         };
-        if let Err(error) = ended {
-            log_failure(&client, &error);
+        if let Err(error) = &ended {
+            tracing::debug!(client = %client.peer, %error, "client connection ended");
+        }
+        if let Some(refusal) = refusal(&link, ended.as_ref().err()) {
+            log_refusal(&client, &metrics, &refusal);
         }
     }
 }
 
-/// What is wrong with a connection on which no request is pending. Requests
-/// have their own lines.
-fn log_failure(client: &Client, error: &hyper::Error) {
-    let (status, refusal) = match deadline(error) {
-        Some("keepalive_timeout") => return,
-        Some("request_head_timeout") => (Some(408), "request_head_timeout"),
-        Some(knob) => (None, knob),
-        None if is_refused_head(error) => (Some(400), "bad_head"),
-        None if error.is_parse_too_large() => (Some(431), "bad_head"),
-        // hyper has no other name for this one (and answers it with 414).
-        None if error.is_parse() && error.to_string().contains("URI too long") => {
-            (Some(414), "bad_head")
+/// What went wrong before there was a request; requests have their own lines.
+fn refusal(link: &ClientLink, error: Option<&hyper::Error>) -> Option<Refusal> {
+    match (link.fault(), error) {
+        (Some(ClientFault::Keepalive), _) => None,
+        (Some(ClientFault::FirstByte), _) => Some(Refusal::FirstByteTimeout),
+        (Some(ClientFault::RequestHead), _) => Some(Refusal::RequestHeadTimeout),
+        (Some(ClientFault::Ambiguous(what)), _) => {
+            Some(Refusal::BadHead(StatusCode::BAD_REQUEST, what.to_string()))
         }
-        None if error.is_parse() => (Some(400), "bad_head"),
+        (None, Some(error)) if error.is_parse() => {
+            let text = error.to_string();
+            let status = match error.is_parse_too_large() {
+                true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                // hyper has no other name for this one (and answers it with 414).
+                false if text.contains("URI too long") => StatusCode::URI_TOO_LONG,
+                false => StatusCode::BAD_REQUEST,
+            };
+            Some(Refusal::BadHead(status, text))
+        }
         // A client that goes away is not worth a line.
-        None => {
-            tracing::debug!(client = %client.peer, %error, "client connection ended");
-            return;
-        }
-    };
+        (None, _) => None,
+    }
+}
+
+fn log_refusal(client: &Client, metrics: &Metrics, refusal: &Refusal) {
+    metrics.refused(refusal.label());
     tracing::info!(
         target: "access",
         listener = &*client.listener,
         client = %client.peer,
-        status,
-        refusal,
-        reason = %error,
+        status = refusal.status().as_u16(),
+        refusal = refusal.label(),
+        reason = %refusal,
         "request"
     );
-}
-
-fn io_cause(error: &hyper::Error) -> Option<&std::io::Error> {
-    std::error::Error::source(error)?.downcast_ref()
-}
-
-/// Whether `ClientIo` refused and answered the head.
-fn is_refused_head(error: &hyper::Error) -> bool {
-    io_cause(error).is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
-}
-
-/// The name of the read deadline behind an error.
-fn deadline(error: &hyper::Error) -> Option<&'static str> {
-    let io = io_cause(error)?;
-    let text = io
-        .get_ref()
-        .filter(|_| io.kind() == std::io::ErrorKind::TimedOut)?
-        .to_string();
-    [
-        "first_byte_timeout",
-        "request_head_timeout",
-        "keepalive_timeout",
-    ]
-    .into_iter()
-    .find(|knob| *knob == text)
 }
 
 /// Where requests come in: takes the snapshot of the moment and runs the

@@ -15,7 +15,7 @@ use super::Context;
 use super::bind::Listening;
 use super::connection::{self, Accepted};
 use crate::drain::{self, Drain, Stage, Watch};
-use crate::metrics::Reason;
+use crate::metrics;
 use crate::net::{Peer, Refused, Socket};
 
 /// Asks an accept loop whether it is still going round.
@@ -136,9 +136,9 @@ impl Listener {
                 None
             }
             Err(refused) => {
-                let reason = refused.label();
+                let refusal = refused.label();
                 let counters = &self.context.state.metrics.connections_refused;
-                counters.get_or_create(&Reason { reason }).inc();
+                counters.get_or_create(&metrics::Refused { refusal }).inc();
                 Some(refused)
             }
         }

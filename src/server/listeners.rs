@@ -127,6 +127,7 @@ impl Listeners {
                 file = before.file.take();
                 set_mode(&configured);
             }
+            tracing::info!(listener = name, address = socket.address(), "listening");
             let (context, watch) = (Arc::clone(&self.context), self.watch.clone());
             let accept_loop = AcceptLoop::start(name.as_str().into(), acceptor, context, watch);
             let running = Running {

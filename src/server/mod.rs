@@ -25,10 +25,11 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use bind::{could_bind, could_hold_socket};
 pub use rlimit::raise_open_files;
 
-use crate::config::Diagnostics;
-use crate::drain;
+use crate::config::{Diagnostics, Loaded};
+use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
 use crate::state::State;
@@ -41,6 +42,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// What a server is started with.
 pub struct Setup {
     pub config: PathBuf,
+    /// What the file and its includes said at the start.
+    pub loaded: Loaded,
     pub state: Arc<State>,
     /// The runtime that connections run on.
     pub data_plane: Handle,
@@ -58,8 +61,6 @@ pub enum StartError {
     Bind(Diagnostics),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("the admin socket {} cannot be bound: {error}", socket.display())]
-    Admin { socket: PathBuf, error: io::Error },
     #[error("watching files failed: {0}")]
     Watch(#[from] notify::Error),
 }
@@ -80,7 +81,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let (watcher, mut edits) = Watcher::new()?;
     let mut reloader = Reloader::new(&setup, watcher, watch);
-    reloader.start(inherit::sockets())?;
+    reloader.start(setup.loaded, inherit::sockets())?;
     let state = Arc::clone(&setup.state);
     setup
         .data_plane
@@ -102,7 +103,6 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
             _ = tick.tick() => {
                 state.purge_idle();
                 let open = reloader.limiter().open();
-                state.live.set_connections(open);
                 state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
                 reloader.poll_files();
             }
@@ -110,14 +110,17 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         }
     }
     let settings = state.snapshot().config.drain;
+    let limiter = reloader.limiter();
+    drain.enter(Stage::Draining);
+    // The listening sockets and their files go with it.
+    drop(reloader);
     stop::stop(stop::Stop {
         drain,
         settings,
         registry: &state.registry,
         signals: &mut signals,
         watchdog: &mut watchdog,
-        limiter: reloader.limiter(),
-        reloader,
+        limiter,
     })
     .await;
     Ok(())

@@ -10,17 +10,16 @@ use std::sync::Arc;
 use super::inherit::Inherited;
 use super::listener::Probe;
 use super::listeners::{Bound, Listeners};
-use super::stop::close_order;
 use super::watch::Watcher;
 use super::{Context, Setup, StartError, rlimit, systemd};
 use crate::config::{self, Config, Diagnostics, Loaded};
 use crate::drain::Watch;
 use crate::logging::{Logging, Settings};
-use crate::metrics::Reason;
+use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
 use crate::tls;
-use crate::tunnel::Cause;
+use crate::tunnel::{Cause, CloseOrder};
 
 /// What asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +69,12 @@ impl Reloader {
     ///
     /// # Errors
     /// What is wrong with it, or which listener cannot be bound.
-    pub(super) fn start(&mut self, inherited: Vec<Inherited>) -> Result<(), StartError> {
-        let loaded = self.load();
+    pub(super) fn start(
+        &mut self,
+        loaded: Loaded,
+        inherited: Vec<Inherited>,
+    ) -> Result<(), StartError> {
+        self.attend(&loaded);
         let (hash, result) = (loaded.hash, loaded.result);
         let prepared = result.and_then(|config| self.state.prepare(config, hash));
         let prepared = prepared.map_err(StartError::Config)?;
@@ -85,15 +88,15 @@ impl Reloader {
     /// Looks at the files and, if they changed, puts them in force.
     pub(super) fn reload(&mut self, trigger: Trigger) {
         let before = self.attempted;
-        let loaded = self.load();
+        let loaded = config::load(&self.path);
+        self.attend(&loaded);
         if trigger == Trigger::Edit && self.attempted == before {
             return;
         }
         systemd::reloading();
         let (hash, result) = (loaded.hash, loaded.result);
-        match result.and_then(|config| self.apply(config, hash, trigger)) {
-            Ok(Some(committed)) => self.follow(committed),
-            Ok(None) => {}
+        match result.and_then(|config| self.apply(config, hash)) {
+            Ok(committed) => self.follow(committed),
             Err(findings) => self.reject(&findings),
         }
         systemd::ready(&self.status());
@@ -126,9 +129,9 @@ impl Reloader {
         self.listeners.probes()
     }
 
-    /// Reads the config files, and watches whatever they now consist of.
-    fn load(&mut self) -> Loaded {
-        let loaded = config::load(&self.path);
+    /// Notes what was read, and watches whatever the configuration now consists
+    /// of.
+    fn attend(&mut self, loaded: &Loaded) {
         let mut files = loaded.files.clone();
         // A broken edit names no certificates: go on watching the last ones.
         let current = self.state.snapshot();
@@ -136,23 +139,12 @@ impl Reloader {
         files.extend(config.files.paths().map(ToOwned::to_owned));
         self.attempted = (loaded.hash, tls::contents_hash(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
-        loaded
     }
 
-    /// `None` if all there was to take is a certificate that is no good.
-    fn apply(
-        &mut self,
-        config: Config,
-        hash: u64,
-        trigger: Trigger,
-    ) -> Result<Option<Committed>, Diagnostics> {
+    fn apply(&mut self, config: Config, hash: u64) -> Result<Committed, Diagnostics> {
         let prepared = self.state.prepare(config, hash)?;
-        if trigger == Trigger::Edit && prepared.is_what_is_served(&self.state) {
-            self.stay(&prepared.warnings);
-            return Ok(None);
-        }
         let bound = self.listeners.bind(prepared.config(), Vec::new())?;
-        Ok(Some(self.commit(prepared, bound)))
+        Ok(self.commit(prepared, bound))
     }
 
     /// Cannot fail.
@@ -190,7 +182,7 @@ impl Reloader {
         self.state
             .metrics
             .reloads
-            .get_or_create(&Reason { reason: "ok" })
+            .get_or_create(&Outcome { result: "ok" })
             .inc();
         tracing::info!(
             generation = snapshot.generation,
@@ -215,29 +207,13 @@ impl Reloader {
                 tunnels = tunnels.len(),
                 "draining a removed backend"
             );
-            let order = close_order(&snapshot.config.drain, Cause::Removed);
+            let order = CloseOrder::new(Cause::Removed, &snapshot.config.drain);
             let (registry, window) = (
                 Arc::clone(&self.state.registry),
                 snapshot.config.drain.window,
             );
             tokio::spawn(async move { registry.close_paced(tunnels, order, window).await });
         }
-    }
-
-    /// The files say what is served already, or hold a certificate that is no
-    /// good.
-    fn stay(&self, warnings: &[Warning]) {
-        self.warn(warnings);
-        let failures = warnings
-            .iter()
-            .filter(|warning| warning.is_certificate_failure);
-        let failures: Vec<&str> = failures.map(|warning| &*warning.message).collect();
-        if failures.is_empty() {
-            tracing::info!("config is what is served already");
-        }
-        self.state
-            .live
-            .reloaded(failures.is_empty(), failures.join("; "));
     }
 
     fn warn(&self, warnings: &[Warning]) {
@@ -253,7 +229,7 @@ impl Reloader {
         self.state
             .metrics
             .reloads
-            .get_or_create(&Reason { reason: "rejected" })
+            .get_or_create(&Outcome { result: "rejected" })
             .inc();
         tracing::error!(
             generation = self.state.snapshot().generation,
@@ -261,14 +237,5 @@ impl Reloader {
             "config rejected"
         );
         self.state.live.reloaded(false, findings.to_string());
-    }
-}
-
-impl From<&config::Log> for Settings {
-    fn from(log: &config::Log) -> Self {
-        Self {
-            json: log.format == config::LogFormat::Json,
-            level: log.level.clone(),
-        }
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::reload::Reloader;
 use super::systemd::{self, Watchdog};
 use super::{Asked, Signals};
 use crate::config;
@@ -24,8 +23,6 @@ pub(super) struct Stop<'a> {
     pub(super) signals: &'a mut Signals,
     pub(super) watchdog: &'a mut Watchdog,
     pub(super) limiter: Arc<Limiter>,
-    /// Holds the listening sockets and their files.
-    pub(super) reloader: Reloader,
 }
 
 /// Returns when everything has ended, at `drain.deadline`, or at once at a
@@ -38,11 +35,8 @@ pub(super) async fn stop(stop: Stop<'_>) {
         signals,
         watchdog,
         limiter,
-        reloader,
     } = stop;
     let deadline = Instant::now() + settings.deadline;
-    drain.enter(Stage::Draining);
-    drop(reloader);
     let tunnels = registry.select(&|_| true);
     systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
     tracing::info!(
@@ -56,26 +50,27 @@ pub(super) async fn stop(stop: Stop<'_>) {
     let window_ends = Instant::now() + window;
     let registry = Arc::clone(registry);
     let closing = Arc::clone(&registry);
-    let order = close_order(&settings, Cause::Drain);
+    let order = CloseOrder::new(Cause::Drain, &settings);
     tokio::spawn(async move { closing.close_paced(tunnels, order, window).await });
     let mut progress = interval(PROGRESS);
     progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = drain.finished() => {
-                tracing::info!("stopped: everything has ended");
+                tracing::info!(cause = "all ended", "stopped");
                 return;
             }
             () = sleep_until(deadline) => {
                 tracing::warn!(
                     tunnels = registry.len(),
                     connections = limiter.open(),
-                    "stopped: drain.deadline has passed"
+                    cause = "drain.deadline",
+                    "stopped"
                 );
                 break;
             }
             asked = signals.next() => if let Asked::Stop(signal) = asked {
-                tracing::warn!(signal, tunnels = registry.len(), "stopped: asked a second time");
+                tracing::warn!(signal, tunnels = registry.len(), cause = "second signal", "stopped");
                 break;
             },
             _ = progress.tick() => {
@@ -90,19 +85,10 @@ pub(super) async fn stop(stop: Stop<'_>) {
     drain.enter(Stage::Ending);
 }
 
-/// How a tunnel is ended for a reason of longhaul's own.
-pub(super) fn close_order(settings: &config::Drain, cause: Cause) -> CloseOrder {
-    CloseOrder {
-        cause,
-        code: settings.close_code,
-        reason: "".into(),
-    }
-}
-
 /// Handshakes that were under way when the stop began have become tunnels since.
 fn close_latecomers(registry: &Registry, settings: &config::Drain) {
-    let order = Arc::new(close_order(settings, Cause::Drain));
-    for tunnel in registry.select(&|tunnel| tunnel.state() == State::Open) {
+    let order = Arc::new(CloseOrder::new(Cause::Drain, settings));
+    for tunnel in registry.select(&|tunnel| tunnel.state() != State::Closing) {
         tunnel.close(Arc::clone(&order));
     }
 }
@@ -114,7 +100,7 @@ fn tell(registry: &Registry, limiter: &Limiter, deadline: Instant) {
         tunnels,
         connections,
         seconds_left = left.as_secs(),
-        "draining"
+        "still draining"
     );
     let status = format!("draining: {tunnels} tunnels, {connections} connections left");
     systemd::still_stopping(&status, left + Duration::from_secs(5));

@@ -12,8 +12,6 @@ pub struct Facts {
     /// Name and bound address of each listener.
     pub listeners: Vec<(String, String)>,
     pub last_reload: Option<LastReload>,
-    /// Open client connections, tunnels included.
-    pub connections: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -31,10 +29,6 @@ impl Live {
 
     pub fn set_listeners(&self, listeners: Vec<(String, String)>) {
         self.lock().listeners = listeners;
-    }
-
-    pub fn set_connections(&self, connections: usize) {
-        self.lock().connections = connections;
     }
 
     pub fn reloaded(&self, ok: bool, message: String) {

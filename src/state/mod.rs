@@ -11,6 +11,7 @@ mod prepare;
 mod router;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,12 +20,11 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 pub use changes::changes;
-pub use live::{Facts, LastReload, Live};
+pub use live::{LastReload, Live};
 pub use prepare::{Prepared, Warning};
 
 use crate::config::{Config, Diagnostics, OnRemoved};
-use crate::exchange::Refusal;
-use crate::layers::Stack;
+use crate::exchange::{Refusal, Stack};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
@@ -53,8 +53,6 @@ pub struct Snapshot {
     pub generation: u64,
     /// Of the texts of all config files.
     pub hash: u64,
-    /// Of the contents of all CA files.
-    pub authorities: u64,
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
     /// Turns for TLS handshakes; the same over reloads that do not change
@@ -69,7 +67,7 @@ pub struct Snapshot {
 pub struct ListenerState {
     pub tls: Option<Arc<ServerConfig>>,
     /// The layers around every request.
-    pub stack: Stack<std::convert::Infallible>,
+    pub stack: Stack<Infallible>,
 }
 
 /// One route: its own layers, and its facts for `check --explain`.
@@ -93,14 +91,14 @@ pub struct Committed {
 
 impl State {
     /// Holds the empty configuration: no listeners, no routes.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new() -> Self {
         Self {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             roster: Roster::default(),
             pairs: Pairs::default(),
             tickets: Tickets::default(),
             registry: Registry::new(),
-            metrics,
+            metrics: Arc::default(),
             live: Live::default(),
         }
     }

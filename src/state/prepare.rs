@@ -5,22 +5,23 @@
 //! fail fails here, all findings at once.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::Semaphore;
-use tower::ServiceBuilder;
+use tower::Layer;
 use tower::util::BoxCloneSyncService;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme};
-use crate::layers::forwarded::ForwardedLayer;
+use crate::exchange::Stack;
+use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
-use crate::layers::target::TargetLayer;
 use crate::net::Keepalive;
 use crate::proxy::{self, Proxy};
 use crate::route::Table;
@@ -53,15 +54,6 @@ impl Prepared {
     /// The configuration that was prepared.
     pub fn config(&self) -> &Config {
         &self.snapshot.config
-    }
-
-    /// Whether a commit would change nothing: the same configuration and not
-    /// one certificate or CA with other content.
-    pub fn is_what_is_served(&self, state: &State) -> bool {
-        let current = state.snapshot();
-        self.renewed.is_empty()
-            && self.snapshot.config == current.config
-            && self.snapshot.authorities == current.authorities
     }
 
     /// Looking things up in it before it is in force, for `check`.
@@ -100,7 +92,6 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             (name.clone(), Arc::new(ListenerState { tls, stack }))
         })
         .collect();
-    let authorities = authorities(&config);
     let current = state.snapshot();
     let most = config.limits.max_tls_handshakes;
     let tls_handshakes = match current.config.limits.max_tls_handshakes == most {
@@ -109,7 +100,6 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     };
     let snapshot = Snapshot {
         generation: 0,
-        authorities,
         hash,
         config,
         listeners,
@@ -129,7 +119,6 @@ impl Snapshot {
         Self {
             generation: 0,
             hash: 0,
-            authorities: 0,
             config: Config::empty(),
             listeners: BTreeMap::new(),
             tls_handshakes: Arc::new(Semaphore::new(Config::empty().limits.max_tls_handshakes)),
@@ -139,36 +128,26 @@ impl Snapshot {
     }
 }
 
-/// A hash of the content of every CA file.
-fn authorities(config: &Config) -> u64 {
-    let of_listeners = config.listeners.values();
-    let of_listeners = of_listeners.filter_map(|l| Some(&l.client_certificates.as_ref()?.ca));
-    let of_upstreams = config.upstreams.values().filter_map(|u| u.tls.ca.as_ref());
-    tls::contents_hash(of_listeners.chain(of_upstreams).map(PathBuf::as_path))
-}
-
-/// The layers of a listener, outermost first.
+/// The layers of a listener.
 fn stack(
     state: &State,
     config: &Config,
     listener: &config::Listener,
     table: &Arc<Table<RouteEntry>>,
-) -> crate::layers::Stack<std::convert::Infallible> {
-    let layers = ServiceBuilder::new()
-        // Outermost, so that every refusal below gets its line.
-        .layer(RecordLayer {
-            metrics: Arc::clone(&state.metrics),
-            access: config.log.access,
-        })
-        // Before anything decides by host or path.
-        .layer(TargetLayer)
-        // Before anything decides by the client's address.
-        .layer(ForwardedLayer {
-            trusted: config.trusted_proxies.clone().into(),
-        });
+) -> Stack<Infallible> {
+    // Outermost, so that every refusal below gets its line.
+    let record = RecordLayer {
+        metrics: Arc::clone(&state.metrics),
+    };
+    let trusted = config.trusted_proxies.clone().into();
     match listener.redirect_to_https {
-        Some(port) => BoxCloneSyncService::new(layers.service(Redirect { port })),
-        None => BoxCloneSyncService::new(layers.service(Router(Arc::clone(table)))),
+        Some(port) => {
+            BoxCloneSyncService::new(record.layer(layers::settle(trusted, Redirect { port })))
+        }
+        None => {
+            let router = Router(Arc::clone(table));
+            BoxCloneSyncService::new(record.layer(layers::settle(trusted, router)))
+        }
     }
 }
 
@@ -184,7 +163,6 @@ fn routes(
             name: settings.name.as_str().into(),
             settings: settings.clone(),
             drain: config.drain,
-            access: config.log.access,
             upstream: Arc::clone(upstream),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),

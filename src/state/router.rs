@@ -8,8 +8,7 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::RouteEntry;
-use crate::exchange::{Body, Refusal, Target};
-use crate::layers::Reply;
+use crate::exchange::{Body, Refusal, Reply, Target};
 use crate::route::{self, Table};
 
 /// The service between the layers of the listener and those of the route.

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use super::clock::{self, NEVER, Ticks};
 use super::direction::Way;
 use super::options::{Framing, Limits};
+use crate::config::Drain;
+
 use super::outcome::Cause;
 
 const ORDERED: u8 = 1;
@@ -60,6 +62,17 @@ pub struct CloseOrder {
     pub code: Option<u16>,
     /// At most 123 bytes are sent.
     pub reason: Cow<'static, str>,
+}
+
+impl CloseOrder {
+    /// An end for a reason of longhaul's own, as the config says.
+    pub fn new(cause: Cause, drain: &Drain) -> Self {
+        Self {
+            cause,
+            code: drain.close_code,
+            reason: Cow::Borrowed(""),
+        }
+    }
 }
 
 /// Where a tunnel stands.

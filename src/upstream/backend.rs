@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::pool::Pool;
+use crate::balance;
 use crate::config;
 
 /// One address of an upstream. Shared by every snapshot that lists it, and by
 /// every lease.
 #[derive(Debug)]
 pub struct Backend {
+    /// What is hashed.
+    id: u64,
+    /// What longhaul's own cookie says for it.
+    cookie_value: String,
     upstream: Arc<str>,
     name: Arc<str>,
     address: config::BackendAddress,
@@ -29,7 +34,12 @@ pub struct Lease {
 
 impl Backend {
     pub(super) fn new(upstream: &str, settings: &config::Backend) -> Self {
+        let id = balance::member_id(&settings.name);
+        let group = balance::key_hash(upstream.as_bytes());
+        let token = balance::key_hash(&(group ^ id).to_le_bytes());
         Self {
+            id,
+            cookie_value: format!("{token:016x}"),
             upstream: upstream.into(),
             name: settings.name.as_str().into(),
             address: settings.address.clone(),
@@ -51,6 +61,14 @@ impl Backend {
 
     pub fn address(&self) -> &config::BackendAddress {
         &self.address
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn cookie_value(&self) -> &str {
+        &self.cookie_value
     }
 
     /// Live tunnels and requests in flight.

@@ -31,8 +31,10 @@ pub struct Connection {
     reused: bool,
 }
 
+/// Why there is no connection to send a request on. Nothing has been sent, so
+/// another backend may be tried.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("the connection failed before the request: {0}")]
@@ -52,8 +54,8 @@ impl Connection {
     /// A new connection, for plain requests and for upgrades.
     ///
     /// # Errors
-    /// See [`HandshakeError`].
-    pub async fn open(dialer: &Dialer, backend: &Backend) -> Result<Self, HandshakeError> {
+    /// See [`ConnectError`].
+    pub async fn open(dialer: &Dialer, backend: &Backend) -> Result<Self, ConnectError> {
         let io = BackendIo::new(dialer.dial(backend.address()).await?);
         let finish = io.finish_handle();
         let (sender, connection) = http1::Builder::new()
@@ -62,11 +64,11 @@ impl Connection {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(io))
             .await?;
-        let address = backend.name().clone();
+        let name = backend.name().clone();
         tokio::spawn(async move {
             // The exchange sees the same error; here it is only for debugging.
             if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(backend = &*address, %error, "backend connection ended");
+                tracing::debug!(backend = &*name, %error, "backend connection ended");
             }
         });
         Ok(Self {
@@ -105,7 +107,7 @@ impl Connection {
         self.sender.is_closed()
     }
 
-    pub(super) fn is_reusable(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 }

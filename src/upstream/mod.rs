@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use backend::{Backend, Lease};
-pub use connection::{Connection, HandshakeError};
+pub use connection::{ConnectError, Connection};
 pub use dial::{DialError, Dialer};
 
 use crate::balance::{self, Member};
@@ -26,8 +26,8 @@ pub struct Upstream {
     name: Arc<str>,
     settings: config::Upstream,
     dialer: Dialer,
+    /// In the order of the settings'.
     backends: Vec<Arc<Backend>>,
-    ids: Vec<u64>,
     turn: AtomicU64,
 }
 
@@ -64,17 +64,11 @@ impl Upstream {
             .iter()
             .map(|backend| roster.backend(&settings.name, backend))
             .collect();
-        let ids = settings
-            .backends
-            .iter()
-            .map(|b| balance::member_id(&b.name))
-            .collect();
         Self {
             name: settings.name.as_str().into(),
             settings,
             dialer,
             backends,
-            ids,
             turn: AtomicU64::new(0),
         }
     }
@@ -101,10 +95,9 @@ impl Upstream {
         let members: Vec<Member> = self
             .backends
             .iter()
-            .zip(&self.ids)
             .zip(&self.settings.backends)
-            .map(|((backend, id), settings)| Member {
-                id: *id,
+            .map(|(backend, settings)| Member {
+                id: backend.id(),
                 weight: settings.weight,
                 load: backend.load(),
             })
@@ -129,16 +122,13 @@ impl Upstream {
 
     /// What longhaul's own cookie says for this backend: opaque, and the same
     /// on every longhaul that has the same upstream.
-    pub fn cookie_value(&self, index: usize) -> String {
-        let token = balance::key_hash(self.name.as_bytes());
-        format!(
-            "{:016x}",
-            balance::key_hash(&(token ^ self.ids[index]).to_le_bytes())
-        )
+    pub fn cookie_value(&self, index: usize) -> &str {
+        self.backends[index].cookie_value()
     }
 
     /// The backend that a cookie of longhaul's own names, if it is still here.
     pub fn backend_of_cookie(&self, value: &str) -> Option<usize> {
-        (0..self.backends.len()).find(|index| self.cookie_value(*index) == value)
+        let mut backends = self.backends.iter();
+        backends.position(|backend| backend.cookie_value() == value)
     }
 }

@@ -25,7 +25,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if candidate.connection.is_reusable() {
+            if candidate.connection.is_ready() {
                 return Some(candidate.connection);
             }
         }

@@ -26,32 +26,6 @@ pub fn may_send(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// What the registry calls `code`, in lower case; `None` if it is not there.
-pub fn name(code: u16) -> Option<&'static str> {
-    Some(match code {
-        1000 => "normal closure",
-        1001 => "going away",
-        1002 => "protocol error",
-        1003 => "unsupported data",
-        1004 => "reserved",
-        1005 => "no status received",
-        1006 => "abnormal closure",
-        1007 => "invalid frame payload data",
-        1008 => "policy violation",
-        1009 => "message too big",
-        1010 => "mandatory extension",
-        1011 => "internal error",
-        1012 => "service restart",
-        1013 => "try again later",
-        1014 => "bad gateway",
-        1015 => "tls handshake",
-        3000 => "unauthorized",
-        3003 => "forbidden",
-        3008 => "timeout",
-        _ => return None,
-    })
-}
-
 /// The bytes of one Close frame, without an allocation.
 #[derive(Clone, Copy)]
 pub struct CloseFrame {
@@ -140,14 +114,6 @@ mod tests {
             .chain(3000..=4999)
             .collect();
         assert_eq!(allowed, expected);
-    }
-
-    #[test]
-    fn every_code_below_1016_has_a_name() {
-        assert!((1000..=1015).all(|code| name(code).is_some()));
-        assert_eq!(name(1012), Some("service restart"));
-        assert_eq!(name(4000), None);
-        assert_eq!(name(999), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use sha1::{Digest, Sha1};
 /// The only version of the protocol there is (RFC 6455 section 4.1).
 pub const VERSION: &str = "13";
 
-/// The protocol's name in `Upgrade` and in `:protocol`.
+/// The protocol's name in `Upgrade`.
 pub const WEBSOCKET: &str = "websocket";
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -34,9 +34,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The offer of a request whose key we made ourselves ([`request_key`]),
-    /// as for an extended CONNECT (RFC 8441), which has none.
-    pub fn with_key(key: HeaderValue, headers: &HeaderMap) -> Self {
+    fn new(key: HeaderValue, headers: &HeaderMap) -> Self {
         Self {
             key,
             subprotocols: secret_lines(headers, &SEC_WEBSOCKET_PROTOCOL),
@@ -46,11 +44,6 @@ impl Offer {
                 .cloned()
                 .collect(),
         }
-    }
-
-    /// `Sec-WebSocket-Key` as sent.
-    pub fn key(&self) -> &HeaderValue {
-        &self.key
     }
 
     /// The offered subprotocols, in the client's order. They may hold
@@ -181,7 +174,7 @@ pub fn check_request(
     if has_body(headers) {
         return Err(Mistake::Body);
     }
-    Ok(Offer::with_key(key.clone(), headers))
+    Ok(Offer::new(key.clone(), headers))
 }
 
 /// Checks the headers of a 101 (RFC 6455 section 4.1, the last list).
@@ -234,13 +227,6 @@ pub fn check_response(offer: &Offer, headers: &HeaderMap) -> Result<(), BadAnswe
 /// SHA-1 over key and GUID (RFC 6455 section 4.2.2, item 5.4).
 pub fn accept(key: &[u8]) -> [u8; 28] {
     base64(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
-}
-
-/// `Sec-WebSocket-Key` of 16 random bytes, for handshakes we make ourselves.
-pub fn request_key(random: [u8; 16]) -> HeaderValue {
-    let text: [u8; 24] = base64(&random);
-    // Every character of the alphabet is allowed in a header value.
-    HeaderValue::from_bytes(&text).expect("base64 is a header value")
 }
 
 /// What a request asks to be upgraded to (RFC 9110 section 7.8).

@@ -91,10 +91,10 @@ async fn the_metrics_count_what_happens() {
     assert_eq!(wire.response().await.head.status, 426);
     settles(&proxy, "longhaul_requests_total{status=\"2xx\"}", 1.0).await;
     settles(&proxy, "longhaul_requests_total{status=\"4xx\"}", 2.0).await;
-    settles(&proxy, "longhaul_refusals_total{reason=\"no_route\"}", 1.0).await;
+    settles(&proxy, "longhaul_refusals_total{refusal=\"no_route\"}", 1.0).await;
     settles(
         &proxy,
-        "longhaul_refusals_total{reason=\"bad_handshake\"}",
+        "longhaul_refusals_total{refusal=\"bad_handshake\"}",
         1.0,
     )
     .await;
@@ -110,6 +110,6 @@ async fn the_metrics_count_what_happens() {
 
     assert_eq!(proxy.metric("longhaul_config_generation").await, 1.0);
     proxy.refuse("[nonsense").await;
-    settles(&proxy, "longhaul_reloads_total{reason=\"rejected\"}", 1.0).await;
+    settles(&proxy, "longhaul_reloads_total{result=\"rejected\"}", 1.0).await;
     assert_eq!(proxy.metric("longhaul_config_generation").await, 1.0);
 }

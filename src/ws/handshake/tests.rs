@@ -220,11 +220,8 @@ fn the_key_of_the_rfc_gives_the_accept_of_the_rfc() {
         &accept(b"dGhlIHNhbXBsZSBub25jZQ=="),
         b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
     );
-    assert_eq!(
-        request_key(*b"the sample nonce"),
-        "dGhlIHNhbXBsZSBub25jZQ=="
-    );
-    assert_eq!(request_key([0xff; 16]), "/////////////////////w==");
+    assert_eq!(&base64(b"the sample nonce"), b"dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(&base64(&[0xff; 16]), b"/////////////////////w==");
 }
 
 fn offer(extra: &str) -> Offer {
@@ -335,16 +332,18 @@ fn an_offer_does_not_print_its_subprotocols() {
 proptest! {
     #[test]
     fn any_16_bytes_make_a_key_that_is_accepted(random: [u8; 16]) {
-        let key = request_key(random);
-        prop_assert!(is_base64_of_16_bytes(key.as_bytes()));
-        let offer = Offer::with_key(key.clone(), &HeaderMap::new());
+        let key: [u8; 24] = base64(&random);
+        prop_assert!(is_base64_of_16_bytes(&key));
+        let mut headers = head(GOOD).headers;
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_bytes(&key).expect("base64"));
+        let offer = check_request(&Method::GET, Version::HTTP_11, &headers).expect("good");
         let answer = |value: &[u8]| {
             let mut headers = head(&format!("- - HTTP/1.1\n{ANSWER}")).headers;
             let value = HeaderValue::from_bytes(value).expect("a header value");
             headers.insert(SEC_WEBSOCKET_ACCEPT, value);
             headers
         };
-        let mut right = accept(key.as_bytes());
+        let mut right = accept(&key);
         prop_assert_eq!(check_response(&offer, &answer(&right)), Ok(()));
         right[3] = if right[3] == b'A' { b'B' } else { b'A' };
         prop_assert_eq!(check_response(&offer, &answer(&right)), Err(BadAnswer::AcceptWrong));

@@ -1,0 +1,32 @@
+//! Who is at the other end of a client connection.
+
+use std::sync::Arc;
+
+use crate::drain::Watch;
+use crate::net::{Peer, Permit};
+
+/// A client, as the transport says. Whoever knows it keeps its place: a tunnel
+/// does to its end.
+#[derive(Debug)]
+pub struct Client {
+    pub listener: Arc<str>,
+    pub peer: Peer,
+    /// The port the client connected to; `None` on a Unix socket.
+    pub local_port: Option<u16>,
+    pub tls: Option<TlsFacts>,
+    /// The connection's place under the limits.
+    pub _permit: Permit,
+    /// A stopping process waits for it.
+    pub watch: Watch,
+}
+
+/// What a finished TLS handshake established.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// Such as `TLSv1.3`.
+    pub version: &'static str,
+    /// The server name the client asked for.
+    pub sni: Option<String>,
+    /// The subject of a verified client certificate.
+    pub client_subject: Option<String>,
+}
