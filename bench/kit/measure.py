@@ -1,6 +1,5 @@
 """One measurement of one target: runs the load generator, reads memory, counts what a reload costs."""
 
-import glob
 import json
 import os
 import re
@@ -8,11 +7,17 @@ import subprocess
 import time
 
 import targets
+from processes import family
 
 # The kernel's objects behind an open TCP connection.
 SLABS = {"TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq", "tcp_bind_bucket",
          "tcp_bind2_bucket", "request_sock_TCP", "skbuff_head_cache", "skbuff_small_head", "skbuff_fclone_cache",
          "lsm_inode_cache", "lsm_file_cache", "ep_head"}
+
+
+def why(text):
+    """The first line of what a program said: the rest may name paths of the machine."""
+    return (text.strip().splitlines() or ["no word"])[0][:200]
 
 
 class Failed(Exception):
@@ -43,26 +48,8 @@ def load(target, what, tls=False, resume=False, limit=60, **options):
         process.communicate()
         raise Failed(f"no end after {limit} s") from error
     if process.returncode != 0:
-        raise Failed(err.strip()[:300])
+        raise Failed(why(err))
     return json.loads(out.strip().splitlines()[-1])
-
-
-def family(pid):
-    """A process and its descendants."""
-    parents = {}
-    for path in glob.glob("/proc/[0-9]*/stat"):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                text = file.read()
-        except OSError:
-            continue
-        rest = text.rsplit(")", 1)[1].split()
-        if rest[0] != "Z":
-            parents.setdefault(int(rest[1]), []).append(int(text.split(" ", 1)[0]))
-    found = [pid]
-    for each in found:
-        found += parents.get(each, [])
-    return found
 
 
 def resident(pid):
@@ -102,7 +89,7 @@ def idle_memory(target, tls, most):
         for step in steps:
             line = process.stdout.readline()
             if not line:
-                raise Failed(process.stderr.read().strip()[:300] or f"ended before {step} tunnels")
+                raise Failed(why(process.stderr.read()))
             # What happens right after the last handshake (idle connections closed, buffers given back) belongs to it.
             time.sleep(1.0)
             seen.append((resident(target.pid()) if target.pid() else 0, kernel()))
@@ -125,7 +112,7 @@ def reloads(target, tls, times=5, seconds=14):
                             stderr=subprocess.PIPE, text=True)
     try:
         if not process.stdout.readline():
-            raise Failed(process.stderr.read().strip()[:300])
+            raise Failed(why(process.stderr.read()))
         time.sleep(2.5)
         before, most, most_processes = resident(target.pid()), 0, 0
         processes = len(family(target.pid()))
@@ -142,7 +129,7 @@ def reloads(target, tls, times=5, seconds=14):
         process.kill()
         process.wait()
     if process.returncode != 0:
-        raise Failed(err.strip()[:300])
+        raise Failed(why(err))
     result = json.loads(out.strip().splitlines()[-1])
     result.update(reloads=times, resident_before=before, resident_most=most, resident_after=after,
                   processes_before=processes, processes_most=most_processes, processes_after=left,

@@ -18,6 +18,8 @@ SETTINGS = {
     "net/ipv4/tcp_max_syn_backlog": "16384",
     # Handshakes leave ports in TIME_WAIT; they may be used again.
     "net/ipv4/tcp_tw_reuse": "1",
+    # Nor may they be so many that a later target finds none left.
+    "net/ipv4/tcp_max_tw_buckets": "4096",
 }
 
 
@@ -42,3 +44,4 @@ def enter():
     # The first process of a namespace gets no default action for signals.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.pop("NOTIFY_SOCKET", None)
+    os.environ.pop("RUST_BACKTRACE", None)

@@ -5,7 +5,7 @@ import statistics
 import measure
 import targets
 
-TUNNELS = [10, 100, 1000, 3000, 9000]
+TUNNELS = [10, 100, 1000, 9000]
 COUNTS = [1, 10, 100, 1000]
 NAMES = ("longhaul", "nginx", "haproxy", "bare relay")
 
@@ -96,7 +96,7 @@ def by_count(bench, what, rounds):
             handshake.append(middle(rows))
         finally:
             target.stop()
-        memory.append(idle_grown(what, count))
+        memory.append(idle_grown(what, count, bench.args.tunnels))
         report(bench, f"{count} {what}", {"echo": echo[-1], "handshake": handshake[-1]}, {"longhaul": memory[-1]})
     return {
         f"scale-{what}": {
@@ -106,14 +106,14 @@ def by_count(bench, what, rounds):
     }
 
 
-def idle_grown(what, count):
+def idle_grown(what, count, tunnels):
     target = Grown(12_000)
     setattr(target, what, count)
     # The load's default path belongs to no route here.
     target.load_args = ("--path", f"/ws/r{target.routes - 1}/x")
     target.start()
     try:
-        return measure.idle_memory(target, False, 9000)["bytes_each"]
+        return measure.idle_memory(target, False, tunnels)["bytes_each"]
     except measure.Failed:
         return None
     finally:

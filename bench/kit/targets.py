@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import envoy_lds
+from processes import family
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(HERE)
@@ -54,17 +55,23 @@ def spawn(command, core, **options):
     return subprocess.Popen(command, preexec_fn=before, **options)
 
 
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_for(port, process, seconds=20):
     """Waits until somebody listens on a port."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"ended with {process.returncode} before it listened")
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+        if listens(port):
             return
-        except OSError:
-            time.sleep(0.02)
+        time.sleep(0.02)
     raise RuntimeError(f"does not listen after {seconds} s")
 
 
@@ -121,6 +128,12 @@ class Target:
             file.write(text)
 
     def start(self):
+        # Whoever was killed with thousands of tunnels open needs a moment to be gone.
+        until = time.monotonic() + 5
+        while listens(self.port):
+            if time.monotonic() > until:
+                raise RuntimeError("finds its port taken")
+            time.sleep(0.05)
         shutil.rmtree(self.directory, ignore_errors=True)
         os.makedirs(self.directory)
         # nginx's worker gives up root; what it writes lies here.
@@ -148,17 +161,25 @@ class Target:
         self.process.send_signal(signal.SIGHUP)
 
     def stop(self):
-        """Ends the process and everything in its group."""
+        """Ends the process and all its descendants: some workers leave the group, and one that stayed would take
+        connections from whoever listens on the port next."""
         if self.process is None:
             return
-        for sig in (signal.SIGTERM, signal.SIGKILL):
+        members = family(self.process.pid)
+        for sig, patience in ((signal.SIGTERM, 0.5), (signal.SIGKILL, 5)):
+            for pid in members:
+                try:
+                    os.kill(pid, sig)
+                except ProcessLookupError:
+                    continue
             try:
-                os.killpg(self.process.pid, sig)
-            except ProcessLookupError:
-                break
-            try:
-                self.process.wait(0.5)
+                self.process.wait(patience)
             except subprocess.TimeoutExpired:
+                continue
+        for pid in members:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
                 continue
         self.process.wait()
         self.process = None

@@ -69,8 +69,12 @@ fn accept(
             Err(e) => return Err(e.into()),
         };
         // Blocking: over loopback the kernel answers a connect before the call returns.
-        let Ok(server) = TcpStream::connect(backend) else {
-            continue;
+        let server = match TcpStream::connect(backend) {
+            Ok(server) => server,
+            Err(e) => {
+                eprintln!("the backend: {e}");
+                continue;
+            }
         };
         let slot = free.pop().unwrap_or_else(|| {
             pairs.push(None);
