@@ -12,6 +12,7 @@ mod poll;
 mod procfs;
 mod relay;
 mod tickets;
+mod window;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
