@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -141,4 +143,72 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(seen > 5, "there must be links to follow");
+}
+
+/// The fenced blocks of a document with this language, and what stands behind it.
+fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    let parts = document.split(&fence).skip(1);
+    parts
+        .map(|part| part.split("```").next().expect("an end"))
+        .collect()
+}
+
+/// A directory with `text` as its longhaul.toml and a pair for the certificates it names.
+fn site(text: &str) -> TempDir {
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("longhaul.toml"), text).expect("to write");
+    fs::create_dir(dir.path().join("certs")).expect("a directory");
+    let names = vec!["example.com".to_owned(), "chat.example.com".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    for (file, text) in [
+        ("pem", made.cert.pem()),
+        ("key", made.signing_key.serialize_pem()),
+    ] {
+        fs::write(dir.path().join(format!("certs/example.{file}")), text).expect("to write");
+    }
+    dir
+}
+
+fn shell(dir: &TempDir, command: &str) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_longhaul"))
+        .parent()
+        .expect("a folder");
+    let path = std::env::var("PATH").expect("PATH");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).current_dir(dir.path());
+    shell.env("PATH", format!("{}:{path}", program.display()));
+    shell.output().expect("to run")
+}
+
+#[test]
+fn every_config_of_the_readme_is_good() {
+    let readme = read("README.md");
+    let configs = blocks(&readme, "toml");
+    assert!(configs.len() > 1, "{configs:?}");
+    for config in configs {
+        let output = shell(&site(config), "longhaul check longhaul.toml");
+        assert!(output.status.success(), "{config}\n{output:?}");
+    }
+}
+
+#[test]
+fn what_the_readme_shows_on_the_console_is_what_comes() {
+    let readme = read("README.md");
+    let whole = *blocks(&readme, "toml").last().expect("a config");
+    let consoles = blocks(&readme, "console");
+    assert!(!consoles.is_empty());
+    for console in consoles {
+        let (command, shown) = console.split_once('\n').expect("a command and its output");
+        let command = command.strip_prefix("$ ").expect("a prompt");
+        let output = shell(&site(whole), command);
+        let printed = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut lines = printed.lines();
+        for line in shown.lines().filter(|line| *line != "...") {
+            assert!(
+                lines.any(|printed| printed == line),
+                "{line:?}, in this order, in\n{printed}"
+            );
+        }
+    }
 }

@@ -22,11 +22,12 @@ DEADLINE = 20
 def binary():
     """The program to test: $LONGHAUL, or what cargo built last."""
     if os.environ.get("LONGHAUL"):
-        return pathlib.Path(os.environ["LONGHAUL"])
-    built = [ROOT / "target" / profile / "longhaul" for profile in ("release", "debug")]
+        return pathlib.Path(os.environ["LONGHAUL"]).resolve()
+    target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+    built = [target / profile / "longhaul" for profile in ("release", "debug")]
     built = [path for path in built if path.exists()]
     if not built:
-        raise SystemExit("no longhaul in target/: run `cargo build` first")
+        raise SystemExit(f"no longhaul in {target}: run `cargo build` first")
     return max(built, key=lambda path: path.stat().st_mtime)
 
 
@@ -42,7 +43,7 @@ class Longhaul:
         )
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.path / "notify.sock"))
-        self.notify.settimeout(DEADLINE)
+        self.ready = threading.Event()
         self.lines = []
         self.arrived = threading.Condition()
         self.process = subprocess.Popen(
@@ -52,6 +53,13 @@ class Longhaul:
             text=True,
         )
         threading.Thread(target=self._follow, daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        # To the end: a manager that does not read on would stall its service.
+        while message := self.notify.recv(65536):
+            if b"READY=1" in message.splitlines():
+                self.ready.set()
 
     def _follow(self):
         for line in self.process.stderr:
@@ -60,10 +68,7 @@ class Longhaul:
                 self.arrived.notify_all()
 
     def __enter__(self):
-        try:
-            while "READY=1" not in self.notify.recv(65536).decode().splitlines():
-                pass
-        except TimeoutError:
+        if not self.ready.wait(DEADLINE):
             self.__exit__(RuntimeError, None, None)
             raise SystemExit("longhaul did not get ready")
         return self
@@ -77,7 +82,8 @@ class Longhaul:
             self.process.wait()
             if kind:
                 print("".join(self.lines[-200:]))
-            self.notify.close()
+            # Ends the listening thread.
+            self.notify.shutdown(socket.SHUT_RDWR)
             self.directory.cleanup()
 
     def events(self, message):

@@ -219,9 +219,14 @@ async fn silence_after_the_tls_handshake_is_closed_in_time() {
 async fn handshakes_in_flight_are_bounded_and_the_next_waits_its_turn() {
     let limits = "max_tls_handshakes = 1\ntls_handshake_timeout = '1s'";
     let (proxy, _backend, authority) = tls_site(limits).await;
+    // Half a hello calculates nothing and takes no turn.
+    let mut half = proxy.connect().await;
+    half.send(HALF_HELLO).await;
+    let mut wire = proxy.tls(&authority.client(), "localhost").await;
+    assert_eq!(ask(&mut wire).await, 200);
     let mut stuck = proxy.connect().await;
     let start = Instant::now();
-    stuck.send(HALF_HELLO).await;
+    stuck.send(authority.client().hello("localhost")).await;
     // The waiting counts for the handshake's own time: it may have to come again.
     let client = authority.client();
     let mut answered = false;

@@ -11,6 +11,8 @@ use crate::kit::{Echo, Opcode, Proxy, Setup, Site, Wire, alone, dial, handshake,
 
 const TUNNELS: u64 = 2_000;
 const RELOADS: u64 = 136;
+/// Connections that go to the backend directly: what they suffer is the machine's doing.
+const CONTROLS: u64 = 50;
 /// Each tunnel sends a message this often.
 const BEAT: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(250);
@@ -72,6 +74,7 @@ async fn live(mut wire: Wire, tunnel: u64, seen: Arc<Seen>) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn two_thousand_tunnels_through_136_reloads() {
     let _alone = alone().await;
     raise_file_limit();
@@ -90,6 +93,12 @@ async fn two_thousand_tunnels_through_136_reloads() {
     let mut tunnels = JoinSet::new();
     for (tunnel, wire) in (0..).zip(wires) {
         tunnels.spawn(live(wire, tunnel, seen.clone()));
+    }
+    let control = Arc::new(Seen::default());
+    let mut controls = JoinSet::new();
+    for number in 0..CONTROLS {
+        let wire = open(one.address()).await;
+        controls.spawn(live(wire, number * TUNNELS / CONTROLS, control.clone()));
     }
     assert_eq!(proxy.status().await["tunnels"], TUNNELS);
     let pid = proxy.pid();
@@ -121,6 +130,8 @@ async fn two_thousand_tunnels_through_136_reloads() {
         0
     );
     seen.stop.store(true, Ordering::Relaxed);
+    control.stop.store(true, Ordering::Relaxed);
+    controls.join_all().await;
     let messages: u64 = tunnels.join_all().await.into_iter().sum();
     assert_eq!(
         messages,
@@ -130,7 +141,12 @@ async fn two_thousand_tunnels_through_136_reloads() {
 
     let slowest = Duration::from_micros(seen.slowest_micros.load(Ordering::Relaxed));
     println!("{messages} messages, slowest {slowest:?}, RSS {after_20} -> {at_the_end}");
-    assert!(slowest < LATE, "the slowest echo took {slowest:?}");
+    let machine = Duration::from_micros(control.slowest_micros.load(Ordering::Relaxed));
+    println!("slowest without longhaul {machine:?}");
+    assert!(
+        slowest < LATE + machine,
+        "the slowest echo took {slowest:?}, without longhaul {machine:?}"
+    );
     assert!(proxy.running());
     assert_eq!(proxy.pid(), pid);
     let (least, most) = (after_20 as f64 * 0.98, after_20 as f64 * 1.02);

@@ -128,6 +128,7 @@ async fn after_reload(ws: &mut Ws, before: &Value, ok: bool) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn the_page_sticks_chats_and_survives_the_edit() {
     let mut demo = Demo::start();
     let page = demo.get("/", "").await;

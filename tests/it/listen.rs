@@ -55,6 +55,23 @@ async fn ipv4_ipv6_and_unix_at_once_each_reported() {
 }
 
 #[tokio::test]
+async fn the_log_names_every_bound_address() {
+    let backend = Echo::start("a").await;
+    let setup = Setup::new();
+    let front = format!("unix:{}", setup.path("front.sock").display());
+    let more = format!("[listeners.local]\naddress = '{front}'\n");
+    let proxy = setup.start(Site::one(backend.address()).more(&more)).await;
+    let local = [("listener", "local"), ("address", &*front)];
+    proxy.log.wait("listening", &local).await;
+    let event = proxy.log.wait("listening", &[("listener", "main")]).await;
+    assert_eq!(event.text("address"), proxy.address("main").await);
+    assert_eq!(
+        get(&mut dial(event.text("address")).await, "localhost").await,
+        "a"
+    );
+}
+
+#[tokio::test]
 async fn a_unix_socket_left_behind_is_replaced_and_removed_at_the_end() {
     let backend = Echo::start("a").await;
     let setup = Setup::new();

@@ -194,6 +194,7 @@ async fn spoofed_forwarding_headers_of_strangers_are_replaced() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
     let backend = RawBackend::start().await;
     let site = Site::one(backend.address()).top("trusted_proxies = ['127.0.0.0/8', '10.0.0.0/8']");
@@ -413,6 +414,7 @@ async fn other_answers_of_the_backend_are_ordinary_http() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn a_backends_wrong_answers_are_502_and_open_nothing() {
     let (proxy, backend) = site().await;
     let accept = format!("Sec-WebSocket-Accept: {ACCEPT}\r\n");

@@ -1,0 +1,299 @@
+"""Turns results into tables, plots and the generated part of docs/performance.md. Measures nothing."""
+
+import json
+import os
+import re
+import statistics
+
+import capacity
+import cells
+import plot
+import targets
+
+RESULTS = os.path.join(targets.HERE, "results")
+DOCUMENT = os.path.join(targets.ROOT, "docs", "performance.md")
+CAPACITY = os.path.join(targets.ROOT, "docs", "capacity.md")
+MODES = ("full", "scale")
+
+
+def path_of(mode):
+    return os.path.join(RESULTS, f"{mode}.json")
+
+
+def read(mode):
+    try:
+        with open(path_of(mode), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def save(results, keep=False):
+    os.makedirs(RESULTS, exist_ok=True)
+    old = read(results["mode"]) if keep else None
+    if old:
+        for part in ("cells", "memory", "reloads", "versions", "scale"):
+            if part in old:
+                results[part] = merged(old[part], results.get(part, {}), deep=part == "memory")
+        # A peer that did not come up this time, but whose figures are kept, is not missing.
+        results["parts"] = old.get("parts", []) + [f"{results['begun']}"]
+    with open(path_of(results["mode"]), "w", encoding="utf-8") as file:
+        text = json.dumps(rounded(results), indent=1, sort_keys=True)
+        # One round, one line.
+        file.write(re.sub(r"\{\n([^{}\[\]]*)\}", lambda m: "{" + " ".join(m.group(1).split()) + "}", text) + "\n")
+
+
+def merged(old, new, deep):
+    """What is new over what was there; `deep`: target by target, not cell by cell."""
+    if not deep:
+        return {**old, **new}
+    return {key: {**old.get(key, {}), **new.get(key, {})} for key in [*old, *(k for k in new if k not in old)]}
+
+
+def rounded(value):
+    """Five significant digits are more than the machine repeats."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return value
+
+
+def median(results, key, name, metric):
+    rows = [r for r in results["cells"].get(key, {}).get(name, []) if r.get(metric) is not None]
+    return statistics.median(r[metric] for r in rows) if rows else None
+
+
+def spread(results, key, name, metric):
+    rows = [r[metric] for r in results["cells"].get(key, {}).get(name, []) if r.get(metric) is not None]
+    return (min(rows), max(rows)) if rows else None
+
+
+def number(value):
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def table(rows):
+    """A markdown table: the first row is the head, the first column text."""
+    head, *body = rows
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body])
+
+
+def goals(results):
+    """The targets of the issue: text, figure, bound, pass or miss."""
+    rows = [["what", "cell", "against", "longhaul", "it", "ratio", "target", ""]]
+    by_key = {c.key: c for c in cells.CELLS}
+    for text, keys, factor, others in cells.GOALS:
+        for key in keys:
+            cell = by_key[key]
+            mine = median(results, key, "longhaul", cell.metric)
+            theirs = {o: median(results, key, o, cell.metric) for o in others}
+            theirs = {o: v for o, v in theirs.items() if v}
+            if not mine or not theirs:
+                rows.append([text, key, " or ".join(others), number(mine), "–", "–", bound(cell, factor), "not measured"])
+                continue
+            best = (min if cell.low else max)(theirs, key=theirs.get)
+            ratio = mine / theirs[best]
+            good = ratio <= factor if cell.low else ratio >= factor
+            name = f"{best} (best)" if len(others) > 1 else best
+            rows.append([text, key, name, number(mine), number(theirs[best]), f"{ratio:.2f}", bound(cell, factor),
+                         "pass" if good else "**miss**"])
+    for key in ("rate-64", "rate-1000", "rate-64-tls"):
+        rows += latency_goal(results, key)
+    for text, key, limit in cells.MEMORY_GOALS:
+        row = results["memory"].get(key, {}).get("longhaul", {})
+        value = row.get("bytes_each")
+        verdict = "not measured" if value is None else "pass" if value <= limit else "**miss**"
+        rows.append([text, key, "–", number(value) + " B", "–", "–", f"≤ {limit:,} B", verdict])
+    row = results["reloads"].get("longhaul")
+    if row and "failed" not in row:
+        good = row["lost"] == 0 and row["processes_most"] == 1 and abs(row["growth"]) <= 0.02
+        rows.append(["5 reloads under load", "reloads", "–",
+                     f"{row['lost']} lost, {row['processes_most']} process, {row['growth']:+.1%}", "–", "–",
+                     "0 lost, 1 process, ±2 %", "pass" if good else "**miss**"])
+    return rows
+
+
+def latency_goal(results, key):
+    """Added latency as medians, and once more as the least disturbed round of each: a pause of the machine in two of
+    three rounds moves a median of tails by milliseconds."""
+    return [row for title, of in (("median", statistics.median), ("least disturbed round", min))
+            for row in [added_latency(results, key, title, of)]]
+
+
+def added_latency(results, key, title, of):
+    def tail(cell, name):
+        rows = [r["p99_us"] for r in results["cells"].get(cell, {}).get(name, []) if r.get("p99_us") is not None]
+        return of(rows) if rows else None
+    text = f"added p99 at 20,000/s, µs, {title}"
+    # The direct line of the TLS cell is the plain one: there is no proxy to end TLS.
+    direct, mine = tail(key.removesuffix("-tls"), "direct"), tail(key, "longhaul")
+    peers = {p: tail(key, p) for p in cells.PEERS if tail(key, p)}
+    if not direct or not mine or not peers:
+        return [text, key, "best peer", "–", "–", "–", "≤ 1 ×", "not measured"]
+    best = min(peers, key=peers.get)
+    added, theirs = mine - direct, peers[best] - direct
+    return [text, key, f"{best} (best)", number(added), number(theirs), f"{added / theirs:.2f}" if theirs > 0 else "–",
+            "≤ 1 ×", "pass" if added <= theirs else "**miss**"]
+
+
+def bound(cell, factor):
+    return f"{'≤' if cell.low else '≥'} {factor:g} ×"
+
+
+def cell_table(results, cell):
+    got = results["cells"].get(cell.key)
+    if not got:
+        return None
+    mine = median(results, cell.key, "longhaul", cell.metric)
+    rows = [["target", cell.unit, "rounds", "longhaul to it"] + [title for _, title in cell.extra]]
+    for name in got:
+        value = median(results, cell.key, name, cell.metric)
+        if all("failed" in r for r in got[name]):
+            rows.append([name, "failed", "–", "–"] + ["–"] * len(cell.extra))
+            continue
+        low, high = spread(results, cell.key, name, cell.metric) or (None, None)
+        ratio = f"{mine / value:.2f}" if mine and value else "–"
+        figure = number(value) if value else "–"
+        rows.append([name, figure, f"{number(low)} … {number(high)}" if value else "–", ratio]
+                    + [number(median(results, cell.key, name, key)) for key, _ in cell.extra])
+    return table(rows)
+
+
+def memory_table(results):
+    plain, tls = results["memory"].get("memory", {}), results["memory"].get("memory-tls", {})
+    if not plain and not tls:
+        return None
+    direct = plain.get("direct", {}).get("kernel_bytes_each")
+    rows = [["target", "plain, B", "TLS 1.3, B", "kernel, plain, all four sockets, B", "of these the proxy's two, B"]]
+    for name in dict.fromkeys([*plain, *tls]):
+        kernel = plain.get(name, {}).get("kernel_bytes_each")
+        own = kernel - direct if kernel is not None and direct is not None and name != "direct" else None
+        rows.append([name, number(plain.get(name, {}).get("bytes_each")), number(tls.get(name, {}).get("bytes_each")),
+                     number(kernel), number(own)])
+    return table(rows)
+
+
+def reload_table(results):
+    if not results.get("reloads"):
+        return None
+    rows = [["target", "tunnels lost (live, new)", "opened", "processes before, most, after",
+             "memory before, most, after, MB", "growth"]]
+    for name, r in results["reloads"].items():
+        if "failed" in r:
+            rows.append([name, "failed", "–", "–", "–", "–"])
+            continue
+        memory = ", ".join(f"{r[k] / 1e6:.1f}" for k in ("resident_before", "resident_most", "resident_after"))
+        rows.append([name, f"{r['lost_live']}, {r['lost_new']}", str(r["opened"]),
+                     f"{r['processes_before']}, {r['processes_most']}, {r['processes_after']}", memory,
+                     f"{r['growth']:+.1%}"])
+    return table(rows)
+
+
+def head(results, command):
+    machine = results["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in sorted(results["versions"].items()))
+    lines = [f"Made by `{command}` on {results['begun']}: {machine['cores']} cores, kernel {machine['kernel']}, "
+             f"congestion control {machine['congestion_control']}. {versions}."]
+    if results["missing"]:
+        lines.append("Missing: " + "; ".join(f"{k} ({v})" for k, v in sorted(results["missing"].items())) + ".")
+    rounds = [len(rows) for cell in results["cells"].values() for rows in cell.values()]
+    if rounds:
+        lines.append(f"Rounds of each cell: {min(rounds)} to {max(rounds)}; load average when it began: "
+                     f"{results['load_before']:.1f} (2 cores; what is above 0 is other work on the machine).")
+    return "\n".join(lines)
+
+
+def full_section(results):
+    parts = [head(results, f"bench/run {results['mode']}"), "### Against the targets", table(goals(results))]
+    for cell in cells.CELLS:
+        text = cell_table(results, cell)
+        if text:
+            parts += [f"### {cell.title}", f"`bench/run full --cells {cell.key}`"]
+            if os.path.exists(os.path.join(RESULTS, f"{cell.key}.svg")):
+                parts.append(f"![{cell.title}](../bench/results/{cell.key}.svg)")
+            parts.append(text)
+    for title, text, key in (("Memory per idle tunnel", memory_table(results), "memory,memory-tls"),
+                             ("5 reloads under 200 live tunnels and 40 new ones a second", reload_table(results),
+                              "reloads")):
+        if text:
+            parts += [f"### {title}", f"`bench/run full --cells {key}`"]
+            if key.startswith("memory") and os.path.exists(os.path.join(RESULTS, "memory.svg")):
+                parts.append("![Memory per idle tunnel](../bench/results/memory.svg)")
+            parts.append(text)
+    return "\n\n".join(parts)
+
+
+def scale_section(results):
+    parts = [head(results, "bench/run scale")]
+    for key, series in results["scale"].items():
+        parts += [f"### {series['title']}", f"![{series['title']}](../bench/results/{key}.svg)"]
+        counts = series["counts"]
+        rows = [[series["by"]] + [f"{c:,}" for c in counts]]
+        for name, values in series["lines"].items():
+            rows.append([name] + [number(v) for v in values])
+        parts.append(table(rows))
+    return "\n\n".join(parts)
+
+
+def plots(results):
+    os.makedirs(RESULTS, exist_ok=True)
+    for cell in cells.CELLS:
+        got = results["cells"].get(cell.key, {})
+        bars = [(name, median(results, cell.key, name, cell.metric)) for name in got]
+        bars = [(n, v) for n, v in bars if v]
+        if bars:
+            note = "less is better" if cell.low else "more is better"
+            plot.bars(os.path.join(RESULTS, f"{cell.key}.svg"), f"{cell.title} ({cell.unit}, {note})", bars)
+    groups = {}
+    for key, label in (("memory", "plain"), ("memory-tls", "TLS 1.3")):
+        for name, row in results.get("memory", {}).get(key, {}).items():
+            if "bytes_each" in row and name != "direct":
+                groups.setdefault(f"{name}, {label}", row["bytes_each"])
+    if groups:
+        plot.bars(os.path.join(RESULTS, "memory.svg"), "Resident bytes per idle tunnel (less is better)",
+                  list(groups.items()))
+    for key, series in results.get("scale", {}).items():
+        plot.lines(os.path.join(RESULTS, f"{key}.svg"), series["title"], series["by"], series["counts"], series["lines"])
+
+
+def write_all(docs):
+    for mode in MODES:
+        results = read(mode)
+        if not results:
+            continue
+        plots(results)
+        section = scale_section(results) if mode == "scale" else full_section(results)
+        with open(os.path.join(RESULTS, f"{mode}.md"), "w", encoding="utf-8") as file:
+            file.write(section.replace("../bench/results/", "") + "\n")
+        if docs:
+            into(DOCUMENT, mode, section)
+            sizes = capacity.section(results, median, table) if mode == "full" else None
+            if sizes:
+                into(CAPACITY, "capacity", sizes)
+
+
+def into(path, name, section):
+    """Replaces the generated part of a document, which stands between two comments."""
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    pattern = re.compile(f"(<!-- bench:{name} begin -->).*?(<!-- bench:{name} end -->)", re.S)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(pattern.sub(lambda m: f"{m.group(1)}\n\n{section}\n\n{m.group(2)}", text))
+
+
+def terminal(results):
+    if results["mode"] == "scale":
+        return scale_section(results)
+    rows = [r for r in goals(results) if r[-1] != "not measured"]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)) for row in rows)
