@@ -163,12 +163,10 @@ fn memory(kind: Kind) -> f64 {
     while ends.len() < MOST {
         let (mut client, mut backend) = relays.tunnel();
         let mut message = [0; 131];
-        for (from, to) in [(&mut client, &mut backend)] {
-            from.write_all(&MESSAGE).unwrap();
-            to.read_exact(&mut message).unwrap();
-            to.write_all(&message).unwrap();
-            from.read_exact(&mut message).unwrap();
-        }
+        client.write_all(&MESSAGE).unwrap();
+        backend.read_exact(&mut message).unwrap();
+        backend.write_all(&message).unwrap();
+        client.read_exact(&mut message).unwrap();
         ends.push((client, backend));
         if ends.len() == MOST / 9 {
             base = rss();

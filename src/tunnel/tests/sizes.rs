@@ -11,5 +11,6 @@ fn a_plain_tunnel_is_small() {
     let relay = size_of::<Relay<TcpStream, TcpStream>>();
     assert!(entry <= 232, "the registry's entry is {entry}");
     assert!(relay <= 208, "the relay in tokio is {relay}");
-    assert!(ENTRY <= 200, "the engine's entry is {ENTRY}");
+    let place = ENTRY;
+    assert!(place <= 200, "the engine's entry is {place}");
 }
