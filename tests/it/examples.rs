@@ -129,7 +129,7 @@ fn included_route(world: &World, folder: &Path) -> Option<Table> {
         let table = world.read(&path);
         let text = toml::to_string(&table).expect("TOML");
         world.setup.write(&format!("routes.d/{name}"), text);
-        first = first.or(table.get("routes").and_then(first_of));
+        first = first.or_else(|| table.get("routes").and_then(first_of));
     }
     first
 }
@@ -175,7 +175,7 @@ async fn every_example_starts_and_its_first_route_answers() {
         let route = config
             .get("routes")
             .and_then(first_of)
-            .or(included.flatten());
+            .or_else(|| included.flatten());
         let route = route.unwrap_or_else(|| panic!("{what} has no route"));
         let World {
             setup,
