@@ -170,6 +170,16 @@ impl TlsClient {
         self
     }
 
+    /// The first thing that this client says.
+    pub fn hello(&self, name: &str) -> Vec<u8> {
+        let name = ServerName::try_from(name.to_owned()).expect("a server name");
+        let config = Arc::new(self.config.clone());
+        let mut client = rustls::ClientConnection::new(config, name).expect("a client");
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).expect("a hello");
+        hello
+    }
+
     /// Connects with `name` as SNI and as the name to verify (an IP address: no SNI).
     pub async fn connect(&self, address: &str, name: &str) -> std::io::Result<Wire> {
         let name = ServerName::try_from(name.to_owned()).expect("a server name");
