@@ -219,12 +219,13 @@ async fn silence_after_the_tls_handshake_is_closed_in_time() {
 async fn handshakes_in_flight_are_bounded_and_the_next_waits_its_turn() {
     let limits = "max_tls_handshakes = 1\ntls_handshake_timeout = '2s'";
     let (proxy, _backend, authority) = tls_site(limits).await;
-    let client = authority.client();
     // Half a hello calculates nothing and takes no turn.
     let mut half = proxy.connect().await;
     half.send(HALF_HELLO).await;
-    let mut wire = proxy.tls(&client, "localhost").await;
+    let mut wire = proxy.tls(&authority.client(), "localhost").await;
     assert_eq!(ask(&mut wire).await, 200);
+    let client = authority.client();
+    // A whole one does, and this client never goes on.
     let mut stuck = proxy.connect().await;
     stuck.send(client.hello("localhost")).await;
     // When exactly that one is in flight cannot be seen, but once it is, the next
