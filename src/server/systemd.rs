@@ -73,20 +73,63 @@ impl Watchdog {
         };
         self.next = Instant::now() + interval;
         tokio::spawn(async move {
-            for probe in loops {
-                let (answer, answered) = oneshot::channel();
-                let asked = timeout(interval, async {
-                    // A loop that has ended is not stuck.
-                    if probe.send(answer).await.is_ok() {
-                        let _ = answered.await;
-                    }
-                });
-                if asked.await.is_err() {
-                    tracing::error!("an accept loop does not answer; no watchdog message");
-                    return;
-                }
+            if all_answer(loops, interval).await {
+                notify(&[NotifyState::Watchdog]);
+            } else {
+                tracing::error!("an accept loop does not answer; no watchdog message");
             }
-            notify(&[NotifyState::Watchdog]);
         });
+    }
+}
+
+/// Whether each accept loop answers within `limit`.
+async fn all_answer(loops: Vec<Probe>, limit: Duration) -> bool {
+    for probe in loops {
+        let (answer, answered) = oneshot::channel();
+        let asked = timeout(limit, async {
+            // A loop that has ended is not stuck.
+            if probe.send(answer).await.is_ok() {
+                let _ = answered.await;
+            }
+        });
+        if asked.await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(50);
+
+    /// A loop that answers every question, until it is dropped.
+    fn answering() -> Probe {
+        let (probe, mut probes) = mpsc::channel::<oneshot::Sender<()>>(1);
+        tokio::spawn(async move {
+            while let Some(answer) = probes.recv().await {
+                let _ = answer.send(());
+            }
+        });
+        probe
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_fed_only_if_every_loop_answers() {
+        assert!(all_answer(vec![], LIMIT).await);
+        assert!(all_answer(vec![answering(), answering()], LIMIT).await);
+        let (stuck, _questions) = mpsc::channel(1);
+        assert!(!all_answer(vec![answering(), stuck], LIMIT).await);
+        let (full, _unread) = mpsc::channel(1);
+        let (answer, _) = oneshot::channel();
+        full.try_send(answer).unwrap();
+        assert!(!all_answer(vec![full], LIMIT).await);
+        let (ended, questions) = mpsc::channel(1);
+        drop(questions);
+        assert!(all_answer(vec![ended, answering()], LIMIT).await);
     }
 }

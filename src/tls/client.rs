@@ -131,15 +131,11 @@ fn system_roots() -> Result<RootCertStore, ClientConfigError> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::time::SystemTime;
 
     use super::*;
-    use crate::config::{CertificatePair, ClientCertificates};
     use crate::tls::facts::Facts;
-    use crate::tls::server::{ServerOptions, server_config};
-    use crate::tls::tests::certificates::{Ca, load};
+    use crate::tls::tests::certificates::Ca;
     use crate::tls::tests::handshakes::{Servers, handshake};
-    use crate::tls::tickets::Tickets;
 
     /// Both sides' view of a connection to a backend.
     async fn connect(
@@ -189,48 +185,6 @@ mod tests {
         assert!(facts.unwrap().client_subject.is_some());
         let (facts, _) = connect(&backend, &own, None, "a.test").await;
         assert_eq!(facts, None);
-    }
-
-    /// What `certs-example/make.sh` makes, used as its README says.
-    #[tokio::test]
-    async fn the_example_certificates_work() {
-        let dir = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs-example/make.sh");
-        let made = std::process::Command::new(script)
-            .arg(dir.path())
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let load = |stem: &str| {
-            let place = CertificatePair {
-                chain: dir.path().join(format!("{stem}.pem")),
-                key: dir.path().join(format!("{stem}.key")),
-            };
-            load(&place, SystemTime::now()).unwrap()
-        };
-        let ca = dir.path().join("ca.pem");
-        let asked = ClientCertificates {
-            ca: ca.clone(),
-            required: true,
-        };
-        let options = ServerOptions {
-            pairs: &[load("localhost"), load("example")],
-            client_certificates: Some(&asked),
-            tls_1_3_only: false,
-        };
-        let server = server_config(&options, &Tickets::default()).unwrap();
-        let client = client_config(Some(&ca), Some(&load("client"))).unwrap();
-        for name in [
-            "localhost",
-            "127.0.0.1",
-            "::1",
-            "chat.example.com",
-            "www.example.com",
-        ] {
-            let (accepted, _) = handshake(Arc::clone(&server), Arc::clone(&client), name).await;
-            let (_, facts) = accepted.unwrap();
-            assert_eq!(facts.client_subject.as_deref(), Some("CN=example client"));
-        }
     }
 
     #[test]

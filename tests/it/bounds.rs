@@ -217,34 +217,37 @@ async fn silence_after_the_tls_handshake_is_closed_in_time() {
 
 #[tokio::test]
 async fn handshakes_in_flight_are_bounded_and_the_next_waits_its_turn() {
-    let limits = "max_tls_handshakes = 1\ntls_handshake_timeout = '1s'";
+    let limits = "max_tls_handshakes = 1\ntls_handshake_timeout = '2s'";
     let (proxy, _backend, authority) = tls_site(limits).await;
     // Half a hello calculates nothing and takes no turn.
     let mut half = proxy.connect().await;
     half.send(HALF_HELLO).await;
     let mut wire = proxy.tls(&authority.client(), "localhost").await;
     assert_eq!(ask(&mut wire).await, 200);
-    let mut stuck = proxy.connect().await;
-    let start = Instant::now();
-    stuck.send(authority.client().hello("localhost")).await;
-    // The waiting counts for the handshake's own time: it may have to come again.
     let client = authority.client();
-    let mut answered = false;
-    while !answered {
-        if let Ok(mut wire) = proxy.try_tls(&client, "localhost").await
-            && wire.try_send(GET).await.is_ok()
-            && let Some(head) = wire.next_response_head().await
-        {
-            answered = head.status == 200;
+    // A whole one does, and this client never goes on.
+    let mut stuck = proxy.connect().await;
+    stuck.send(client.hello("localhost")).await;
+    // When exactly that one is in flight cannot be seen, but once it is, the next
+    // of these waits for it, for nearly all of its time.
+    let start = Instant::now();
+    let mut longest = Duration::ZERO;
+    while start.elapsed() < Duration::from_millis(2_500) {
+        let began = Instant::now();
+        // The waiting counts for a handshake's own time: it may end by that.
+        if let Ok(mut wire) = proxy.try_tls(&client, "localhost").await {
+            let _ = wire.try_send(GET).await;
+            wire.next_response_head().await;
         }
+        longest = longest.max(began.elapsed());
     }
-    let took = start.elapsed();
     assert!(
-        took > Duration::from_millis(900),
-        "beside the one in flight, after {took:?}"
+        longest > Duration::from_secs(1),
+        "beside the one in flight: {longest:?} at most"
     );
-    assert!(took < Duration::from_secs(4), "{took:?}");
     stuck.rest_and_end().await;
+    let mut wire = proxy.tls(&client, "localhost").await;
+    assert_eq!(ask(&mut wire).await, 200);
 }
 
 #[tokio::test]

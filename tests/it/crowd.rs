@@ -28,7 +28,9 @@ struct Seen {
 /// Other routes and upstreams come, change and go with every generation.
 fn site(backends: &[&Echo], generation: u64) -> Site {
     let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
-    let mut site = Site::of(&entries).route("path = '/live'");
+    let mut site = Site::of(&entries)
+        .route("path = '/live'")
+        .upstream("balance = 'round_robin'");
     for n in generation % 5..generation % 5 + 10 {
         site = site.more(&format!(
             "[[routes]]\nname = 'other-{n}'\nhost = 'other-{n}.test'\n\
@@ -73,16 +75,26 @@ async fn live(mut wire: Wire, tunnel: u64, seen: Arc<Seen>) -> u64 {
     number
 }
 
+/// Edits, adds and removes other routes; gives the resident memory after the 20th time.
+async fn reload_all(proxy: &Proxy, backends: &[&Echo]) -> u64 {
+    let mut after_20 = 0;
+    for generation in 1..=RELOADS {
+        let event = proxy.reload(site(backends, generation)).await;
+        assert_eq!(event.number("generation"), generation + 1);
+        if generation == 20 {
+            after_20 = proxy.memory();
+        }
+    }
+    after_20
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn two_thousand_tunnels_through_136_reloads() {
     let _alone = alone().await;
     raise_file_limit();
     let (one, two) = (Echo::start("one").await, Echo::start("two").await);
     let backends = [&one, &two];
-    let proxy = Setup::new()
-        .beside()
-        .start(site(&backends, 0).upstream("balance = 'round_robin'"));
+    let proxy = Setup::new().beside().start(site(&backends, 0));
     let proxy: Proxy = proxy.await;
     let address = proxy.address("main").await;
     let seen = Arc::new(Seen::default());
@@ -103,16 +115,7 @@ async fn two_thousand_tunnels_through_136_reloads() {
     assert_eq!(proxy.status().await["tunnels"], TUNNELS);
     let pid = proxy.pid();
 
-    let mut after_20 = 0;
-    for generation in 1..=RELOADS {
-        let event = proxy
-            .reload(site(&backends, generation).upstream("balance = 'round_robin'"))
-            .await;
-        assert_eq!(event.number("generation"), generation + 1);
-        if generation == 20 {
-            after_20 = proxy.memory();
-        }
-    }
+    let after_20 = reload_all(&proxy, &backends).await;
     let at_the_end = proxy.memory();
 
     // Every tunnel must have beaten since the last reload.
@@ -143,8 +146,9 @@ async fn two_thousand_tunnels_through_136_reloads() {
     println!("{messages} messages, slowest {slowest:?}, RSS {after_20} -> {at_the_end}");
     let machine = Duration::from_micros(control.slowest_micros.load(Ordering::Relaxed));
     println!("slowest without longhaul {machine:?}");
+    // An echo through longhaul has twice as many hops on which to wait for a core.
     assert!(
-        slowest < LATE + machine,
+        slowest < LATE + 2 * machine,
         "the slowest echo took {slowest:?}, without longhaul {machine:?}"
     );
     assert!(proxy.running());

@@ -193,83 +193,83 @@ async fn spoofed_forwarding_headers_of_strangers_are_replaced() {
     }
 }
 
+/// What a trusted peer says, and what the backend then hears as the chain,
+/// proto, host and port; empty is what longhaul sees itself.
+const TOLD: &[(&str, &str, &str, &str, &str)] = &[
+    ("", "127.0.0.1", "http", "", ""),
+    (
+        "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n",
+        "192.0.2.7, 127.0.0.1",
+        "https",
+        "",
+        "",
+    ),
+    (
+        "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: wss\r\nX-Forwarded-Port: 443\r\n",
+        "192.0.2.7, 127.0.0.1",
+        "https",
+        "",
+        "443",
+    ),
+    // The client itself wrote the first entry: it is behind an untrusted address.
+    (
+        "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\nX-Forwarded-Host: www.test\r\n",
+        "192.0.2.7, 10.1.1.1, 127.0.0.1",
+        "http",
+        "www.test",
+        "",
+    ),
+    (
+        "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n",
+        "192.0.2.7, 127.0.0.1",
+        "http",
+        "",
+        "",
+    ),
+    ("X-Forwarded-For: unknown\r\n", "127.0.0.1", "http", "", ""),
+    (
+        "Forwarded: for=\"[2001:db8::7]:99\";proto=https\r\n",
+        "2001:db8::7, 127.0.0.1",
+        "https",
+        "",
+        "",
+    ),
+];
+
+/// The `Forwarded` header of a chain (RFC 7239 section 4).
+fn forwarded(chain: &str, host: &str, proto: &str) -> String {
+    let element = |(hop, ip): (usize, &str)| {
+        let quoted = format!("\"[{ip}]\"");
+        let node = if ip.contains(':') { &quoted } else { ip };
+        match hop {
+            0 => format!("for={node};host=\"{host}\";proto={proto}"),
+            _ => format!("for={node}"),
+        }
+    };
+    let elements: Vec<String> = chain.split(", ").enumerate().map(element).collect();
+    elements.join(", ")
+}
+
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
     let backend = RawBackend::start().await;
     let site = Site::one(backend.address()).top("trusted_proxies = ['127.0.0.0/8', '10.0.0.0/8']");
     let proxy = Proxy::start(site).await;
     let address = proxy.address("main").await;
     let own_port = address.rsplit_once(':').expect("host:port").1;
-    // What the trusted peer says; what the backend hears as for, proto, host and port.
-    let cases = [
-        ("", "127.0.0.1", "http", "chat.test", own_port),
-        (
-            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n",
-            "192.0.2.7, 127.0.0.1",
-            "https",
-            "chat.test",
-            own_port,
-        ),
-        (
-            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: wss\r\nX-Forwarded-Port: 443\r\n",
-            "192.0.2.7, 127.0.0.1",
-            "https",
-            "chat.test",
-            "443",
-        ),
-        // The client itself wrote the first entry: it is behind an untrusted address.
-        (
-            "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\nX-Forwarded-Host: www.test\r\n",
-            "192.0.2.7, 10.1.1.1, 127.0.0.1",
-            "http",
-            "www.test",
-            own_port,
-        ),
-        (
-            "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n",
-            "192.0.2.7, 127.0.0.1",
-            "http",
-            "chat.test",
-            own_port,
-        ),
-        (
-            "X-Forwarded-For: unknown\r\n",
-            "127.0.0.1",
-            "http",
-            "chat.test",
-            own_port,
-        ),
-        (
-            "Forwarded: for=\"[2001:db8::7]:99\";proto=https\r\n",
-            "2001:db8::7, 127.0.0.1",
-            "https",
-            "chat.test",
-            own_port,
-        ),
-    ];
     let strip = "Connection: x-forwarded-for, forwarded, x-forwarded-proto, x-forwarded-host\r\n";
-    for (told, chain, proto, host, port) in cases {
+    let or = |text: &'static str, own| if text.is_empty() { own } else { text };
+    for (told, chain, proto, host, port) in TOLD {
+        let (host, port) = (or(host, "chat.test"), or(port, own_port));
         for strip in ["", strip] {
-            let request = handshake("/", "chat.test", &format!("{told}{strip}"));
-            let (_client, _server, request) = asked(&proxy, &backend, &request).await;
             let told = format!("{told}{strip}");
-            assert_eq!(request.header("x-forwarded-for"), Some(chain), "{told}");
-            assert_eq!(request.header("x-forwarded-proto"), Some(proto), "{told}");
+            let request = handshake("/", "chat.test", &told);
+            let (_client, _server, request) = asked(&proxy, &backend, &request).await;
+            assert_eq!(request.header("x-forwarded-for"), Some(*chain), "{told}");
+            assert_eq!(request.header("x-forwarded-proto"), Some(*proto), "{told}");
             assert_eq!(request.header("x-forwarded-host"), Some(host), "{told}");
             assert_eq!(request.header("x-forwarded-port"), Some(port), "{told}");
-            let elements = chain.split(", ").enumerate().map(|(hop, ip)| {
-                let node = if ip.contains(':') {
-                    format!("\"[{ip}]\"")
-                } else {
-                    ip.to_owned()
-                };
-                match hop {
-                    0 => format!("for={node};host=\"{host}\";proto={proto}"),
-                    _ => format!("for={node}"),
-                }
-            });
-            let forwarded = elements.collect::<Vec<_>>().join(", ");
+            let forwarded = forwarded(chain, host, proto);
             assert_eq!(request.header("forwarded"), Some(&*forwarded), "{told}");
         }
     }
@@ -413,14 +413,12 @@ async fn other_answers_of_the_backend_are_ordinary_http() {
     );
 }
 
-#[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
-async fn a_backends_wrong_answers_are_502_and_open_nothing() {
-    let (proxy, backend) = site().await;
+/// A name, what the client offers, and a 101 that is none.
+fn wrong_answers() -> Vec<(&'static str, &'static str, String)> {
     let accept = format!("Sec-WebSocket-Accept: {ACCEPT}\r\n");
     let asked_for = "Sec-WebSocket-Protocol: a, b\r\n";
     let good = switching("");
-    let cases: [(&str, &str, String); 13] = [
+    vec![
         ("no accept", "", good.replace(&accept, "")),
         (
             "wrong accept",
@@ -458,7 +456,13 @@ async fn a_backends_wrong_answers_are_502_and_open_nothing() {
         ("half a head", "", good[..40].into()),
         ("nothing", "", String::new()),
         ("HTTP/1.0", "", good.replace("HTTP/1.1", "HTTP/1.0")),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn a_backends_wrong_answers_are_502_and_open_nothing() {
+    let (proxy, backend) = site().await;
+    let cases = wrong_answers();
     let count = cases.len();
     for (what, offer, answer) in cases {
         let (mut client, mut server, _) =

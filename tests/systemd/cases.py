@@ -7,6 +7,7 @@ notifications arrived; nothing waits by sleeping.
 
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -314,6 +315,12 @@ def it_runs_as_nobody_in_particular_in_its_sandbox(case):
     assert get(TLS, tls=True) == 200
     Tunnel(TLS, tls=True).echo("from the sandbox")
     assert Path("/run/longhaul/admin.sock").is_socket()
+    # What the shipped unit asks for, or as much as this machine lets anybody have.
+    limits = Path(f"/proc/{case.manager.main_pid()}/limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    soft, hard = map(int, line.split()[3:5])
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert soft == hard and hard in (1048576, most), line
 
 
 def without_the_group_the_key_cannot_be_read(case):
