@@ -239,7 +239,10 @@ pub(super) fn check(case: &Case, life: &Account) -> Result<(), TestCaseError> {
         };
         prop_assert_eq!(messages, expected);
         if let Some((forwarded, injected)) = explained {
-            prop_assert!(forwarded as u64 <= bytes);
+            // A Close of our own that was cut off can look like more of the same:
+            // it begins as the peer's would.
+            let ours = || life.interfered && to.seen.get(bytes as usize) == Some(&0x88);
+            prop_assert!(forwarded as u64 <= bytes || ours());
             if !life.interfered {
                 prop_assert_eq!(forwarded as u64, bytes, "accepted but not delivered");
             }
