@@ -10,6 +10,7 @@ mod connection;
 mod inherit;
 mod listener;
 mod listeners;
+mod notices;
 mod reload;
 mod rlimit;
 mod stop;
@@ -34,6 +35,7 @@ use crate::logging::Logging;
 use crate::net::Limiter;
 use crate::state::State;
 use reload::Reloader;
+use systemd::{Manager, Watchdog};
 use watch::Watcher;
 
 /// How often idle connections are purged and counts brought up to date.
@@ -78,15 +80,16 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let (drain, watch) = drain::channel();
     let mut signals = Signals::new()?;
     let (watcher, mut edits) = Watcher::new();
-    let mut reloader = Reloader::new(&setup, watcher, watch);
+    let manager = Manager::start();
+    let mut reloader = Reloader::new(&setup, manager.clone(), watcher, watch);
     reloader.start(setup.loaded, inherit::sockets())?;
     let state = Arc::clone(&setup.state);
     setup
         .data_plane
         .spawn(Arc::clone(&state.registry).sweep_forever());
-    systemd::ready(&reloader.status());
+    manager.ready(&reloader.status());
     let mut tick = interval(TICK);
-    let mut watchdog = systemd::Watchdog::new();
+    let mut watchdog = Watchdog::new(manager.clone());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -117,10 +120,12 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         settings,
         registry: &state.registry,
         signals: &mut signals,
+        manager: &manager,
         watchdog: &mut watchdog,
         limiter,
     })
     .await;
+    manager.end().await;
     Ok(())
 }
 

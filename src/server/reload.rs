@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::inherit::Inherited;
 use super::listener::Probe;
 use super::listeners::{Bound, Listeners};
+use super::systemd::Manager;
 use super::watch::Watcher;
-use super::{Context, Setup, StartError, rlimit, systemd};
+use super::{Context, Setup, StartError, rlimit};
 use crate::config::{self, Config, Diagnostics, Loaded};
 use crate::drain::Watch;
 use crate::logging::{Logging, Settings};
@@ -38,6 +39,7 @@ pub(super) struct Reloader {
     context: Arc<Context>,
     /// The default, from the limit of open files.
     max_connections: usize,
+    manager: Manager,
     watcher: Watcher,
     listeners: Listeners,
     /// The contents of the config files and of those that they name, at the
@@ -46,7 +48,7 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    pub(super) fn new(setup: &Setup, watcher: Watcher, watch: Watch) -> Self {
+    pub(super) fn new(setup: &Setup, manager: Manager, watcher: Watcher, watch: Watch) -> Self {
         let max_connections = rlimit::connections_for(setup.open_files);
         let context = Arc::new(Context {
             state: Arc::clone(&setup.state),
@@ -58,6 +60,7 @@ impl Reloader {
             state: Arc::clone(&setup.state),
             logging: setup.logging.clone(),
             max_connections,
+            manager,
             watcher,
             listeners: Listeners::new(data_plane, Arc::clone(&context), watch),
             context,
@@ -93,13 +96,13 @@ impl Reloader {
         if trigger == Trigger::Edit && self.attempted == before {
             return;
         }
-        systemd::reloading();
+        self.manager.reloading();
         let (hash, result) = (loaded.hash, loaded.result);
         match result.and_then(|config| self.apply(config, hash)) {
             Ok(committed) => self.follow(committed),
             Err(findings) => self.reject(&findings),
         }
-        systemd::ready(&self.status());
+        self.manager.ready(&self.status());
     }
 
     /// One line about the state, for the service manager.

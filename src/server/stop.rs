@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::systemd::{self, Watchdog};
+use super::systemd::{Manager, Watchdog};
 use super::{Asked, Signals};
 use crate::config;
 use crate::drain::{Drain, Stage};
@@ -21,6 +21,7 @@ pub(super) struct Stop<'a> {
     pub(super) settings: config::Drain,
     pub(super) registry: &'a Arc<Registry>,
     pub(super) signals: &'a mut Signals,
+    pub(super) manager: &'a Manager,
     pub(super) watchdog: &'a mut Watchdog,
     pub(super) limiter: Arc<Limiter>,
 }
@@ -33,12 +34,13 @@ pub(super) async fn stop(stop: Stop<'_>) {
         settings,
         registry,
         signals,
+        manager,
         watchdog,
         limiter,
     } = stop;
     let deadline = Instant::now() + settings.deadline;
     let tunnels = registry.select(&|_| true);
-    systemd::stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
+    manager.stopping(&format!("stopping: {} tunnels to close", tunnels.len()));
     tracing::info!(
         tunnels = tunnels.len(),
         connections = limiter.open(),
@@ -77,7 +79,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
                 if Instant::now() > window_ends {
                     close_latecomers(&registry, &settings);
                 }
-                tell(&registry, &limiter, deadline);
+                tell(manager, &registry, &limiter, deadline);
             }
             () = watchdog.due() => watchdog.beat(Vec::new()),
         }
@@ -120,7 +122,7 @@ fn close_latecomers(registry: &Registry, settings: &config::Drain) {
     }
 }
 
-fn tell(registry: &Registry, limiter: &Limiter, deadline: Instant) {
+fn tell(manager: &Manager, registry: &Registry, limiter: &Limiter, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
     let (tunnels, connections) = (registry.len(), limiter.open());
     tracing::info!(
@@ -130,5 +132,5 @@ fn tell(registry: &Registry, limiter: &Limiter, deadline: Instant) {
         "still draining"
     );
     let status = format!("draining: {tunnels} tunnels, {connections} connections left");
-    systemd::still_stopping(&status, left + Duration::from_secs(5));
+    manager.still_stopping(&status, left + Duration::from_secs(5));
 }

@@ -1,4 +1,6 @@
 //! What the service manager is told (`sd_notify(3)`). Without one it is silent.
+//!
+//! Nobody here waits for it: [`Notices`] does.
 
 use std::io;
 use std::time::Duration;
@@ -8,34 +10,87 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listener::Probe;
+use super::notices::{Kind, Notices};
 
-pub(super) fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
-}
+/// How long the end of the process waits for the manager to have been told.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) fn reloading() {
-    // The time is what `Type=notify-reload` insists on; older ones ignore it.
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
+/// The service manager, if there is one. Telling it something never waits.
+#[derive(Clone, Debug)]
+pub(super) struct Manager(Option<Notices>);
+
+impl Manager {
+    /// Starts the thread that talks to the manager, if there is one.
+    pub(super) fn start() -> Self {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Self(None);
+        }
+        let notices = Notices::start(send);
+        Self(
+            notices
+                .inspect_err(
+                    |error| tracing::warn!(%error, "no thread to tell the service manager"),
+                )
+                .ok(),
+        )
+    }
+
+    pub(super) fn ready(&self, status: &str) {
+        self.tell(
+            Kind::State,
+            &[NotifyState::Ready, NotifyState::Status(status)],
+        );
+    }
+
+    pub(super) fn reloading(&self) {
+        // The time is what `Type=notify-reload` insists on; older ones ignore it.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(Kind::State, &[NotifyState::Reloading, now]),
+            Err(_) => self.tell(Kind::State, &[NotifyState::Reloading]),
+        }
+    }
+
+    pub(super) fn stopping(&self, status: &str) {
+        self.tell(
+            Kind::State,
+            &[NotifyState::Stopping, NotifyState::Status(status)],
+        );
+    }
+
+    /// Says how far stopping is, and asks for the time that it still needs.
+    pub(super) fn still_stopping(&self, status: &str, needs: Duration) {
+        let needs = u32::try_from(needs.as_micros()).unwrap_or(u32::MAX);
+        self.tell(
+            Kind::Progress,
+            &[
+                NotifyState::Status(status),
+                NotifyState::ExtendTimeoutUsec(needs),
+            ],
+        );
+    }
+
+    /// Nothing more will be told: waits until it has all been, but not for long.
+    pub(super) async fn end(&self) {
+        if let Some(notices) = &self.0 {
+            notices.end(PATIENCE).await;
+        }
+    }
+
+    fn alive(&self) {
+        self.tell(Kind::Alive, &[NotifyState::Watchdog]);
+    }
+
+    fn tell(&self, kind: Kind, state: &[NotifyState<'_>]) {
+        if let Some(notices) = &self.0 {
+            let lines: Vec<String> = state.iter().map(ToString::to_string).collect();
+            notices.push(kind, lines.join("\n"));
+        }
     }
 }
 
-pub(super) fn stopping(status: &str) {
-    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
-}
-
-/// Says how far stopping is, and asks for the time that it still needs.
-pub(super) fn still_stopping(status: &str, needs: Duration) {
-    let needs = u32::try_from(needs.as_micros()).unwrap_or(u32::MAX);
-    notify(&[
-        NotifyState::Status(status),
-        NotifyState::ExtendTimeoutUsec(needs),
-    ]);
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state)
+/// Waits for as long as the manager does not read.
+fn send(text: &str) {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Custom(text)])
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::debug!(%error, "the service manager was not told");
@@ -45,14 +100,16 @@ fn notify(state: &[NotifyState<'_>]) {
 /// Keep-alive messages that are tied to real work: one goes out only after
 /// every accept loop has answered.
 pub(super) struct Watchdog {
+    manager: Manager,
     interval: Option<Duration>,
     next: Instant,
 }
 
 impl Watchdog {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(manager: Manager) -> Self {
         let interval = sd_notify::watchdog_enabled().map(|deadline| deadline / 3);
         Self {
+            manager,
             interval,
             next: Instant::now(),
         }
@@ -72,9 +129,10 @@ impl Watchdog {
             return;
         };
         self.next = Instant::now() + interval;
+        let manager = self.manager.clone();
         tokio::spawn(async move {
             if all_answer(loops, interval).await {
-                notify(&[NotifyState::Watchdog]);
+                manager.alive();
             } else {
                 tracing::error!("an accept loop does not answer; no watchdog message");
             }

@@ -14,6 +14,7 @@ mod forward;
 mod kit;
 mod listen;
 mod logs;
+mod manager;
 mod pick;
 mod reload;
 mod route;

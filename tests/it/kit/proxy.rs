@@ -5,9 +5,10 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpSocket, TcpStream, UnixDatagram, UnixStream};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::log::{Event, Log};
 use super::message::Response;
@@ -91,6 +93,7 @@ impl Setup {
         };
         let config_path = self.write("longhaul.toml", complete(&config.to_string()));
         let notify = UnixDatagram::bind(self.path("notify.sock")).expect("a notify socket");
+        let manager = Manager::follow(Arc::new(notify));
         let mut command = longhaul();
         if let Some(shell) = &self.shell {
             command = Command::new("/bin/sh");
@@ -116,7 +119,7 @@ impl Setup {
             pid,
             exit,
             log,
-            notified: follow(notify),
+            manager: manager.into(),
             _turn: turn,
         }
     }
@@ -141,18 +144,35 @@ fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-fn follow(socket: UnixDatagram) -> tokio::sync::Mutex<mpsc::UnboundedReceiver<String>> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        let mut buffer = [0; 4096];
-        while let Ok(n) = socket.recv(&mut buffer).await {
-            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-            if sender.send(text).is_err() {
-                return;
+/// What fills a notify socket.
+const FILLER: &str = "FILLER=1";
+
+/// The service manager that a proxy has: its end of the notify socket.
+struct Manager {
+    socket: Arc<UnixDatagram>,
+    reads: JoinHandle<()>,
+    notified: mpsc::UnboundedReceiver<String>,
+}
+
+impl Manager {
+    fn follow(socket: Arc<UnixDatagram>) -> Self {
+        let (sender, notified) = mpsc::unbounded_channel();
+        let incoming = Arc::clone(&socket);
+        let reads = tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(n) = incoming.recv(&mut buffer).await {
+                let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+                if sender.send(text).is_err() {
+                    return;
+                }
             }
+        });
+        Self {
+            socket,
+            reads,
+            notified,
         }
-    });
-    receiver.into()
+    }
 }
 
 /// A running longhaul; killed when dropped.
@@ -162,7 +182,7 @@ pub struct Proxy {
     pid: Pid,
     exit: watch::Receiver<Option<ExitStatus>>,
     pub log: Log,
-    notified: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
+    manager: tokio::sync::Mutex<Manager>,
     _turn: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -200,16 +220,53 @@ impl Proxy {
 
     /// The next notify message with `line` among its lines.
     pub async fn notice(&self, line: &str) -> String {
-        let mut notified = self.notified.lock().await;
         soon(format!("the notify message {line}"), async {
             loop {
-                let message = notified.recv().await.expect("the notify socket stays open");
+                let message = self.next_notice().await;
                 if message.lines().any(|one| one.starts_with(line)) {
                     return message;
                 }
             }
         })
         .await
+    }
+
+    /// The next notify message.
+    pub async fn next_notice(&self) -> String {
+        let mut manager = self.manager.lock().await;
+        soon("a notify message", async {
+            loop {
+                let message = manager.notified.recv().await;
+                let message = message.expect("an open notify socket");
+                if message != FILLER {
+                    return message;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Ends reading from the notify socket, and fills it.
+    pub async fn stuff_notices(&self) {
+        let mut manager = self.manager.lock().await;
+        manager.reads.abort();
+        // Whether it was aborted or had ended: it reads no more.
+        let _ = (&mut manager.reads).await;
+        let filler = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+        filler.set_nonblocking(true).expect("not to block");
+        let path = self.path("notify.sock");
+        let error = loop {
+            if let Err(error) = filler.send_to(FILLER.as_bytes(), &path) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+    }
+
+    /// Reads from the notify socket again.
+    pub async fn read_notices(&self) {
+        let mut manager = self.manager.lock().await;
+        *manager = Manager::follow(Arc::clone(&manager.socket));
     }
 
     // The admin socket.
@@ -289,7 +346,7 @@ impl Proxy {
         self.try_tls(client, name).await.expect("a TLS handshake")
     }
 
-    pub async fn try_tls(&self, client: &TlsClient, name: &str) -> std::io::Result<Wire> {
+    pub async fn try_tls(&self, client: &TlsClient, name: &str) -> io::Result<Wire> {
         client.connect(&self.address("main").await, name).await
     }
 
