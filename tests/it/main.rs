@@ -15,6 +15,7 @@ mod kit;
 mod listen;
 mod logs;
 mod pick;
+mod probes;
 mod reload;
 mod route;
 mod smoke;
