@@ -29,6 +29,8 @@ pub struct Metrics {
     pub reloads: Family<Outcome, Counter>,
     pub config_generation: Gauge<u64, AtomicU64>,
     pub certificate_failures: Counter,
+    pub backend_up: Family<OfBackend, Gauge>,
+    pub probes: Family<Probed, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,6 +49,21 @@ pub struct Outcome {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Answer {
     pub status: &'static str,
+}
+
+/// A backend by its names in the configuration.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfBackend {
+    pub upstream: String,
+    pub backend: String,
+}
+
+/// How a probe of a backend went: `ok`, or why it failed.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Probed {
+    pub upstream: String,
+    pub backend: String,
+    pub result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -72,8 +89,11 @@ impl Default for Metrics {
             reloads: Family::default(),
             config_generation: Gauge::default(),
             certificate_failures: Counter::default(),
+            backend_up: Family::default(),
+            probes: Family::default(),
         };
         metrics.register();
+        metrics.register_backends();
         metrics
     }
 }
@@ -156,6 +176,17 @@ impl Metrics {
             "Certificate pairs that could not be loaded",
             self.certificate_failures.clone(),
         );
+    }
+
+    /// What is counted for each backend.
+    fn register_backends(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "backend_up",
+            "Whether a backend is up by its probes",
+            self.backend_up.clone(),
+        );
+        registry.register("probes", "Probes by result", self.probes.clone());
     }
 }
 

@@ -92,7 +92,7 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
         (&Method::GET, "/status") => ("application/json", status::status(state).to_string()),
         (&Method::GET, "/metrics") => (
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            state.metrics.text(),
+            state.metrics_page(),
         ),
         (_, "/status" | "/metrics") => return plain(StatusCode::METHOD_NOT_ALLOWED),
         _ => return plain(StatusCode::NOT_FOUND),

@@ -1,11 +1,11 @@
 //! `GET /status`: the process, its configuration and its backends, as JSON.
 
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::state::{LastReload, State};
-use crate::upstream::Upstream;
+use crate::upstream::{LastProbe, Upstream};
 
 pub(super) fn status(state: &State) -> Value {
     let snapshot = state.snapshot();
@@ -29,11 +29,18 @@ pub(super) fn status(state: &State) -> Value {
 }
 
 fn last_reload(reload: &LastReload) -> Value {
-    let at = reload
-        .at
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let at = unix(reload.at);
     json!({ "ok": reload.ok, "at_unix": at, "message": reload.message })
+}
+
+fn last_probe(probe: &LastProbe) -> Value {
+    let at = unix(probe.at);
+    json!({ "ok": probe.error.is_none(), "at_unix": at, "error": probe.error.as_deref() })
+}
+
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn upstream(upstream: &Upstream) -> Value {
@@ -41,15 +48,22 @@ fn upstream(upstream: &Upstream) -> Value {
         .backends()
         .iter()
         .zip(&upstream.settings().backends)
-        .map(|(backend, settings)| {
+        .enumerate()
+        .map(|(index, (backend, settings))| {
             json!({
                 "name": **backend.name(),
                 "address": settings.address.to_string(),
                 "weight": settings.weight,
                 "tunnels": backend.tunnels(),
                 "requests": backend.requests(),
+                "health": upstream.standing(index).label(),
+                "last_probe": backend.last_probe().map(|probe| last_probe(&probe)),
             })
         })
         .collect();
-    json!({ "name": **upstream.name(), "backends": backends })
+    json!({
+        "name": **upstream.name(),
+        "panic": upstream.in_panic(),
+        "backends": backends,
+    })
 }

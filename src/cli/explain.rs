@@ -221,6 +221,7 @@ fn tell_backend(text: &mut String, route: &proxy::Route, request: &Request<Body>
     line(text, "upstream", upstream.name());
     let Some(index) = affinity
         .backend
+        .filter(|index| upstream.may_use(*index))
         .or_else(|| upstream.pick(affinity.key, &[]))
     else {
         line(text, "backend", "none can be tried");

@@ -106,6 +106,16 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "on_removed",
             "max_idle_connections",
             "idle_connection_timeout",
+            "health",
+            "on_unhealthy",
+            "panic_threshold",
+        ],
+    ),
+    (
+        "`health` of [upstreams.NAME]",
+        &[
+            "type", "path", "headers", "status", "body", "ping", "interval", "jitter", "timeout",
+            "rise", "fall", "initial",
         ],
     ),
     (

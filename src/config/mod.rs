@@ -8,6 +8,7 @@ mod cross;
 mod diagnostic;
 mod draft;
 mod findings;
+mod health;
 mod include;
 mod keys;
 mod limits;
@@ -28,6 +29,7 @@ mod upstreams;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use load::{Loaded, load};
 pub use model::*;
 

@@ -18,6 +18,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::diagnostic::WrittenAt;
+use super::health::{Health, OnUnhealthy};
 use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
 use crate::logging::Settings;
@@ -209,6 +210,11 @@ pub struct Upstream {
     /// Idle keep-alive connections kept for each backend.
     pub max_idle_connections: usize,
     pub idle_connection_timeout: Duration,
+    /// `None`: backends are not probed.
+    pub health: Option<Health>,
+    pub on_unhealthy: OnUnhealthy,
+    /// Share of usable backends, 0.0–1.0, below which all are used.
+    pub panic_threshold: f64,
     pub place: WrittenAt,
 }
 

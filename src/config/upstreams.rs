@@ -1,6 +1,7 @@
 //! `[upstreams.*]`: groups of backends.
 
 use super::diagnostic::{Diagnostic, Place};
+use super::health::{health, on_unhealthy};
 use super::listeners::pair;
 use super::model::{
     Backend, BackendAddress, Balance, OnRemoved, SameSite, Scheme, StickyCookie, StickySource,
@@ -11,7 +12,7 @@ use super::section::{Section, Value, Wrong};
 use super::sticky;
 use super::value::{
     COOKIE_AGE, POSITIVE, SECOND, boolean, duration, duration_or_off, integer, label, one_of, path,
-    socket_path, text, wrong, wrong_near,
+    share, socket_path, text, wrong, wrong_near,
 };
 
 const SCHEMES: &[(&str, Scheme)] = &[("http", Scheme::Http), ("https", Scheme::Https)];
@@ -88,6 +89,9 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
             SECOND * 30,
             duration(POSITIVE),
         ),
+        health: health(&section),
+        on_unhealthy: on_unhealthy(&section),
+        panic_threshold: section.or("panic_threshold", 0.0, share),
         place: section.written_at(),
     };
     section.finish();

@@ -37,7 +37,8 @@ pub(super) async fn connect(
     let mut tried = Vec::new();
     let mut failure = None;
     while tried.len() < settings.max_attempts {
-        let first = affinity.backend.filter(|_| tried.is_empty());
+        let first = affinity.backend;
+        let first = first.filter(|index| tried.is_empty() && upstream.may_use(*index));
         let Some(index) = first.or_else(|| upstream.pick(affinity.key, &tried)) else {
             break;
         };

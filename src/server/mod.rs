@@ -11,6 +11,7 @@ mod inherit;
 mod listener;
 mod listeners;
 mod notices;
+mod overseer;
 mod reload;
 mod rlimit;
 mod stop;
@@ -34,6 +35,7 @@ use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
 use crate::state::State;
+use overseer::Overseer;
 use reload::Reloader;
 use systemd::{Manager, Watchdog};
 use watch::Watcher;
@@ -87,12 +89,15 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     setup
         .data_plane
         .spawn(Arc::clone(&state.registry).sweep_forever());
+    let mut overseer = Overseer::new(&state);
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
     let mut watchdog = Watchdog::new(manager.clone());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        overseer.look();
         tokio::select! {
+            () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
                 Asked::Reload => reloader.reload(reload::Trigger::Signal),
                 Asked::Stop(signal) => {
@@ -113,6 +118,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let settings = state.snapshot().config.drain;
     let limiter = reloader.limiter();
     drain.enter(Stage::Draining);
+    drop(overseer);
     // The listening sockets and their files go with it.
     drop(reloader);
     stop::stop(stop::Stop {

@@ -25,12 +25,12 @@ pub use prepare::{Prepared, Warning};
 
 use crate::config::{Config, Diagnostics, OnRemoved};
 use crate::exchange::{Refusal, Stack};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OfBackend};
 use crate::proxy;
 use crate::route::Table;
 use crate::tls::{Pairs, Tickets};
 use crate::tunnel::Registry;
-use crate::upstream::{Backend, Roster, Upstream};
+use crate::upstream::{Backend, Roster, Standing, Upstream};
 
 /// What lives as long as the process, whatever the configuration.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct State {
     // The only user of arc-swap, so that it can be replaced here alone; only
     // `load_full`, no guard outlives a statement.
     current: ArcSwap<Snapshot>,
-    roster: Roster,
+    pub roster: Roster,
     pairs: Pairs,
     tickets: Tickets,
     pub registry: Arc<Registry>,
@@ -137,6 +137,22 @@ impl State {
             warnings,
             renewed,
         }
+    }
+
+    /// The metrics page, with what is only true at this moment.
+    pub fn metrics_page(&self) -> String {
+        self.metrics.backend_up.clear();
+        for upstream in self.snapshot().upstreams.values() {
+            for (index, backend) in upstream.backends().iter().enumerate() {
+                let labels = OfBackend {
+                    upstream: upstream.name().to_string(),
+                    backend: backend.name().to_string(),
+                };
+                let up = i64::from(upstream.standing(index) == Standing::Up);
+                self.metrics.backend_up.get_or_create(&labels).set(up);
+            }
+        }
+        self.metrics.text()
     }
 
     /// Closes pooled connections that have been idle too long.

@@ -41,6 +41,8 @@ pub enum Cause {
     Drain,
     /// An edit took the backend away (`on_removed = "drain"`).
     Removed,
+    /// Its backend went down (`on_unhealthy = "drain"`).
+    Unhealthy,
     /// A person closed this tunnel.
     Operator,
 }
@@ -98,6 +100,7 @@ impl Cause {
             Self::MaxLifetime => "max_lifetime",
             Self::Drain => "drain",
             Self::Removed => "removed",
+            Self::Unhealthy => "unhealthy",
             Self::Operator => "operator",
         }
     }

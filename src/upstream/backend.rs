@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::health::{Changes, Health, LastProbe};
 use super::pool::Pool;
 use super::resolve::Resolver;
 use crate::balance;
@@ -23,6 +24,7 @@ pub struct Backend {
     tunnels: AtomicU32,
     requests: AtomicU64,
     retired: AtomicBool,
+    pub(super) health: Health,
     pub(super) pool: Pool,
     pub(super) resolver: Resolver,
 }
@@ -35,7 +37,7 @@ pub struct Lease {
 }
 
 impl Backend {
-    pub(super) fn new(upstream: &str, settings: &config::Backend) -> Self {
+    pub(super) fn new(upstream: &str, settings: &config::Backend, changes: Changes) -> Self {
         let id = balance::member_id(&settings.name);
         let group = balance::key_hash(upstream.as_bytes());
         let token = balance::key_hash(&(group ^ id).to_le_bytes());
@@ -49,6 +51,7 @@ impl Backend {
             tunnels: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            health: Health::new(changes),
             pool: Pool::default(),
             resolver: Resolver::default(),
         }
@@ -87,6 +90,11 @@ impl Backend {
     /// Leases ever given.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The last probe of it; `None` if it is not probed.
+    pub fn last_probe(&self) -> Option<LastProbe> {
+        self.health.last_probe()
     }
 
     /// Called when a configuration takes the backend away or brings it back: a

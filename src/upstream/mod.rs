@@ -7,6 +7,7 @@
 mod backend;
 mod connection;
 mod dial;
+mod health;
 mod pool;
 mod resolve;
 
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub use backend::{Backend, Lease};
 pub use connection::{ConnectError, Connection};
 pub use dial::{DialError, Dialer};
+pub use health::{Changes, LastProbe, Probing, Standing};
 
 use crate::balance::{self, Member};
 use crate::config;
@@ -35,7 +37,10 @@ pub struct Upstream {
 /// Every backend that something still holds on to, so that one that comes back
 /// in a later configuration finds its live tunnels counted.
 #[derive(Debug, Default)]
-pub struct Roster(Mutex<HashMap<BackendKey, Weak<Backend>>>);
+pub struct Roster {
+    known: Mutex<HashMap<BackendKey, Weak<Backend>>>,
+    changes: Changes,
+}
 
 type BackendKey = (String, String, config::BackendAddress);
 
@@ -47,14 +52,19 @@ impl Roster {
             settings.name.clone(),
             settings.address.clone(),
         );
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, backend| backend.strong_count() > 0);
         if let Some(backend) = known.get(&key).and_then(Weak::upgrade) {
             return backend;
         }
-        let backend = Arc::new(Backend::new(upstream, settings));
+        let backend = Arc::new(Backend::new(upstream, settings, self.changes.clone()));
         known.insert(key, Arc::downgrade(&backend));
         backend
+    }
+
+    /// Wakes at each change of a backend's health.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 }
 
@@ -113,7 +123,30 @@ impl Upstream {
             ),
             (balance, _) => (balance, rand::random()),
         };
-        balance::choose(balance, number, &members, &|index| tried.contains(&index))
+        let panic = self.in_panic();
+        let skip = |index: usize| tried.contains(&index) || !(panic || self.is_up(index));
+        balance::choose(balance, number, &members, &skip)
+    }
+
+    /// Where a backend stands by what this generation says of health.
+    pub fn standing(&self, index: usize) -> Standing {
+        self.backends[index].health.standing(&self.settings)
+    }
+
+    /// Whether so few backends are up that all of them are used.
+    pub fn in_panic(&self) -> bool {
+        let all = self.backends.len();
+        let up = (0..all).filter(|index| self.is_up(*index)).count();
+        up == 0 || (up as f64) < self.settings.panic_threshold * all as f64
+    }
+
+    /// Whether clients may be sent to a backend.
+    pub fn may_use(&self, index: usize) -> bool {
+        self.is_up(index) || self.in_panic()
+    }
+
+    fn is_up(&self, index: usize) -> bool {
+        self.standing(index) == Standing::Up
     }
 
     /// Counts a use of the backend until the lease is dropped.

@@ -229,6 +229,12 @@ pub fn accept(key: &[u8]) -> [u8; 28] {
     base64(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
+/// `Sec-WebSocket-Key` of a handshake of longhaul's own: the base64 of 16
+/// random bytes (RFC 6455 section 4.1, item 7).
+pub fn key(random: [u8; 16]) -> [u8; 24] {
+    base64(&random)
+}
+
 /// What a request asks to be upgraded to (RFC 9110 section 7.8).
 ///
 /// Tokens are read over repeated lines and comma lists, in any case.

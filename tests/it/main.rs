@@ -16,6 +16,7 @@ mod listen;
 mod logs;
 mod manager;
 mod pick;
+mod probes;
 mod reload;
 mod route;
 mod smoke;

@@ -49,6 +49,9 @@ fn opened(title: &str) -> String {
         "`backends` of [upstreams.NAME]" => {
             "[upstreams.b]\n[[upstreams.b.backends]]\naddress = \"b:1\"\n".to_owned()
         }
+        "`health` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
+             [upstreams.b.health]\ntype = \"http\"\n"
+            .to_owned(),
         plain => format!("{plain}\n"),
     }
 }

@@ -89,6 +89,17 @@ impl Ws {
         while let Some(Ok(_)) = self.next().await {}
     }
 
+    /// Waits for the other side's end and says which code came with it, if a Close frame did.
+    pub async fn closed(mut self) -> Option<u16> {
+        let mut code = None;
+        while let Some(Ok(message)) = self.next().await {
+            if let Message::Close(frame) = message {
+                code = frame.map(|frame| frame.code.into());
+            }
+        }
+        code
+    }
+
     async fn next(&mut self) -> Option<Result<Message, Error>> {
         soon("a message", self.stream.next()).await
     }
