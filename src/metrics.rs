@@ -31,6 +31,7 @@ pub struct Metrics {
     pub certificate_failures: Counter,
     pub backend_up: Family<OfBackend, Gauge>,
     pub probes: Family<Probed, Counter>,
+    pub reports: Family<Reported, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -66,6 +67,14 @@ pub struct Probed {
     pub result: &'static str,
 }
 
+/// What a client met that speaks against a backend.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reported {
+    pub upstream: String,
+    pub backend: String,
+    pub report: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct End {
     pub ended_by: &'static str,
@@ -91,6 +100,7 @@ impl Default for Metrics {
             certificate_failures: Counter::default(),
             backend_up: Family::default(),
             probes: Family::default(),
+            reports: Family::default(),
         };
         metrics.register();
         metrics.register_backends();
@@ -183,10 +193,15 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "backend_up",
-            "Whether a backend is up by its probes",
+            "Whether a backend is up by its probes and its traffic",
             self.backend_up.clone(),
         );
         registry.register("probes", "Probes by result", self.probes.clone());
+        registry.register(
+            "reports",
+            "What clients met that speaks against a backend",
+            self.reports.clone(),
+        );
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Member {
     pub id: u64,
     /// Share relative to the others; a member of weight 0 is never chosen.
     pub weight: u32,
+    /// Per cent of the weight that count for now (slow start). Not for hashes
+    /// of keys: those would move a little with every second.
+    pub ramp: u32,
     /// Live uses: tunnels and requests under way.
     pub load: u32,
 }

@@ -30,6 +30,7 @@ fn member(name: &str, weight: u32) -> Member {
     Member {
         id: member_id(name),
         weight,
+        ramp: 100,
         load: 0,
     }
 }
@@ -314,6 +315,7 @@ fn extreme_weights_and_loads_overflow_nothing() {
     let full = Member {
         id: 1,
         weight: u32::MAX,
+        ramp: 100,
         load: u32::MAX,
     };
     let free = Member {
@@ -339,7 +341,7 @@ const BALANCES: [Balance; 4] = [
 
 prop_compose! {
     fn any_member()(id: u64, weight in prop_oneof![Just(1), 0u32..30], load in 0u32..6) -> Member {
-        Member { id, weight, load }
+        Member { id, weight, ramp: 100, load }
     }
 }
 
@@ -433,5 +435,30 @@ proptest! {
         let members = loads.map(|load| Member { load: load.into(), ..member("x", 1) });
         let chosen = random_of_two(random, &members, &nobody).expect("a member");
         prop_assert!(loads[chosen] <= loads[1 - chosen]);
+    }
+}
+
+#[test]
+fn a_member_in_its_slow_start_gets_its_part_of_its_share() {
+    let mut members = equal(3);
+    members[0].ramp = 50;
+    let mut counts = [0_u32; 3];
+    for counter in 0..5000 {
+        counts[round_robin(counter, &members, &nobody).expect("a member")] += 1;
+    }
+    assert_eq!(counts, [1000, 2000, 2000]);
+    for load in [0, 10] {
+        members[1].load = load;
+        members[2].load = load;
+        // It has none, and each of the others would be worse off only by one.
+        members[0].load = load * 2 / 5;
+        let chosen = least_connections(7, &members, &nobody).expect("a member");
+        assert_eq!(chosen == 0, load == 10, "{load}");
+    }
+    // Keys do not move.
+    let settled = equal(3);
+    for i in 0..100 {
+        let of = |members: &[Member]| rendezvous(key(i), members, &nobody);
+        assert_eq!(of(&members), of(&settled));
     }
 }

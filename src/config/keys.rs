@@ -109,6 +109,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "health",
             "on_unhealthy",
             "panic_threshold",
+            "ejection",
+            "slow_start",
         ],
     ),
     (
@@ -116,6 +118,19 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "type", "path", "headers", "status", "body", "ping", "interval", "jitter", "timeout",
             "rise", "fall", "initial",
+        ],
+    ),
+    (
+        "`ejection` of [upstreams.NAME]",
+        &[
+            "reports",
+            "time",
+            "failures",
+            "share",
+            "window",
+            "early_end",
+            "max_time",
+            "max_ejected",
         ],
     ),
     (

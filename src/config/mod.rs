@@ -7,6 +7,7 @@
 mod cross;
 mod diagnostic;
 mod draft;
+mod ejection;
 mod findings;
 mod health;
 mod include;
@@ -29,6 +30,7 @@ mod upstreams;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use load::{Loaded, load};
 pub use model::*;

@@ -18,6 +18,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::diagnostic::WrittenAt;
+use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
@@ -215,6 +216,10 @@ pub struct Upstream {
     pub on_unhealthy: OnUnhealthy,
     /// Share of usable backends, 0.0–1.0, below which all are used.
     pub panic_threshold: f64,
+    /// `None`: reports eject nobody.
+    pub ejection: Option<Ejection>,
+    /// How long a backend that is new or returns takes to get its whole share.
+    pub slow_start: Option<Duration>,
     pub place: WrittenAt,
 }
 

@@ -1,6 +1,7 @@
 //! `[upstreams.*]`: groups of backends.
 
 use super::diagnostic::{Diagnostic, Place};
+use super::ejection::ejection;
 use super::health::{health, on_unhealthy};
 use super::listeners::pair;
 use super::model::{
@@ -92,6 +93,8 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         health: health(&section),
         on_unhealthy: on_unhealthy(&section),
         panic_threshold: section.or("panic_threshold", 0.0, share),
+        ejection: ejection(&section),
+        slow_start: section.or("slow_start", None, duration_or_off(POSITIVE)),
         place: section.written_at(),
     };
     section.finish();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::Route;
 use super::sticky::{Affinity, set_cookie};
+use super::{Route, report};
+use crate::config::Report;
 use crate::exchange::{Exchange, Refusal};
 use crate::upstream::{ConnectError, Connection, Lease};
 
@@ -34,23 +35,25 @@ pub(super) async fn connect(
 ) -> Result<Attempt, Refusal> {
     let upstream = &route.upstream;
     let settings = upstream.settings();
+    let backends = upstream.backends();
+    let own = affinity.backend.as_ref();
+    let own = own.and_then(|backend| backends.position(backend));
     let mut tried = Vec::new();
     let mut failure = None;
     while tried.len() < settings.max_attempts {
-        let first = affinity.backend;
-        let first = first.filter(|index| tried.is_empty() && upstream.may_use(*index));
-        let Some(index) = first.or_else(|| upstream.pick(affinity.key, &tried)) else {
+        let first = own.filter(|index| tried.is_empty() && backends.may_use(*index));
+        let Some(index) = first.or_else(|| backends.pick(affinity.key, &tried)) else {
             break;
         };
-        let lease = upstream.lease(index);
+        let lease = backends.lease(index);
         exchange.record.update(|entry| {
             entry.backend = Some(Arc::clone(lease.backend().name()));
             entry.sticky = Some(affinity.source.clone());
         });
         match open(route, &lease, freshness).await {
             Ok(connection) => {
-                let cookie = (affinity.sets_cookie && affinity.backend != Some(index))
-                    .then(|| upstream.cookie_value(index))
+                let cookie = (affinity.sets_cookie && own != Some(index))
+                    .then(|| lease.backend().cookie_value())
                     .and_then(|value| set_cookie(&settings.cookie, value, exchange.secure));
                 return Ok(Attempt {
                     connection,
@@ -65,6 +68,7 @@ pub(super) async fn connect(
                     %error,
                     "backend not reached"
                 );
+                report::against(&route.metrics, lease.backend(), Report::Connect);
                 failure = Some(error);
                 tried.push(index);
             }

@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
+use super::{Route, report};
 use crate::exchange::headers::strip_hop_by_hop;
 use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
 use crate::net::ClientLink;
@@ -41,8 +41,15 @@ pub(super) async fn forward(
         let mut attempt = timeout(route.settings.response_timeout, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
-        let error = match respond(&route, &exchange, &mut attempt, request).await? {
-            Ok(response) => return finish(&route, exchange, attempt, response),
+        let backend = Arc::clone(attempt.lease.backend());
+        let responded = respond(&route, &exchange, &mut attempt, request).await;
+        let responded =
+            responded.inspect_err(|refusal| report::refused(&route.metrics, &backend, refusal))?;
+        let error = match responded {
+            Ok(response) => {
+                report::answered(&route.metrics, &backend, response.status());
+                return finish(&route, exchange, attempt, response);
+            }
             Err(error) => error,
         };
         // A kept connection may have been closed by the backend at any moment:
@@ -51,7 +58,14 @@ pub(super) async fn forward(
         let again = unsent.or_else(|| replay.take().filter(|_| was_closed(&error)));
         match again.filter(|_| attempt.connection.is_reused()) {
             Some(again) => request = again,
-            None => return Err(refusal(&error)),
+            None => {
+                let refusal = refusal(&error);
+                // What a kept connection does in the end says little.
+                if !attempt.connection.is_reused() {
+                    report::refused(&route.metrics, &backend, &refusal);
+                }
+                return Err(refusal);
+            }
         }
         freshness = Freshness::New;
     }

@@ -13,7 +13,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
-use super::Route;
+use super::{Route, report};
 use crate::exchange::{Client, Entry, Exchange, Refusal, access_line};
 use crate::metrics::End;
 use crate::net::{BackendIo, ClientIo, Peer, Transport};
@@ -172,6 +172,7 @@ impl Last {
         let backend = Arc::clone(self.lease.backend());
         // Given back before anyone can read that it is over.
         drop(self.lease);
+        report::ended(&route.metrics, &backend, outcome);
         let end = End {
             ended_by: outcome.ended_by.label(),
             cause: outcome.cause.label(),

@@ -7,6 +7,7 @@
 mod attempt;
 mod forward;
 mod handoff;
+mod report;
 mod response_body;
 mod sticky;
 mod upgrade;

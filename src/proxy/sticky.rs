@@ -5,21 +5,23 @@
 //! bytes on the wire: no decoding, so that every longhaul sees the same. Only
 //! the value is hashed, not where it came from.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::balance::key_hash;
 use crate::config::{SameSite, StickyCookie, StickySource};
 use crate::exchange::Exchange;
 use crate::net::client_network;
-use crate::upstream::Upstream;
+use crate::upstream::{Backend, Upstream};
 
 /// Where a request belongs, and how that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Affinity {
     /// The hash of the sticky key, if there is one.
     pub key: Option<u64>,
     /// The backend of longhaul's own cookie.
-    pub backend: Option<usize>,
+    pub backend: Option<Arc<Backend>>,
     /// The source's name, as in the config; `none` if none is present.
     pub source: String,
     /// Whether the answer is to set longhaul's own cookie if the backend picked
@@ -40,12 +42,13 @@ pub fn affinity(
         source: "none".into(),
         sets_cookie: false,
     };
+    let backends = upstream.backends();
     for source in &upstream.settings().sticky {
         if *source == StickySource::OwnCookie {
             let name = &upstream.settings().cookie.name;
             affinity.sets_cookie = true;
             affinity.backend =
-                cookie(headers, name).and_then(|value| upstream.backend_of_cookie(value));
+                cookie(headers, name).and_then(|value| backends.of_cookie(value).cloned());
             if affinity.backend.is_some() {
                 affinity.source = label(source);
                 return affinity;

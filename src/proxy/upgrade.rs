@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
 use super::sticky::affinity;
+use super::{Route, report};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
@@ -30,23 +31,22 @@ pub(super) async fn upgrade(
     let client = hyper::upgrade::on(&mut request);
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
     let dialogue = async {
-        let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
-        let response = attempt
-            .connection
-            .send(request)
-            .await
-            .map_err(|error| refusal(&error.into_error()))?;
+        let attempt = connect(&route, &exchange, &affinity, Freshness::New);
+        let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
+        let response = ask(&mut attempt, request, deadline).await;
+        let response = response.inspect_err(|refusal| {
+            report::refused(&route.metrics, attempt.lease.backend(), refusal);
+        })?;
         Ok::<_, Refusal>((attempt, response))
     };
     let (attempt, mut response) = tokio::select! {
         biased;
-        done = timeout_at(deadline, dialogue) => {
-            done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
-        }
+        done = dialogue => done?,
         // A WebSocket client that cannot send any more cannot even close
         // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
+    report::answered(&route.metrics, attempt.lease.backend(), response.status());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer(&route, &exchange, attempt, response, 0));
     }
@@ -68,6 +68,21 @@ pub(super) async fn upgrade(
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
+}
+
+/// Sends the handshake and waits for the head of the answer.
+async fn ask(
+    attempt: &mut Attempt,
+    request: Request<Body>,
+    deadline: Instant,
+) -> Result<Response<Incoming>, Refusal> {
+    let answer = timeout_at(deadline, attempt.connection.send(request)).await;
+    let answer = answer.map_err(late)?;
+    answer.map_err(|error| refusal(&error.into_error()))
+}
+
+fn late(_: Elapsed) -> Refusal {
+    Refusal::BackendTimeout("handshake_timeout")
 }
 
 /// Checks the client's side of the handshake.

@@ -72,7 +72,7 @@ impl Overseer {
 
     fn follow(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.probed);
-        for (upstream, backend) in each_backend(snapshot) {
+        for (upstream, backend) in &each_backend(snapshot) {
             if upstream.settings().health.is_none() {
                 continue;
             }
@@ -92,7 +92,7 @@ impl Overseer {
             self.probed.insert(key, probing);
         }
         let mut told = std::mem::take(&mut self.told);
-        for (upstream, backend) in each_backend(snapshot) {
+        for (upstream, backend) in &each_backend(snapshot) {
             let key = key(upstream, backend);
             if let Some(one) = told.remove(&key) {
                 self.told.insert(key, one);
@@ -103,13 +103,14 @@ impl Overseer {
     }
 
     fn tell(&mut self, upstream: &Arc<Upstream>, snapshot: &Snapshot) {
-        let panic = upstream.in_panic();
+        let backends = upstream.backends();
+        let panic = backends.in_panic();
         let panicked = self.panics.insert(Arc::clone(upstream.name()), panic);
         if panic != panicked.unwrap_or(false) {
             tell_panic(upstream, panic);
         }
-        for (index, backend) in upstream.backends().iter().enumerate() {
-            let standing = upstream.standing(index);
+        for (index, backend) in backends.each().enumerate() {
+            let standing = backends.standing(index);
             let told = self.told.entry(key(upstream, backend)).or_insert(Told {
                 standing,
                 drain: None,
@@ -127,12 +128,13 @@ impl Overseer {
     }
 }
 
-fn each_backend(snapshot: &Snapshot) -> impl Iterator<Item = (&Arc<Upstream>, &Arc<Backend>)> {
-    let upstreams = snapshot.upstreams.values();
-    upstreams.flat_map(|upstream| {
-        let backends = upstream.backends().iter();
-        backends.map(move |backend| (upstream, backend))
-    })
+fn each_backend(snapshot: &Snapshot) -> Vec<(Arc<Upstream>, Arc<Backend>)> {
+    let of_one = |upstream: &Arc<Upstream>| {
+        let backends = upstream.backends();
+        let pair = |backend| (Arc::clone(upstream), Arc::clone(backend));
+        backends.each().map(pair).collect::<Vec<_>>()
+    };
+    snapshot.upstreams.values().flat_map(of_one).collect()
 }
 
 fn key(upstream: &Upstream, backend: &Backend) -> Key {
@@ -156,6 +158,18 @@ fn tell_standing(backend: &Backend, standing: Standing) {
         Standing::Up => tracing::info!(upstream, backend = name, tunnels, "backend is up"),
         Standing::Down => {
             tracing::warn!(upstream, backend = name, tunnels, reason, "backend is down");
+        }
+        Standing::Ejected => {
+            let ejected = backend.ejected();
+            tracing::warn!(
+                upstream,
+                backend = name,
+                tunnels,
+                reason = ejected.map(|ejected| ejected.report.label()),
+                seconds = ejected.map(|ejected| ejected.time.as_secs_f64()),
+                in_a_row = ejected.map(|ejected| ejected.in_a_row),
+                "backend is ejected"
+            );
         }
     }
 }

@@ -143,12 +143,13 @@ impl State {
     pub fn metrics_page(&self) -> String {
         self.metrics.backend_up.clear();
         for upstream in self.snapshot().upstreams.values() {
-            for (index, backend) in upstream.backends().iter().enumerate() {
+            let backends = upstream.backends();
+            for (index, backend) in backends.each().enumerate() {
                 let labels = OfBackend {
                     upstream: upstream.name().to_string(),
                     backend: backend.name().to_string(),
                 };
-                let up = i64::from(upstream.standing(index) == Standing::Up);
+                let up = i64::from(backends.standing(index) == Standing::Up);
                 self.metrics.backend_up.get_or_create(&labels).set(up);
             }
         }
@@ -158,7 +159,7 @@ impl State {
     /// Closes pooled connections that have been idle too long.
     pub fn purge_idle(&self) {
         for upstream in self.snapshot().upstreams.values() {
-            for backend in upstream.backends() {
+            for backend in upstream.backends().each() {
                 backend.purge_idle(upstream.settings().idle_connection_timeout);
             }
         }
@@ -168,22 +169,24 @@ impl State {
 /// Tells the backends that are gone, and says whose tunnels are to be drained.
 fn retire(previous: &Snapshot, next: &Snapshot) -> Vec<Arc<Backend>> {
     for upstream in next.upstreams.values() {
-        for backend in upstream.backends() {
-            backend.set_retired(false);
+        for backend in upstream.backends().each() {
+            backend.join(upstream);
         }
     }
     let mut to_drain = Vec::new();
     for (name, upstream) in &previous.upstreams {
         let kept = next.upstreams.get(name);
+        let kept_backends = kept.map(|kept| kept.backends());
         // What the new file says decides, while it still has the upstream.
         let policy = kept.unwrap_or(upstream).settings().on_removed;
-        for backend in upstream.backends() {
-            let stays =
-                kept.is_some_and(|kept| kept.backends().iter().any(|b| Arc::ptr_eq(b, backend)));
-            if stays {
+        for backend in upstream.backends().each() {
+            let stays = kept_backends
+                .as_ref()
+                .and_then(|kept| kept.position(backend));
+            if stays.is_some() {
                 continue;
             }
-            backend.set_retired(true);
+            backend.retire();
             if policy == OnRemoved::Drain {
                 to_drain.push(Arc::clone(backend));
             }

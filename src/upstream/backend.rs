@@ -1,9 +1,11 @@
 //! One backend, and the counted use of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use super::health::{Changes, Health, LastProbe};
+use super::Upstream;
+use super::health::{Changes, Ejected, Health, LastProbe};
 use super::pool::Pool;
 use super::resolve::Resolver;
 use crate::balance;
@@ -24,6 +26,8 @@ pub struct Backend {
     tunnels: AtomicU32,
     requests: AtomicU64,
     retired: AtomicBool,
+    /// Of the configuration in force; what its reports are judged by.
+    home: Mutex<Weak<Upstream>>,
     pub(super) health: Health,
     pub(super) pool: Pool,
     pub(super) resolver: Resolver,
@@ -51,6 +55,7 @@ impl Backend {
             tunnels: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            home: Mutex::default(),
             health: Health::new(changes),
             pool: Pool::default(),
             resolver: Resolver::default(),
@@ -73,7 +78,9 @@ impl Backend {
         self.id
     }
 
-    pub(super) fn cookie_value(&self) -> &str {
+    /// What longhaul's own cookie says for it: opaque, and the same on every
+    /// longhaul that has the same upstream.
+    pub fn cookie_value(&self) -> &str {
         &self.cookie_value
     }
 
@@ -97,13 +104,61 @@ impl Backend {
         self.health.last_probe()
     }
 
-    /// Called when a configuration takes the backend away or brings it back: a
-    /// retired one keeps no idle connections.
-    pub fn set_retired(&self, retired: bool) {
-        self.retired.store(retired, Ordering::Release);
-        if retired {
-            self.pool.clear();
+    /// The ejection that lasts.
+    pub fn ejected(&self) -> Option<Ejected> {
+        self.health.ejected()
+    }
+
+    /// A client met nothing that speaks against it.
+    pub fn went_well(&self) {
+        if let Some(rule) = self
+            .home()
+            .as_ref()
+            .and_then(|it| it.settings().ejection.as_ref())
+        {
+            self.health.went_well(rule);
         }
+    }
+
+    /// A client met what speaks against it; it may be ejected by that.
+    pub fn report(&self, report: config::Report) {
+        let Some(upstream) = self.home() else { return };
+        let Some(rule) = &upstream.settings().ejection else {
+            return;
+        };
+        if self.health.went_badly(rule, report) {
+            upstream.eject(self, rule, report);
+        }
+    }
+
+    /// How long a tunnel must last not to be an early end; `None` where nobody
+    /// asks.
+    pub fn early_end(&self) -> Option<Duration> {
+        let upstream = self.home()?;
+        let rule = upstream.settings().ejection.as_ref()?;
+        Some(rule.early_end)
+    }
+
+    /// Called when an upstream that comes into force has it.
+    pub fn join(&self, upstream: &Arc<Upstream>) {
+        *self.lock_home() = Arc::downgrade(upstream);
+        self.retired.store(false, Ordering::Release);
+    }
+
+    /// Called when no upstream in force has it any more: it keeps no idle
+    /// connections.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.pool.clear();
+    }
+
+    fn home(&self) -> Option<Arc<Upstream>> {
+        self.lock_home().upgrade()
+    }
+
+    fn lock_home(&self) -> MutexGuard<'_, Weak<Upstream>> {
+        // It is set whole, so it is whole after any panic.
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -111,7 +166,7 @@ impl Backend {
     }
 
     /// Closes idle connections older than the limit.
-    pub fn purge_idle(&self, timeout: std::time::Duration) {
+    pub fn purge_idle(&self, timeout: Duration) {
         self.pool.purge(timeout);
     }
 }

@@ -8,6 +8,7 @@ mod bad_input;
 mod bounds;
 mod crowd;
 mod demo;
+mod ejection;
 mod examples;
 mod explain;
 mod forward;

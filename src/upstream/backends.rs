@@ -1,0 +1,131 @@
+//! The backends of an upstream at one moment, and the choice among them.
+//!
+//! Immutable: a request takes one and chooses from it to its end, whatever is
+//! edited or discovered meanwhile. What changes by the second (health, load)
+//! is the [`Backend`]'s own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Backend, Lease, Roster, Standing};
+use crate::balance::{self, Member};
+use crate::config;
+
+/// What one request chooses from.
+#[derive(Debug)]
+pub struct Backends {
+    settings: Arc<config::Upstream>,
+    listed: Vec<Listed>,
+    /// Whose turn it is; one count for all moments of an upstream.
+    turn: Arc<AtomicU64>,
+}
+
+/// One backend and what the config, or whoever found it, says of it.
+#[derive(Debug)]
+pub struct Listed {
+    backend: Arc<Backend>,
+    weight: u32,
+}
+
+impl Backends {
+    pub(super) fn new(
+        settings: Arc<config::Upstream>,
+        list: &[config::Backend],
+        roster: &Roster,
+        turn: Arc<AtomicU64>,
+    ) -> Self {
+        let listed = list.iter().map(|one| Listed {
+            backend: roster.backend(&settings.name, one),
+            weight: one.weight,
+        });
+        Self {
+            listed: listed.collect(),
+            settings,
+            turn,
+        }
+    }
+
+    pub fn list(&self) -> &[Listed] {
+        &self.listed
+    }
+
+    /// The backends themselves.
+    pub fn each(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.listed.iter().map(Listed::backend)
+    }
+
+    pub fn get(&self, index: usize) -> &Arc<Backend> {
+        &self.listed[index].backend
+    }
+
+    /// Where a backend is in the list.
+    pub fn position(&self, backend: &Arc<Backend>) -> Option<usize> {
+        self.each().position(|one| Arc::ptr_eq(one, backend))
+    }
+
+    /// The next backend to try for a request with this key, if it has one,
+    /// leaving out those `tried` before.
+    pub fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<usize> {
+        let member = |one: &Listed| Member {
+            id: one.backend.id(),
+            weight: one.weight,
+            ramp: one.backend.health.ramp(&self.settings),
+            load: one.backend.load(),
+        };
+        let members: Vec<Member> = self.listed.iter().map(member).collect();
+        let (balance, number) = match (self.settings.balance, key) {
+            (config::Balance::Hash, Some(key)) => (config::Balance::Hash, key),
+            // Nothing to hash: any backend will do, a less loaded one better.
+            (config::Balance::Hash, None) => (config::Balance::Random, rand::random()),
+            (config::Balance::RoundRobin, _) => (
+                config::Balance::RoundRobin,
+                self.turn.fetch_add(1, Ordering::Relaxed),
+            ),
+            (balance, _) => (balance, rand::random()),
+        };
+        let panic = self.in_panic();
+        let skip = |index: usize| tried.contains(&index) || !(panic || self.is_up(index));
+        balance::choose(balance, number, &members, &skip)
+    }
+
+    /// Where a backend stands by what this generation says of health.
+    pub fn standing(&self, index: usize) -> Standing {
+        self.get(index).health.standing(&self.settings)
+    }
+
+    /// Whether so few backends are up that all of them are used.
+    pub fn in_panic(&self) -> bool {
+        let all = self.listed.len();
+        let up = (0..all).filter(|index| self.is_up(*index)).count();
+        up == 0 || (up as f64) < self.settings.panic_threshold * all as f64
+    }
+
+    /// Whether clients may be sent to a backend.
+    pub fn may_use(&self, index: usize) -> bool {
+        self.is_up(index) || self.in_panic()
+    }
+
+    fn is_up(&self, index: usize) -> bool {
+        self.standing(index) == Standing::Up
+    }
+
+    /// Counts a use of the backend until the lease is dropped.
+    pub fn lease(&self, index: usize) -> Lease {
+        Lease::new(Arc::clone(self.get(index)))
+    }
+
+    /// The backend that a cookie of longhaul's own names, if it is still here.
+    pub fn of_cookie(&self, value: &str) -> Option<&Arc<Backend>> {
+        self.each().find(|backend| backend.cookie_value() == value)
+    }
+}
+
+impl Listed {
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+}
