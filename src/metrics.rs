@@ -32,6 +32,7 @@ pub struct Metrics {
     pub backend_up: Family<OfBackend, Gauge>,
     pub probes: Family<Probed, Counter>,
     pub reports: Family<Reported, Counter>,
+    pub backend_full: Family<OfBackend, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -101,6 +102,7 @@ impl Default for Metrics {
             backend_up: Family::default(),
             probes: Family::default(),
             reports: Family::default(),
+            backend_full: Family::default(),
         };
         metrics.register();
         metrics.register_backends();
@@ -201,6 +203,11 @@ impl Metrics {
             "reports",
             "What clients met that speaks against a backend",
             self.reports.clone(),
+        );
+        registry.register(
+            "backend_full",
+            "Handshakes that a backend did not admit",
+            self.backend_full.clone(),
         );
     }
 }

@@ -73,6 +73,8 @@ fn backend(listed: &Listed, standing: Standing) -> Value {
         "address": backend.address().to_string(),
         "weight": listed.weight(),
         "tunnels": backend.tunnels(),
+        "handshakes": backend.handshakes(),
+        "queued": backend.queued(),
         "requests": backend.requests(),
         "health": standing.label(),
         "ejection": backend.ejected().map(|ejected| ejection(&ejected)),

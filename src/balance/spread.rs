@@ -6,7 +6,7 @@
 //!
 //! Invariant: integers only, and no overflow for any weight and load.
 
-use super::{GOLDEN, Member, Skip, eligible, mix};
+use super::{GOLDEN, Member, Skip, eligible, mix, width};
 
 /// The member that would be least loaded for its weight after this pick.
 ///
@@ -64,10 +64,6 @@ pub fn random_of_two(random: u64, members: &[Member], skip: Skip<'_>) -> Option<
 /// `(load + 1) / weight` of both, multiplied by both weights.
 fn loads(member: &Member, other: &Member) -> u128 {
     (u128::from(member.load) + 1) * u128::from(width(other))
-}
-
-fn width(member: &Member) -> u64 {
-    u64::from(member.weight) * u64::from(member.ramp)
 }
 
 fn draw(random: u64, members: &[Member], skip: Skip<'_>) -> Option<usize> {

@@ -20,6 +20,8 @@ use super::spread::{least_connections, random_of_two, round_robin};
 use super::*;
 use proptest::prelude::*;
 
+mod bounded;
+
 const KEYS: u64 = 100_000;
 
 fn nobody(_: usize) -> bool {

@@ -97,6 +97,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "scheme",
             "balance",
+            "max_load",
             "sticky",
             "cookie",
             "tls",
@@ -109,6 +110,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "health",
             "on_unhealthy",
             "panic_threshold",
+            "admission",
             "ejection",
             "slow_start",
         ],
@@ -118,6 +120,17 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "type", "path", "headers", "status", "body", "ping", "interval", "jitter", "timeout",
             "rise", "fall", "initial",
+        ],
+    ),
+    (
+        "`admission` of [upstreams.NAME]",
+        &[
+            "max_tunnels",
+            "max_handshakes_in_flight",
+            "handshake_rate",
+            "max_queued",
+            "queue_timeout",
+            "retry_after",
         ],
     ),
     (

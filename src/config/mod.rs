@@ -4,6 +4,8 @@
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
+mod admission;
+mod backends;
 mod cross;
 mod diagnostic;
 mod draft;
@@ -21,6 +23,7 @@ mod nearest;
 mod parse;
 pub mod pattern;
 mod process;
+mod rate;
 mod routes;
 mod section;
 mod source;
@@ -29,11 +32,13 @@ mod syntax;
 mod upstreams;
 mod value;
 
+pub use admission::Admission;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use load::{Loaded, load};
 pub use model::*;
+pub use rate::Rate;
 
 #[cfg(test)]
 mod tests;

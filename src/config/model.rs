@@ -17,6 +17,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use super::admission::Admission;
 use super::diagnostic::WrittenAt;
 use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
@@ -198,6 +199,9 @@ pub struct Upstream {
     pub scheme: Scheme,
     pub tls: UpstreamTls,
     pub balance: Balance,
+    /// How many times its share of the load a backend may have before a key of
+    /// its goes to another; `None`: as many as come. For `Hash` only.
+    pub max_load: Option<f64>,
     /// Where the sticky key comes from: the first source that is present.
     pub sticky: Vec<StickySource>,
     /// The cookie that longhaul itself sets, for [`StickySource::OwnCookie`].
@@ -216,6 +220,8 @@ pub struct Upstream {
     pub on_unhealthy: OnUnhealthy,
     /// Share of usable backends, 0.0–1.0, below which all are used.
     pub panic_threshold: f64,
+    /// `None`: no limits.
+    pub admission: Option<Admission>,
     /// `None`: reports eject nobody.
     pub ejection: Option<Ejection>,
     /// How long a backend that is new or returns takes to get its whole share.

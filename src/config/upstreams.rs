@@ -1,19 +1,20 @@
 //! `[upstreams.*]`: groups of backends.
 
-use super::diagnostic::{Diagnostic, Place};
+use super::admission::admission;
+use super::backends::{backends, host_name};
 use super::ejection::ejection;
 use super::health::{health, on_unhealthy};
 use super::listeners::pair;
 use super::model::{
-    Backend, BackendAddress, Balance, OnRemoved, SameSite, Scheme, StickyCookie, StickySource,
-    Upstream, UpstreamTls,
+    BackendAddress, Balance, OnRemoved, SameSite, Scheme, StickyCookie, StickySource, Upstream,
+    UpstreamTls,
 };
 use super::named_files::NamedFiles;
 use super::section::{Section, Value, Wrong};
 use super::sticky;
 use super::value::{
-    COOKIE_AGE, POSITIVE, SECOND, boolean, duration, duration_or_off, integer, label, one_of, path,
-    share, socket_path, text, wrong, wrong_near,
+    COOKIE_AGE, POSITIVE, SECOND, boolean, duration, duration_or_off, integer, one_of, path, share,
+    text, times_or_off, wrong,
 };
 
 const SCHEMES: &[(&str, Scheme)] = &[("http", Scheme::Http), ("https", Scheme::Https)];
@@ -29,33 +30,21 @@ const SAME_SITES: &[(&str, SameSite)] = &[
     ("strict", SameSite::Strict),
     ("none", SameSite::None),
 ];
-const BACKENDS: &str = "an array of { name = \"NAME\", address = \"HOST:PORT\" }";
-const ADDRESS: &str = "a host and port such as \"10.0.0.11:9000\" or \"[fd00::1]:9000\", \
-                       or \"unix:\" and a path";
-
 pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles) -> Upstream {
     let scheme = section.or("scheme", Scheme::Http, one_of(SCHEMES));
     let balance = section.or("balance", Balance::Hash, one_of(BALANCES));
+    let max_load = section.or("max_load", None, times_or_off);
+    if balance != Balance::Hash {
+        has_no_effect(&section, "max_load", "`balance = \"hash\"`");
+    }
     let sticky = sticky::sources(&section, balance);
     let cookie = cookie(&section);
-    if section.value("cookie").is_some() && !sticky.contains(&StickySource::OwnCookie) {
-        section.report(
-            "cookie",
-            format!(
-                "`cookie` in {} has no effect without \"cookie\" in `sticky`",
-                section.title
-            ),
-        );
+    if !sticky.contains(&StickySource::OwnCookie) {
+        has_no_effect(&section, "cookie", "\"cookie\" in `sticky`");
     }
     let tls = tls(&section, files);
-    if tls.is_some() && scheme == Scheme::Http {
-        section.report(
-            "tls",
-            format!(
-                "`tls` in {} has no effect without `scheme = \"https\"`",
-                section.title
-            ),
-        );
+    if scheme == Scheme::Http {
+        has_no_effect(&section, "tls", "`scheme = \"https\"`");
     }
     let tls = tls.unwrap_or_default();
     let backends = backends(&section);
@@ -78,6 +67,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         scheme,
         tls,
         balance,
+        max_load,
         sticky,
         cookie,
         backends,
@@ -93,12 +83,24 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         health: health(&section),
         on_unhealthy: on_unhealthy(&section),
         panic_threshold: section.or("panic_threshold", 0.0, share),
+        admission: admission(&section),
         ejection: ejection(&section),
         slow_start: section.or("slow_start", None, duration_or_off(POSITIVE)),
         place: section.written_at(),
     };
     section.finish();
     upstream
+}
+
+/// A finding if `key` is written.
+fn has_no_effect(section: &Section<'_>, key: &'static str, without: &str) {
+    if section.value(key).is_some() {
+        let title = &section.title;
+        section.report(
+            key,
+            format!("`{key}` in {title} has no effect without {without}"),
+        );
+    }
 }
 
 fn cookie(section: &Section<'_>) -> StickyCookie {
@@ -139,134 +141,6 @@ fn tls(section: &Section<'_>, files: &mut NamedFiles) -> Option<UpstreamTls> {
     };
     table.finish();
     Some(tls)
-}
-
-fn backends(section: &Section<'_>) -> Vec<Backend> {
-    let Some(value) = section.value("backends") else {
-        section.missing("backends");
-        return Vec::new();
-    };
-    let elements = value.elements(BACKENDS).unwrap_or_default();
-    if elements.is_empty() && value.node().is_array() {
-        value.wrong(Wrong {
-            found: "an empty array".to_owned(),
-            allowed: format!("{BACKENDS}, at least one"),
-            nearest: None,
-        });
-    }
-    let mut backends: Vec<(Backend, (Place, Place))> = Vec::new();
-    for element in elements {
-        let title = format!("`backends` of {}", section.title);
-        let Some(table) = element.section(title, "{ name = \"NAME\", address = \"HOST:PORT\" }")
-        else {
-            continue;
-        };
-        let places = (table.place_of("name"), table.place_of("address"));
-        let Some(backend) = backend(table) else {
-            continue;
-        };
-        let title = &section.title;
-        for (other, (name_at, address_at)) in &backends {
-            if other.name == backend.name {
-                let message = format!("two backends named `{}` in {title}", other.name);
-                section.findings.push(
-                    Diagnostic::new(places.0.clone(), message).see("the first is", name_at.clone()),
-                );
-            }
-            if other.address == backend.address {
-                let message = format!(
-                    "`{}` has the address of `{}` in {title}",
-                    backend.name, other.name
-                );
-                section.findings.push(
-                    Diagnostic::new(places.1.clone(), message)
-                        .see("the first is", address_at.clone()),
-                );
-            }
-        }
-        backends.push((backend, places));
-    }
-    backends.into_iter().map(|(backend, _)| backend).collect()
-}
-
-/// Without a `name` it is called by its address as written.
-fn backend(table: Section<'_>) -> Option<Backend> {
-    let name = table.optional("name", label);
-    let written = table.required("address", |v| text(v, ADDRESS).map(str::to_owned));
-    let address = written
-        .is_some()
-        .then(|| table.optional("address", address))
-        .flatten();
-    let weight = table.or("weight", 1, integer(1, 1000));
-    table.finish();
-    Some(Backend {
-        name: name.or(written)?,
-        address: address?,
-        weight,
-    })
-}
-
-fn address(value: &Value<'_>) -> Result<BackendAddress, Wrong> {
-    let written = text(value, ADDRESS)?;
-    if let Some(path) = written.strip_prefix("unix:") {
-        return Ok(BackendAddress::Unix(socket_path(value, path)?));
-    }
-    if let Some((_, rest)) = written.split_once("://") {
-        let allowed = format!("{ADDRESS}; whether it is https says `scheme` of the upstream");
-        let near = rest.trim_end_matches('/');
-        return wrong_near(value, allowed, Some(near.to_owned()));
-    }
-    if written.starts_with('/') {
-        return wrong_near(value, ADDRESS, Some(format!("unix:{written}")));
-    }
-    let Some((host, port)) = written.rsplit_once(':') else {
-        return wrong(value, ADDRESS);
-    };
-    let port = match port.parse::<u16>() {
-        Ok(port) if port > 0 && port_digits(written) => port,
-        _ => return wrong(value, ADDRESS),
-    };
-    if let Some(v6) = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        return match v6.parse::<std::net::Ipv6Addr>() {
-            Ok(address) => Ok(BackendAddress::Tcp {
-                host: address.to_string(),
-                port,
-            }),
-            Err(_) => wrong(value, ADDRESS),
-        };
-    }
-    if host.parse::<std::net::Ipv6Addr>().is_ok() {
-        return wrong_near(value, ADDRESS, Some(format!("[{host}]:{port}")));
-    }
-    if !host_name(host) {
-        return wrong(value, ADDRESS);
-    }
-    Ok(BackendAddress::Tcp {
-        host: host.to_ascii_lowercase(),
-        port,
-    })
-}
-
-/// `u16::from_str` also takes a sign.
-fn port_digits(written: &str) -> bool {
-    !written.contains('+')
-}
-
-/// A name or IPv4 address. Underscores are no part of a host name, but of
-/// many names that container tools hand out.
-fn host_name(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.len() <= 253
-        && host.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
 }
 
 fn server_name(value: &Value<'_>) -> Result<String, Wrong> {

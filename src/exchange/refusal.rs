@@ -27,6 +27,9 @@ pub enum Refusal {
     NoBackend,
     #[error("no backend could be reached: {0}")]
     Dial(String),
+    /// With the seconds to wait before the next try.
+    #[error("every backend has as many tunnels or handshakes as it may have")]
+    BackendsFull(u64),
     #[error("the backend did not answer in time ({0})")]
     BackendTimeout(&'static str),
     #[error("the backend's answer is not HTTP: {0}")]
@@ -69,7 +72,9 @@ impl Refusal {
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
-            Self::NoBackend | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend | Self::BackendsFull(_) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Dial(_)
             | Self::BackendProtocol(_)
             | Self::UnaskedUpgrade
@@ -91,6 +96,7 @@ impl Refusal {
             Self::Connect => "connect",
             Self::NoBackend => "no_backend",
             Self::Dial(_) => "dial_failed",
+            Self::BackendsFull(_) => "backends_full",
             Self::BackendTimeout(_) => "backend_timeout",
             Self::BackendProtocol(_) => "backend_protocol",
             Self::UnaskedUpgrade => "unasked_upgrade",
@@ -124,6 +130,9 @@ impl Refusal {
                 header::SEC_WEBSOCKET_VERSION,
                 HeaderValue::from_static(version),
             );
+        }
+        if let Self::BackendsFull(seconds) = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if !self.keeps_connection() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,15 +1,19 @@
-//! Reaching a backend: pick, dial, and on to the next one if it cannot be
-//! reached. Nothing has been sent to a backend that is passed over.
+//! Reaching a backend: pick, wait to be admitted, dial, and on to the next one
+//! if it admits nobody or cannot be reached. Nothing has been sent to a backend
+//! that is passed over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::time::Instant;
 
 use super::sticky::{Affinity, set_cookie};
 use super::{Route, report};
 use crate::config::Report;
 use crate::exchange::{Exchange, Refusal};
-use crate::upstream::{ConnectError, Connection, Lease};
+use crate::metrics::OfBackend;
+use crate::upstream::{Backends, ConnectError, Connection, Full, Lease, Pass};
 
 /// A connection to a backend and the right to use it.
 pub(super) struct Attempt {
@@ -17,73 +21,157 @@ pub(super) struct Attempt {
     pub(super) lease: Lease,
     /// `Set-Cookie` for the answer, if the client is to stick by cookie.
     pub(super) cookie: Option<HeaderValue>,
+    /// To be dropped when a handshake has its answer.
+    pub(super) pass: Pass,
 }
 
-/// Whether an idle keep-alive connection will do.
+/// What the connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freshness {
-    Pooled,
-    New,
+pub(super) enum Purpose {
+    /// A plain request; an idle keep-alive connection will do.
+    Request,
+    /// A plain request, on a new connection.
+    RequestAnew,
+    /// What may become a tunnel: a new connection, when the backend admits it.
+    Handshake,
 }
 
-/// Connects to the first backend that can be reached.
+/// Connects to the first backend that admits it and can be reached.
 pub(super) async fn connect(
     route: &Route,
     exchange: &Exchange,
     affinity: &Affinity,
-    freshness: Freshness,
+    purpose: Purpose,
 ) -> Result<Attempt, Refusal> {
-    let upstream = &route.upstream;
-    let settings = upstream.settings();
-    let backends = upstream.backends();
-    let own = affinity.backend.as_ref();
-    let own = own.and_then(|backend| backends.position(backend));
-    let mut tried = Vec::new();
+    let mut search = Search::new(route, affinity);
     let mut failure = None;
-    while tried.len() < settings.max_attempts {
-        let first = own.filter(|index| tried.is_empty() && backends.may_use(*index));
-        let Some(index) = first.or_else(|| backends.pick(affinity.key, &tried)) else {
+    for _ in 0..route.upstream.settings().max_attempts {
+        let Some((index, lease, pass)) = search.next(purpose).await else {
             break;
         };
-        let lease = backends.lease(index);
         exchange.record.update(|entry| {
             entry.backend = Some(Arc::clone(lease.backend().name()));
             entry.sticky = Some(affinity.source.clone());
         });
-        match open(route, &lease, freshness).await {
+        match open(route, &lease, purpose).await {
             Ok(connection) => {
-                let cookie = (affinity.sets_cookie && own != Some(index))
-                    .then(|| lease.backend().cookie_value())
-                    .and_then(|value| set_cookie(&settings.cookie, value, exchange.secure));
                 return Ok(Attempt {
+                    cookie: search.cookie(index, exchange.secure),
                     connection,
                     lease,
-                    cookie,
+                    pass,
                 });
             }
             Err(error) => {
                 tracing::warn!(
-                    upstream = &**upstream.name(),
+                    upstream = &**route.upstream.name(),
                     backend = &**lease.backend().name(),
                     %error,
                     "backend not reached"
                 );
                 report::against(&route.metrics, lease.backend(), Report::Connect);
                 failure = Some(error);
-                tried.push(index);
             }
         }
     }
-    Err(failure.map_or(Refusal::NoBackend, |error| Refusal::Dial(error.to_string())))
+    Err(search.refusal(failure))
 }
 
-async fn open(
-    route: &Route,
-    lease: &Lease,
-    freshness: Freshness,
-) -> Result<Connection, ConnectError> {
+/// The backends that a request may go to, one after the other.
+struct Search<'a> {
+    affinity: &'a Affinity,
+    route: &'a Route,
+    backends: Arc<Backends>,
+    /// The backend of longhaul's own cookie.
+    own: Option<usize>,
+    tried: Vec<usize>,
+    /// Whether one of them takes no more handshakes.
+    any_full: bool,
+    queued_until: Instant,
+}
+
+impl<'a> Search<'a> {
+    fn new(route: &'a Route, affinity: &'a Affinity) -> Self {
+        let upstream = &route.upstream;
+        let backends = upstream.backends();
+        let own = affinity.backend.as_ref();
+        let own = own.and_then(|backend| backends.position(backend));
+        let admission = upstream.settings().admission;
+        let patience = admission.map_or(Duration::ZERO, |it| it.queue_timeout);
+        Self {
+            affinity,
+            route,
+            backends,
+            own,
+            tried: Vec::new(),
+            any_full: false,
+            queued_until: Instant::now() + patience,
+        }
+    }
+
+    /// The next to try. Those that are full are passed over and are no attempt.
+    async fn next(&mut self, purpose: Purpose) -> Option<(usize, Lease, Pass)> {
+        loop {
+            let index = self.candidate()?;
+            self.tried.push(index);
+            if purpose != Purpose::Handshake {
+                return Some((index, self.backends.lease(index), Pass::default()));
+            }
+            match self.backends.admit(index, self.queued_until).await {
+                Ok((lease, pass)) => return Some((index, lease, pass)),
+                Err(Full) => self.pass_over(index),
+            }
+        }
+    }
+
+    fn pass_over(&mut self, index: usize) {
+        self.any_full = true;
+        let backend = self.backends.get(index);
+        let labels = OfBackend {
+            upstream: backend.upstream().to_string(),
+            backend: backend.name().to_string(),
+        };
+        self.route.metrics.backend_full.get_or_create(&labels).inc();
+    }
+
+    fn candidate(&self) -> Option<usize> {
+        let first = self
+            .own
+            .filter(|index| self.tried.is_empty() && self.backends.may_use(*index));
+        first.or_else(|| self.backends.pick(self.affinity.key, &self.tried))
+    }
+
+    fn cookie(&self, index: usize, secure: bool) -> Option<HeaderValue> {
+        let sets = self.affinity.sets_cookie && self.own != Some(index);
+        let value = sets.then(|| self.backends.get(index).cookie_value())?;
+        set_cookie(&self.route.upstream.settings().cookie, value, secure)
+    }
+
+    /// What the client is told when there is no more to try.
+    fn refusal(self, failure: Option<ConnectError>) -> Refusal {
+        let admission = self
+            .route
+            .upstream
+            .settings()
+            .admission
+            .filter(|_| self.any_full);
+        match (admission, failure) {
+            (Some(admission), _) => Refusal::BackendsFull(retry_after(admission.retry_after)),
+            (None, Some(error)) => Refusal::Dial(error.to_string()),
+            (None, None) => Refusal::NoBackend,
+        }
+    }
+}
+
+/// Seconds, up to twice as long, so that not all who were refused together come
+/// back together.
+fn retry_after(least: Duration) -> u64 {
+    rand::random_range(least.as_secs()..=2 * least.as_secs())
+}
+
+async fn open(route: &Route, lease: &Lease, purpose: Purpose) -> Result<Connection, ConnectError> {
     let (settings, dialer) = (route.upstream.settings(), route.upstream.dialer());
-    if freshness == Freshness::Pooled
+    if purpose == Purpose::Request
         && let Some(connection) =
             Connection::pooled(dialer, lease.backend(), settings.idle_connection_timeout)
     {

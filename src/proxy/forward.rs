@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::attempt::{Attempt, Freshness, connect};
+use super::attempt::{Attempt, Purpose, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
 use super::{Route, report};
@@ -35,9 +35,9 @@ pub(super) async fn forward(
     }
     pass_on_interim(&mut request, &exchange.link, client_version);
     let mut replay = replay(&request);
-    let mut freshness = Freshness::Pooled;
+    let mut purpose = Purpose::Request;
     loop {
-        let attempt = connect(&route, &exchange, &affinity, freshness);
+        let attempt = connect(&route, &exchange, &affinity, purpose);
         let mut attempt = timeout(route.settings.response_timeout, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
@@ -67,7 +67,7 @@ pub(super) async fn forward(
                 return Err(refusal);
             }
         }
-        freshness = Freshness::New;
+        purpose = Purpose::RequestAnew;
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::attempt::{Attempt, Freshness, connect};
+use super::attempt::{Attempt, Purpose, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
 use super::sticky::affinity;
@@ -31,12 +31,14 @@ pub(super) async fn upgrade(
     let client = hyper::upgrade::on(&mut request);
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
     let dialogue = async {
-        let attempt = connect(&route, &exchange, &affinity, Freshness::New);
+        let attempt = connect(&route, &exchange, &affinity, Purpose::Handshake);
         let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
         let response = ask(&mut attempt, request, deadline).await;
         let response = response.inspect_err(|refusal| {
             report::refused(&route.metrics, attempt.lease.backend(), refusal);
         })?;
+        // The handshake is over, whatever the answer.
+        drop(std::mem::take(&mut attempt.pass));
         Ok::<_, Refusal>((attempt, response))
     };
     let (attempt, mut response) = tokio::select! {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::Upstream;
+use super::admission::Gate;
 use super::health::{Changes, Ejected, Health, LastProbe};
 use super::pool::Pool;
 use super::resolve::Resolver;
@@ -24,6 +25,10 @@ pub struct Backend {
     address: config::BackendAddress,
     leases: AtomicU32,
     tunnels: AtomicU32,
+    /// Live tunnels, and handshakes that may become one.
+    places: AtomicU32,
+    /// Of the last configuration that has limits.
+    gate: Mutex<Option<Arc<Gate>>>,
     requests: AtomicU64,
     retired: AtomicBool,
     /// Of the configuration in force; what its reports are judged by.
@@ -37,7 +42,14 @@ pub struct Backend {
 #[derive(Debug)]
 pub struct Lease {
     backend: Arc<Backend>,
-    tunnel: bool,
+    used_for: Use,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Request,
+    Handshake,
+    Tunnel,
 }
 
 impl Backend {
@@ -53,6 +65,8 @@ impl Backend {
             address: settings.address.clone(),
             leases: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
+            places: AtomicU32::new(0),
+            gate: Mutex::default(),
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             home: Mutex::default(),
@@ -92,6 +106,33 @@ impl Backend {
     /// Live tunnels.
     pub fn tunnels(&self) -> u32 {
         self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Handshakes that may become a tunnel.
+    pub fn handshakes(&self) -> u32 {
+        // The two are read one after the other.
+        self.places
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.tunnels())
+    }
+
+    /// Handshakes that wait to begin.
+    pub fn queued(&self) -> usize {
+        self.lock_gate().as_ref().map_or(0, |gate| gate.queued())
+    }
+
+    /// The gate with these settings: the one there is, or a new one.
+    pub(super) fn gate(&self, settings: &config::Admission) -> Arc<Gate> {
+        let mut gate = self.lock_gate();
+        let same = gate.as_ref().filter(|gate| gate.settings() == settings);
+        let found = same.map_or_else(|| Arc::new(Gate::new(*settings)), Arc::clone);
+        *gate = Some(Arc::clone(&found));
+        found
+    }
+
+    fn lock_gate(&self) -> MutexGuard<'_, Option<Arc<Gate>>> {
+        // It is set whole, so it is whole after any panic.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases ever given.
@@ -177,8 +218,20 @@ impl Lease {
         backend.requests.fetch_add(1, Ordering::Relaxed);
         Self {
             backend,
-            tunnel: false,
+            used_for: Use::Request,
         }
+    }
+
+    /// One for what may become a tunnel; `None` if there are `most` already.
+    pub(super) fn for_handshake(backend: Arc<Backend>, most: Option<u32>) -> Option<Self> {
+        let more = |places: u32| (most.is_none_or(|most| places < most)).then_some(places + 1);
+        let counted = backend
+            .places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok()?;
+        let mut lease = Self::new(backend);
+        lease.used_for = Use::Handshake;
+        Some(lease)
     }
 
     pub fn backend(&self) -> &Arc<Backend> {
@@ -188,7 +241,7 @@ impl Lease {
     /// The exchange has become a tunnel.
     pub fn into_tunnel(mut self) -> Self {
         self.backend.tunnels.fetch_add(1, Ordering::Relaxed);
-        self.tunnel = true;
+        self.used_for = Use::Tunnel;
         self
     }
 }
@@ -196,8 +249,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.leases.fetch_sub(1, Ordering::Relaxed);
-        if self.tunnel {
+        if self.used_for == Use::Tunnel {
             self.backend.tunnels.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.used_for != Use::Request {
+            self.backend.places.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -7,6 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
+
+use super::admission::{Full, Gate, Pass};
 use super::{Backend, Lease, Roster, Standing};
 use crate::balance::{self, Member};
 use crate::config;
@@ -25,6 +28,8 @@ pub struct Backends {
 pub struct Listed {
     backend: Arc<Backend>,
     weight: u32,
+    /// Where handshakes go in; `None`: anybody may.
+    gate: Option<Arc<Gate>>,
 }
 
 impl Backends {
@@ -34,9 +39,14 @@ impl Backends {
         roster: &Roster,
         turn: Arc<AtomicU64>,
     ) -> Self {
-        let listed = list.iter().map(|one| Listed {
-            backend: roster.backend(&settings.name, one),
-            weight: one.weight,
+        let listed = list.iter().map(|one| {
+            let backend = roster.backend(&settings.name, one);
+            let gate = settings.admission.as_ref().map(|it| backend.gate(it));
+            Listed {
+                backend,
+                weight: one.weight,
+                gate,
+            }
         });
         Self {
             listed: listed.collect(),
@@ -73,6 +83,13 @@ impl Backends {
             load: one.backend.load(),
         };
         let members: Vec<Member> = self.listed.iter().map(member).collect();
+        let panic = self.in_panic();
+        let skip = |index: usize| tried.contains(&index) || !(panic || self.is_up(index));
+        if let (config::Balance::Hash, Some(key), Some(max_load)) =
+            (self.settings.balance, key, self.settings.max_load)
+        {
+            return balance::bounded(key, &members, &skip, max_load);
+        }
         let (balance, number) = match (self.settings.balance, key) {
             (config::Balance::Hash, Some(key)) => (config::Balance::Hash, key),
             // Nothing to hash: any backend will do, a less loaded one better.
@@ -83,8 +100,6 @@ impl Backends {
             ),
             (balance, _) => (balance, rand::random()),
         };
-        let panic = self.in_panic();
-        let skip = |index: usize| tried.contains(&index) || !(panic || self.is_up(index));
         balance::choose(balance, number, &members, &skip)
     }
 
@@ -112,6 +127,23 @@ impl Backends {
     /// Counts a use of the backend until the lease is dropped.
     pub fn lease(&self, index: usize) -> Lease {
         Lease::new(Arc::clone(self.get(index)))
+    }
+
+    /// A [`lease`](Self::lease) for a handshake, and the right to begin it: at
+    /// once, or when it is its turn.
+    ///
+    /// # Errors
+    /// If the backend has all the tunnels it may have, or its turn does not
+    /// come by the deadline.
+    pub async fn admit(&self, index: usize, deadline: Instant) -> Result<(Lease, Pass), Full> {
+        let Listed { backend, gate, .. } = &self.listed[index];
+        let most = self.settings.admission.and_then(|it| it.max_tunnels);
+        let lease = Lease::for_handshake(Arc::clone(backend), most).ok_or(Full)?;
+        let pass = match gate {
+            Some(gate) => gate.pass(deadline).await?,
+            None => Pass::default(),
+        };
+        Ok((lease, pass))
     }
 
     /// The backend that a cookie of longhaul's own names, if it is still here.

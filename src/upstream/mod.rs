@@ -5,6 +5,7 @@
 //! outlives both: it carries counts and pooled connections over a reload for as
 //! long as name and address stay.
 
+mod admission;
 mod backend;
 mod backends;
 mod connection;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub use admission::{Full, Pass};
 pub use backend::{Backend, Lease};
 pub use backends::{Backends, Listed};
 pub use connection::{ConnectError, Connection};

@@ -4,6 +4,7 @@
 //! look inside the library.
 
 mod admin;
+mod admission;
 mod bad_input;
 mod bounds;
 mod crowd;
