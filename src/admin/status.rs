@@ -72,6 +72,8 @@ fn backend(listed: &Listed, standing: Standing) -> Value {
         "name": **backend.name(),
         "address": backend.address().to_string(),
         "weight": listed.weight(),
+        "state": listed.state().label(),
+        "state_by": listed.state_by(),
         "tunnels": backend.tunnels(),
         "handshakes": backend.handshakes(),
         "queued": backend.queued(),

@@ -3,9 +3,9 @@
 //! Invariant: within one upstream neither a name nor an address comes twice.
 
 use super::diagnostic::{Diagnostic, Place};
-use super::model::{Backend, BackendAddress};
+use super::model::{Backend, BackendAddress, BackendState};
 use super::section::{Section, Value, Wrong};
-use super::value::{integer, label, socket_path, text, wrong, wrong_near};
+use super::value::{integer, label, one_of, socket_path, text, wrong, wrong_near};
 
 const BACKENDS: &str = "an array of { name = \"NAME\", address = \"HOST:PORT\" }";
 const ADDRESS: &str = "a host and port such as \"10.0.0.11:9000\" or \"[fd00::1]:9000\", \
@@ -68,11 +68,13 @@ fn backend(table: Section<'_>) -> Option<Backend> {
         .then(|| table.optional("address", address))
         .flatten();
     let weight = table.or("weight", 1, integer(1, 1000));
+    let state = table.or("state", BackendState::Active, one_of(BackendState::WORDS));
     table.finish();
     Some(Backend {
         name: name.or(written)?,
         address: address?,
         weight,
+        state,
     })
 }
 

@@ -53,7 +53,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("[log]", &["format", "level", "access", "query_values"]),
     (
         "[drain]",
-        &["deadline", "window", "close_code", "close_timeout"],
+        &["deadline", "rate", "window", "close_code", "close_timeout"],
     ),
     ("[admin]", &["socket", "mode"]),
     (
@@ -105,6 +105,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "dial_timeout",
             "max_attempts",
             "on_removed",
+            "drain",
             "max_idle_connections",
             "idle_connection_timeout",
             "health",
@@ -121,6 +122,10 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "type", "path", "headers", "status", "body", "ping", "interval", "jitter", "timeout",
             "rise", "fall", "initial",
         ],
+    ),
+    (
+        "`drain` of [upstreams.NAME]",
+        &["rate", "window", "deadline"],
     ),
     (
         "`admission` of [upstreams.NAME]",
@@ -160,7 +165,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "`backends` of [upstreams.NAME]",
-        &["name", "address", "weight"],
+        &["name", "address", "weight", "state"],
     ),
 ];
 

@@ -9,6 +9,7 @@ mod backends;
 mod cross;
 mod diagnostic;
 mod draft;
+mod drain;
 mod ejection;
 mod findings;
 mod health;
@@ -34,6 +35,7 @@ mod value;
 
 pub use admission::Admission;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use drain::{BackendDrain, Drain, Pace};
 pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use load::{Loaded, load};

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use super::admission::Admission;
 use super::diagnostic::WrittenAt;
+use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::named_files::NamedFiles;
@@ -101,20 +102,6 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-/// How longhaul ends tunnels that it must end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// Closes of many tunnels are spread over this time.
-    pub window: Duration,
-    /// A stopping process ends by then whatever is left.
-    pub deadline: Duration,
-    /// The status code of the Close frame; `None` closes without one.
-    pub close_code: Option<u16>,
-    /// How long one tunnel may take to reach a message boundary and to answer
-    /// the Close frame.
-    pub close_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +199,8 @@ pub struct Upstream {
     /// Backends tried for one request.
     pub max_attempts: usize,
     pub on_removed: OnRemoved,
+    /// The pace at which tunnels of a backend are closed.
+    pub drain: BackendDrain,
     /// Idle keep-alive connections kept for each backend.
     pub max_idle_connections: usize,
     pub idle_connection_timeout: Duration,
@@ -290,6 +279,32 @@ pub struct Backend {
     pub address: BackendAddress,
     /// Share of keys relative to the others; at least 1.
     pub weight: u32,
+    pub state: BackendState,
+}
+
+/// Whether a backend is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BackendState {
+    #[default]
+    Active,
+    /// Nothing new goes there, and the tunnels that are there are closed.
+    Draining,
+    /// Nothing new goes there, and it is not probed; its tunnels stay.
+    Disabled,
+}
+
+impl BackendState {
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("active", Self::Active),
+        ("draining", Self::Draining),
+        ("disabled", Self::Disabled),
+    ];
+
+    /// The word of config, log and admin API.
+    pub fn label(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, state)| *state == self);
+        found.map_or("", |(word, _)| word)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

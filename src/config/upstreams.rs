@@ -2,6 +2,7 @@
 
 use super::admission::admission;
 use super::backends::{backends, host_name};
+use super::drain::backend_drain;
 use super::ejection::ejection;
 use super::health::{health, on_unhealthy};
 use super::listeners::pair;
@@ -74,6 +75,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         dial_timeout: section.or("dial_timeout", SECOND * 3, duration(POSITIVE)),
         max_attempts: section.or("max_attempts", 3, integer(1, 100)),
         on_removed: section.or("on_removed", OnRemoved::Keep, one_of(REMOVALS)),
+        drain: backend_drain(&section),
         max_idle_connections: section.or("max_idle_connections", 32, integer(0, 100_000)),
         idle_connection_timeout: section.or(
             "idle_connection_timeout",

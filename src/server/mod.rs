@@ -5,6 +5,7 @@
 //! ticks. Connections run on the data plane's runtime; the two share snapshots
 //! and atomics, so that an operator's action never stalls a byte.
 
+mod backend_drain;
 mod bind;
 mod connection;
 mod inherit;

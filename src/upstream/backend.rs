@@ -9,8 +9,9 @@ use super::admission::Gate;
 use super::health::{Changes, Ejected, Health, LastProbe};
 use super::pool::Pool;
 use super::resolve::Resolver;
+use super::state::States;
 use crate::balance;
-use crate::config;
+use crate::config::{self, BackendState};
 
 /// One address of an upstream. Shared by every snapshot that lists it, and by
 /// every lease.
@@ -31,6 +32,7 @@ pub struct Backend {
     gate: Mutex<Option<Arc<Gate>>>,
     requests: AtomicU64,
     retired: AtomicBool,
+    states: States,
     /// Of the configuration in force; what its reports are judged by.
     home: Mutex<Weak<Upstream>>,
     pub(super) health: Health,
@@ -69,6 +71,7 @@ impl Backend {
             gate: Mutex::default(),
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            states: States::new(settings.state),
             home: Mutex::default(),
             health: Health::new(changes),
             pool: Pool::default(),
@@ -114,6 +117,11 @@ impl Backend {
         self.places
             .load(Ordering::Relaxed)
             .saturating_sub(self.tunnels())
+    }
+
+    /// Whether it has any, or may get some by a handshake under way.
+    pub fn has_tunnels(&self) -> bool {
+        self.places.load(Ordering::Relaxed) > 0
     }
 
     /// Handshakes that wait to begin.
@@ -180,9 +188,31 @@ impl Backend {
         Some(rule.early_end)
     }
 
-    /// Called when an upstream that comes into force has it.
-    pub fn join(&self, upstream: &Arc<Upstream>) {
+    /// What a person has said of its state, and not taken back.
+    pub fn said(&self) -> Option<BackendState> {
+        self.states.said()
+    }
+
+    /// Overrides the state that the file says, or takes that back. It holds over
+    /// reloads, until the file says something else than it does now, or no longer
+    /// has the backend.
+    pub fn say(&self, state: Option<BackendState>) {
+        self.change(|states| states.say(state));
+        self.health.tell();
+    }
+
+    fn change(&self, change: impl FnOnce(&States)) {
+        let before = self.states.state();
+        change(&self.states);
+        if before != BackendState::Active && self.states.state() == BackendState::Active {
+            self.health.returns();
+        }
+    }
+
+    /// Called when an upstream that comes into force has it, in this state.
+    pub fn join(&self, upstream: &Arc<Upstream>, state: BackendState) {
         *self.lock_home() = Arc::downgrade(upstream);
+        self.change(|states| states.file(state));
         self.retired.store(false, Ordering::Release);
     }
 

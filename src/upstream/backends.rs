@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::admission::{Full, Gate, Pass};
 use super::{Backend, Lease, Roster, Standing};
 use crate::balance::{self, Member};
-use crate::config;
+use crate::config::{self, BackendState};
 
 /// What one request chooses from.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Backends {
 pub struct Listed {
     backend: Arc<Backend>,
     weight: u32,
+    /// What the config says.
+    state: BackendState,
     /// Where handshakes go in; `None`: anybody may.
     gate: Option<Arc<Gate>>,
 }
@@ -45,6 +47,7 @@ impl Backends {
             Listed {
                 backend,
                 weight: one.weight,
+                state: one.state,
                 gate,
             }
         });
@@ -84,7 +87,8 @@ impl Backends {
         };
         let members: Vec<Member> = self.listed.iter().map(member).collect();
         let panic = self.in_panic();
-        let skip = |index: usize| tried.contains(&index) || !(panic || self.is_up(index));
+        let usable = |index| self.is_active(index) && (panic || self.is_up(index));
+        let skip = |index: usize| tried.contains(&index) || !usable(index);
         if let (config::Balance::Hash, Some(key), Some(max_load)) =
             (self.settings.balance, key, self.settings.max_load)
         {
@@ -108,16 +112,24 @@ impl Backends {
         self.get(index).health.standing(&self.settings)
     }
 
-    /// Whether so few backends are up that all of them are used.
+    /// Whether so few of the active backends are up that all of them are used.
     pub fn in_panic(&self) -> bool {
-        let all = self.listed.len();
-        let up = (0..all).filter(|index| self.is_up(*index)).count();
-        up == 0 || (up as f64) < self.settings.panic_threshold * all as f64
+        let active = (0..self.listed.len()).filter(|index| self.is_active(*index));
+        let (mut all, mut up) = (0, 0);
+        for index in active {
+            all += 1;
+            up += usize::from(self.is_up(index));
+        }
+        all > 0 && (up == 0 || (up as f64) < self.settings.panic_threshold * all as f64)
     }
 
     /// Whether clients may be sent to a backend.
     pub fn may_use(&self, index: usize) -> bool {
-        self.is_up(index) || self.in_panic()
+        self.is_active(index) && (self.is_up(index) || self.in_panic())
+    }
+
+    fn is_active(&self, index: usize) -> bool {
+        self.listed[index].state() == BackendState::Active
     }
 
     fn is_up(&self, index: usize) -> bool {
@@ -159,5 +171,23 @@ impl Listed {
 
     pub fn weight(&self) -> u32 {
         self.weight
+    }
+
+    /// What a person has said, or else what the config says.
+    pub fn state(&self) -> BackendState {
+        self.backend.said().unwrap_or(self.state)
+    }
+
+    /// Whose word that is.
+    pub fn state_by(&self) -> &'static str {
+        match self.backend.said() {
+            Some(_) => "operator",
+            None => "config",
+        }
+    }
+
+    /// What the config says.
+    pub fn filed_state(&self) -> BackendState {
+        self.state
     }
 }

@@ -14,6 +14,7 @@ mod health;
 mod pool;
 mod resolve;
 mod roster;
+mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -70,6 +71,13 @@ impl Upstream {
 
     pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
+    }
+
+    /// Called when it comes into force.
+    pub fn join_backends(self: &Arc<Self>) {
+        for listed in self.backends().list() {
+            listed.backend().join(self, listed.filed_state());
+        }
     }
 
     /// Ejects a backend, unless too many others are.

@@ -52,6 +52,9 @@ fn opened(title: &str) -> String {
         "`health` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.health]\ntype = \"http\"\n"
             .to_owned(),
+        "`drain` of [upstreams.NAME]" => {
+            "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n[upstreams.b.drain]\n".to_owned()
+        }
         "`admission` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.admission]\nmax_handshakes_in_flight = 9\n"
             .to_owned(),

@@ -127,6 +127,11 @@ impl Health {
         })
     }
 
+    /// Something has changed that the server does something about.
+    pub(super) fn tell(&self) {
+        self.changes.tell();
+    }
+
     /// It is used again, from little on.
     pub(super) fn returns(&self) {
         self.slow_start.begin_again();
