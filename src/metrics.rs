@@ -33,6 +33,7 @@ pub struct Metrics {
     pub probes: Family<Probed, Counter>,
     pub reports: Family<Reported, Counter>,
     pub backend_full: Family<OfBackend, Counter>,
+    pub discoveries: Family<Discovered, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -76,6 +77,13 @@ pub struct Reported {
     pub report: &'static str,
 }
 
+/// How asking for an upstream's backends went: `ok` or `failed`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Discovered {
+    pub upstream: String,
+    pub result: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct End {
     pub ended_by: &'static str,
@@ -103,6 +111,7 @@ impl Default for Metrics {
             probes: Family::default(),
             reports: Family::default(),
             backend_full: Family::default(),
+            discoveries: Family::default(),
         };
         metrics.register();
         metrics.register_backends();
@@ -208,6 +217,11 @@ impl Metrics {
             "backend_full",
             "Handshakes that a backend did not admit",
             self.backend_full.clone(),
+        );
+        registry.register(
+            "discoveries",
+            "Questions for the backends of an upstream, by result",
+            self.discoveries.clone(),
         );
     }
 }

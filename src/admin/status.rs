@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::state::{LastReload, State};
-use crate::upstream::{Ejected, LastProbe, Listed, Standing, Upstream};
+use crate::upstream::{Ejected, LastAnswer, LastProbe, Listed, Standing, Upstream};
 
 pub(super) fn status(state: &State) -> Value {
     let snapshot = state.snapshot();
@@ -38,6 +38,11 @@ fn last_probe(probe: &LastProbe) -> Value {
     json!({ "ok": probe.error.is_none(), "at_unix": at, "error": probe.error.as_deref() })
 }
 
+fn last_answer(answer: &LastAnswer) -> Value {
+    let at = unix(answer.at);
+    json!({ "ok": answer.error.is_none(), "at_unix": at, "error": answer.error.as_deref() })
+}
+
 fn ejection(ejected: &Ejected) -> Value {
     json!({
         "report": ejected.report.label(),
@@ -62,6 +67,7 @@ fn upstream(upstream: &Upstream) -> Value {
     json!({
         "name": **upstream.name(),
         "panic": backends.in_panic(),
+        "discovery": upstream.last_answer().map(|answer| last_answer(&answer)),
         "backends": list,
     })
 }

@@ -226,7 +226,11 @@ fn tell_backend(text: &mut String, route: &proxy::Route, request: &Request<Body>
         .filter(|index| backends.may_use(*index))
         .or_else(|| backends.pick(affinity.key, &[]))
     else {
-        line(text, "backend", "none can be tried");
+        let none = match upstream.settings().discovery {
+            Some(_) => "one of those that are discovered when it runs",
+            None => "none can be tried",
+        };
+        line(text, "backend", none);
         return;
     };
     let by_key = affinity.backend.is_some()

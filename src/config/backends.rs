@@ -2,6 +2,8 @@
 //!
 //! Invariant: within one upstream neither a name nor an address comes twice.
 
+use std::net::Ipv6Addr;
+
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{Backend, BackendAddress, BackendState};
 use super::section::{Section, Value, Wrong};
@@ -13,7 +15,9 @@ const ADDRESS: &str = "a host and port such as \"10.0.0.11:9000\" or \"[fd00::1]
 
 pub(super) fn backends(section: &Section<'_>) -> Vec<Backend> {
     let Some(value) = section.value("backends") else {
-        section.missing("backends");
+        if !section.mentions("discovery") {
+            section.missing("backends");
+        }
         return Vec::new();
     };
     let elements = value.elements(BACKENDS).unwrap_or_default();
@@ -91,40 +95,36 @@ fn address(value: &Value<'_>) -> Result<BackendAddress, Wrong> {
     if written.starts_with('/') {
         return wrong_near(value, ADDRESS, Some(format!("unix:{written}")));
     }
-    let Some((host, port)) = written.rsplit_once(':') else {
-        return wrong(value, ADDRESS);
-    };
-    let port = match port.parse::<u16>() {
-        Ok(port) if port > 0 && port_digits(written) => port,
-        _ => return wrong(value, ADDRESS),
-    };
-    if let Some(v6) = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        return match v6.parse::<std::net::Ipv6Addr>() {
-            Ok(address) => Ok(BackendAddress::Tcp {
-                host: address.to_string(),
-                port,
-            }),
-            Err(_) => wrong(value, ADDRESS),
-        };
+    if let Some(address) = BackendAddress::tcp(written) {
+        return Ok(address);
     }
-    if host.parse::<std::net::Ipv6Addr>().is_ok() {
-        return wrong_near(value, ADDRESS, Some(format!("[{host}]:{port}")));
+    match written.rsplit_once(':') {
+        Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && is_port(port) => {
+            wrong_near(value, ADDRESS, Some(format!("[{host}]:{port}")))
+        }
+        _ => wrong(value, ADDRESS),
     }
-    if !host_name(host) {
-        return wrong(value, ADDRESS);
+}
+
+impl BackendAddress {
+    /// A host and port as the config writes them.
+    pub fn tcp(written: &str) -> Option<Self> {
+        let (host, port) = written.rsplit_once(':').filter(|(_, port)| is_port(port))?;
+        let port = port.parse().ok()?;
+        if let Some(v6) = host.strip_prefix('[') {
+            let v6 = v6.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?;
+            let host = v6.to_string();
+            return Some(Self::Tcp { host, port });
+        }
+        let host = host_name(host).then(|| host.to_ascii_lowercase())?;
+        Some(Self::Tcp { host, port })
     }
-    Ok(BackendAddress::Tcp {
-        host: host.to_ascii_lowercase(),
-        port,
-    })
 }
 
 /// `u16::from_str` also takes a sign.
-fn port_digits(written: &str) -> bool {
-    !written.contains('+')
+fn is_port(written: &str) -> bool {
+    written.bytes().all(|byte| byte.is_ascii_digit())
+        && written.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// A name or IPv4 address. Underscores are no part of a host name, but of

@@ -102,6 +102,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "cookie",
             "tls",
             "backends",
+            "discovery",
             "dial_timeout",
             "max_attempts",
             "on_removed",
@@ -121,6 +122,12 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "type", "path", "headers", "status", "body", "ping", "interval", "jitter", "timeout",
             "rise", "fall", "initial",
+        ],
+    ),
+    (
+        "`discovery` of [upstreams.NAME]",
+        &[
+            "dns", "file", "type", "servers", "port", "min_ttl", "max_ttl",
         ],
     ),
     (

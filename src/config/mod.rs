@@ -8,6 +8,7 @@ mod admission;
 mod backends;
 mod cross;
 mod diagnostic;
+mod discovery;
 mod draft;
 mod drain;
 mod ejection;
@@ -35,6 +36,7 @@ mod value;
 
 pub use admission::Admission;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use discovery::{Discovery, DnsQuery, DnsRecord, Source};
 pub use drain::{BackendDrain, Drain, Pace};
 pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use super::admission::Admission;
 use super::diagnostic::WrittenAt;
+use super::discovery::Discovery;
 use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
@@ -193,7 +194,9 @@ pub struct Upstream {
     pub sticky: Vec<StickySource>,
     /// The cookie that longhaul itself sets, for [`StickySource::OwnCookie`].
     pub cookie: StickyCookie,
+    /// Empty if they are to be discovered.
     pub backends: Vec<Backend>,
+    pub discovery: Option<Discovery>,
     /// To one backend, TLS handshake included.
     pub dial_timeout: Duration,
     /// Backends tried for one request.
@@ -299,6 +302,12 @@ impl BackendState {
         ("draining", Self::Draining),
         ("disabled", Self::Disabled),
     ];
+
+    /// The state that a word means.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let found = Self::WORDS.iter().find(|(known, _)| *known == word);
+        found.map(|(_, state)| *state)
+    }
 
     /// The word of config, log and admin API.
     pub fn label(self) -> &'static str {

@@ -2,16 +2,17 @@
 
 use super::admission::admission;
 use super::backends::{backends, host_name};
+use super::discovery::discovery;
 use super::drain::backend_drain;
 use super::ejection::ejection;
 use super::health::{health, on_unhealthy};
 use super::listeners::pair;
 use super::model::{
-    BackendAddress, Balance, OnRemoved, SameSite, Scheme, StickyCookie, StickySource, Upstream,
-    UpstreamTls,
+    Backend, BackendAddress, Balance, OnRemoved, SameSite, Scheme, StickyCookie, StickySource,
+    Upstream, UpstreamTls,
 };
 use super::named_files::NamedFiles;
-use super::section::{Section, Value, Wrong};
+use super::section::{Section, Value, Wrong, has_no_effect};
 use super::sticky;
 use super::value::{
     COOKIE_AGE, POSITIVE, SECOND, boolean, duration, duration_or_off, integer, one_of, path, share,
@@ -49,20 +50,13 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     }
     let tls = tls.unwrap_or_default();
     let backends = backends(&section);
-    let unnamed = backends
-        .iter()
-        .any(|backend| matches!(backend.address, BackendAddress::Unix(_)))
-        && tls.server_name.is_none();
-    if scheme == Scheme::Https && unnamed {
-        section.report(
-            "scheme",
-            format!(
-                "`scheme = \"https\"` in {} needs `tls.server_name`: \
-                 a backend at a `unix:` address has no host name to verify",
-                section.title
-            ),
-        );
+    let discovery = discovery(&section);
+    if section.value("backends").is_some() && section.value("discovery").is_some() {
+        let title = &section.title;
+        let message = format!("`discovery` in {title} cannot stand beside `backends`");
+        section.report("discovery", message);
     }
+    needs_server_name(&section, scheme, &tls, &backends);
     let upstream = Upstream {
         name: name.to_owned(),
         scheme,
@@ -72,6 +66,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         sticky,
         cookie,
         backends,
+        discovery,
         dial_timeout: section.or("dial_timeout", SECOND * 3, duration(POSITIVE)),
         max_attempts: section.or("max_attempts", 3, integer(1, 100)),
         on_removed: section.or("on_removed", OnRemoved::Keep, one_of(REMOVALS)),
@@ -94,15 +89,27 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     upstream
 }
 
-/// A finding if `key` is written.
-fn has_no_effect(section: &Section<'_>, key: &'static str, without: &str) {
-    if section.value(key).is_some() {
-        let title = &section.title;
-        section.report(
-            key,
-            format!("`{key}` in {title} has no effect without {without}"),
-        );
+/// A finding if there is no name by which to verify a backend.
+fn needs_server_name(
+    section: &Section<'_>,
+    scheme: Scheme,
+    tls: &UpstreamTls,
+    backends: &[Backend],
+) {
+    if scheme == Scheme::Http || tls.server_name.is_some() {
+        return;
     }
+    let is_unix = |backend: &Backend| matches!(backend.address, BackendAddress::Unix(_));
+    let reason = if section.value("discovery").is_some() {
+        "a backend that is discovered has only an address"
+    } else if backends.iter().any(is_unix) {
+        "a backend at a `unix:` address has no host name to verify"
+    } else {
+        return;
+    };
+    let title = &section.title;
+    let message = format!("`scheme = \"https\"` in {title} needs `tls.server_name`: {reason}");
+    section.report("scheme", message);
 }
 
 fn cookie(section: &Section<'_>) -> StickyCookie {

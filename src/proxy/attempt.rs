@@ -43,6 +43,7 @@ pub(super) async fn connect(
     affinity: &Affinity,
     purpose: Purpose,
 ) -> Result<Attempt, Refusal> {
+    route.upstream.known().await;
     let mut search = Search::new(route, affinity);
     let mut failure = None;
     for _ in 0..route.upstream.settings().max_attempts {

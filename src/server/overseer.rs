@@ -1,13 +1,13 @@
-//! Looks after the backends of the configuration in force: has them probed,
-//! says once what becomes of their health and state, and drains those that are
+//! Looks after the backends of the configuration in force: has them found and
+//! probed, says once what becomes of their health and state, and drains those that are
 //! to be drained.
 //!
 //! It decides nothing about health (`upstream` does) and is in nobody's way:
 //! requests see a change before it is told here.
 //!
-//! Invariant: after [`Overseer::look`] exactly the backends that are to be
-//! probed are probed, and those that are to be drained are drained, each by one
-//! task.
+//! Invariant: after [`Overseer::look`] exactly the upstreams that are to be
+//! found backends for, and the backends that are to be probed or drained, are,
+//! each by one task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use super::backend_drain::BackendDrain;
 use crate::config::{BackendState, OnRemoved, OnUnhealthy};
 use crate::state::{Snapshot, State};
 use crate::tunnel::Cause;
-use crate::upstream::{Backend, Backends, Listed, Probing, Standing, Upstream};
+use crate::upstream::{Backend, Backends, Discovery, Listed, Probing, Standing, Upstream};
 
 pub(super) struct Overseer {
     state: Arc<State>,
     upstreams: HashMap<Arc<str>, Overseen>,
+    discovered: HashMap<Arc<str>, Discovery>,
     probed: HashMap<Key, Probing>,
     drained: HashMap<Key, BackendDrain>,
 }
@@ -41,6 +42,7 @@ impl Overseer {
         Self {
             state: Arc::clone(state),
             upstreams: HashMap::new(),
+            discovered: HashMap::new(),
             probed: HashMap::new(),
             drained: HashMap::new(),
         }
@@ -52,8 +54,10 @@ impl Overseer {
         let snapshot = self.state.snapshot();
         let mut before = std::mem::take(&mut self.upstreams);
         let mut probed = std::mem::take(&mut self.probed);
+        let mut discovered = std::mem::take(&mut self.discovered);
         for (name, upstream) in &snapshot.upstreams {
             let was = before.remove(&**name);
+            self.discover(&mut discovered, upstream);
             let backends = upstream.backends();
             if let Some(was) = &was {
                 self.part(&snapshot, was, upstream, &backends);
@@ -73,6 +77,26 @@ impl Overseer {
         // Whoever left is drained to the end, and then forgotten.
         self.drained
             .retain(|_, drain| drain.cause() != Cause::Removed || drain.backend().has_tunnels());
+    }
+
+    /// A file that backends are found in may have changed.
+    pub(super) fn look_at_files(&self) {
+        self.discovered.values().for_each(Discovery::look);
+    }
+
+    fn discover(&mut self, before: &mut HashMap<Arc<str>, Discovery>, upstream: &Arc<Upstream>) {
+        if upstream.settings().discovery.is_none() {
+            return;
+        }
+        let discovery = match before.remove(upstream.name()) {
+            Some(kept) => {
+                kept.follow(upstream);
+                kept
+            }
+            None => Discovery::start(Arc::clone(upstream), Arc::clone(&self.state.metrics)),
+        };
+        self.discovered
+            .insert(Arc::clone(upstream.name()), discovery);
     }
 
     /// The backends of an upstream that it no longer has.

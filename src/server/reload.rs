@@ -139,6 +139,8 @@ impl Reloader {
         let current = self.state.snapshot();
         let config = loaded.result.as_ref().unwrap_or(&current.config);
         files.extend(config.files.paths().map(ToOwned::to_owned));
+        // A change in one of these is not one of the configuration.
+        files.extend(config.discovery_files().map(ToOwned::to_owned));
         self.attempted = (loaded.hash, tls::contents_hash(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
     }

@@ -38,7 +38,7 @@ pub struct State {
     // The only user of arc-swap, so that it can be replaced here alone; only
     // `load_full`, no guard outlives a statement.
     current: ArcSwap<Snapshot>,
-    pub roster: Roster,
+    pub roster: Arc<Roster>,
     pairs: Pairs,
     tickets: Tickets,
     pub registry: Arc<Registry>,
@@ -97,7 +97,7 @@ impl State {
     pub fn new() -> Self {
         Self {
             current: ArcSwap::from_pointee(Snapshot::empty()),
-            roster: Roster::default(),
+            roster: Arc::default(),
             pairs: Pairs::default(),
             tickets: Tickets::default(),
             registry: Registry::new(),

@@ -220,6 +220,7 @@ impl Work<'_> {
 
     fn upstreams(&mut self) -> BTreeMap<String, Arc<Upstream>> {
         let config = self.config;
+        let current = self.state.snapshot();
         let mut made = BTreeMap::new();
         for (name, settings) in &config.upstreams {
             let tls = match settings.scheme {
@@ -235,7 +236,9 @@ impl Work<'_> {
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,
             };
-            let upstream = Upstream::new(settings.clone(), dialer, &self.state.roster);
+            let previous = current.upstreams.get(name).map(|it| &**it);
+            let roster = &self.state.roster;
+            let upstream = Upstream::new(settings.clone(), dialer, roster, previous);
             made.insert(name.clone(), Arc::new(upstream));
         }
         made

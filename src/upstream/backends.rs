@@ -19,6 +19,8 @@ use crate::config::{self, BackendState};
 pub struct Backends {
     settings: Arc<config::Upstream>,
     listed: Vec<Listed>,
+    /// What it was made of.
+    source: Vec<config::Backend>,
     /// Whose turn it is; one count for all moments of an upstream.
     turn: Arc<AtomicU64>,
 }
@@ -53,9 +55,19 @@ impl Backends {
         });
         Self {
             listed: listed.collect(),
+            source: list.to_vec(),
             settings,
             turn,
         }
+    }
+
+    /// What it was made of.
+    pub(super) fn source(&self) -> &[config::Backend] {
+        &self.source
+    }
+
+    pub(super) fn turn(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.turn)
     }
 
     pub fn list(&self) -> &[Listed] {

@@ -6,10 +6,12 @@
 //! long as name and address stay.
 
 mod admission;
+mod answers;
 mod backend;
 mod backends;
 mod connection;
 mod dial;
+mod discovery;
 mod health;
 mod pool;
 mod resolve;
@@ -21,14 +23,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 pub use admission::{Full, Pass};
+pub use answers::LastAnswer;
 pub use backend::{Backend, Lease};
 pub use backends::{Backends, Listed};
 pub use connection::{ConnectError, Connection};
 pub use dial::{DialError, Dialer};
+pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
 pub use roster::Roster;
 
 use crate::config;
+use answers::Answers;
 
 /// A group of backends that serve the same thing.
 #[derive(Debug)]
@@ -36,20 +41,36 @@ pub struct Upstream {
     name: Arc<str>,
     settings: Arc<config::Upstream>,
     dialer: Arc<Dialer>,
+    roster: Arc<Roster>,
     // As with the snapshot: only `load_full`, no guard outlives a statement.
     backends: ArcSwap<Backends>,
+    /// How discovery goes, if there is one.
+    answers: Answers,
     /// Held while it is decided whether one more may be ejected.
     ejecting: Mutex<()>,
 }
 
 impl Upstream {
-    pub fn new(settings: config::Upstream, dialer: Dialer, roster: &Roster) -> Self {
+    /// `previous` is the upstream of this name in force: where backends are
+    /// discovered, its own serve until an answer says otherwise.
+    pub fn new(
+        settings: config::Upstream,
+        dialer: Dialer,
+        roster: &Arc<Roster>,
+        previous: Option<&Self>,
+    ) -> Self {
         let settings = Arc::new(settings);
-        let list = &settings.backends;
+        let discovers = settings.discovery.is_some();
+        let kept = previous.filter(|_| discovers).map(|it| it.backends());
+        let list = kept
+            .as_ref()
+            .map_or(&*settings.backends, |kept| kept.source());
         let backends = Backends::new(Arc::clone(&settings), list, roster, Arc::default());
         Self {
             name: settings.name.as_str().into(),
             dialer: Arc::new(dialer),
+            roster: Arc::clone(roster),
+            answers: Answers::new(!discovers || !backends.list().is_empty()),
             backends: ArcSwap::from_pointee(backends),
             ejecting: Mutex::default(),
             settings,
@@ -73,6 +94,53 @@ impl Upstream {
         &self.dialer
     }
 
+    /// Waits, for a moment, until it is known which backends there are.
+    pub async fn known(&self) {
+        self.answers.first(self.dialer.timeout).await;
+    }
+
+    /// How discovery last went.
+    pub fn last_answer(&self) -> Option<LastAnswer> {
+        self.answers.last()
+    }
+
+    /// Takes over backends that were found. Those that were there before stay
+    /// what they are.
+    fn find(self: &Arc<Self>, list: &[config::Backend]) {
+        let before = self.backends();
+        if before.source() != list {
+            self.swap(&before, list);
+        }
+        // Last: whoever waits for it looks at the backends next.
+        self.answers.note(None);
+    }
+
+    fn swap(self: &Arc<Self>, before: &Backends, list: &[config::Backend]) {
+        let settings = Arc::clone(&self.settings);
+        let after = Backends::new(settings, list, &self.roster, before.turn());
+        self.backends.store(Arc::new(after));
+        self.join_backends();
+        let after = self.backends();
+        let gone: Vec<_> = before
+            .each()
+            .filter(|it| after.position(it).is_none())
+            .collect();
+        gone.iter().for_each(|backend| backend.retire());
+        let new = after.each().filter(|it| before.position(it).is_none());
+        tracing::info!(
+            upstream = &*self.name,
+            backends = list.len(),
+            added = names(new),
+            removed = names(gone.into_iter()),
+            "backends found"
+        );
+        self.roster.changes().tell();
+    }
+
+    fn find_nothing(&self, error: &FindError) {
+        self.answers.note(Some(error));
+    }
+
     /// Called when it comes into force.
     pub fn join_backends(self: &Arc<Self>) {
         for listed in self.backends().list() {
@@ -94,4 +162,17 @@ impl Upstream {
             backend.health.eject(rule, report);
         }
     }
+}
+
+/// As one word of a log line; cut where it would fill the screen.
+fn names<'a>(backends: impl Iterator<Item = &'a Arc<Backend>>) -> String {
+    const MOST: usize = 20;
+    let mut names: Vec<&str> = backends.map(|backend| &**backend.name()).collect();
+    let all = names.len();
+    names.truncate(MOST);
+    let mut text = names.join(", ");
+    if all > MOST {
+        text.push_str(&format!(" and {} more", all - MOST));
+    }
+    text
 }

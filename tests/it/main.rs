@@ -9,6 +9,7 @@ mod bad_input;
 mod bounds;
 mod crowd;
 mod demo;
+mod discovery;
 mod drains;
 mod ejection;
 mod examples;

@@ -52,6 +52,9 @@ fn opened(title: &str) -> String {
         "`health` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.health]\ntype = \"http\"\n"
             .to_owned(),
+        "`discovery` of [upstreams.NAME]" => {
+            "[upstreams.b.discovery]\ndns = \"b\"\nport = 1\n".to_owned()
+        }
         "`drain` of [upstreams.NAME]" => {
             "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n[upstreams.b.drain]\n".to_owned()
         }

@@ -58,7 +58,7 @@ impl Changes {
         self.0.notified().await;
     }
 
-    pub(super) fn tell(&self) {
+    pub(in crate::upstream) fn tell(&self) {
         self.0.notify_one();
     }
 }
