@@ -207,8 +207,10 @@ impl HttpBody for RequestBody {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.record
-                .update(|entry| entry.bytes_in += data.len() as u64);
+            this.record.update(|entry| {
+                entry.bytes_in += data.len() as u64;
+                entry.body_at = Some(std::time::Instant::now());
+            });
         }
         if frame.is_none() || this.incoming.is_end_stream() {
             this.link.set_request_whole(true);

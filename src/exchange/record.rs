@@ -68,6 +68,8 @@ pub struct Entry {
     /// Body bytes from and to the client.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// When the last part of the request's body came.
+    pub body_at: Option<Instant>,
     /// Set when the exchange has become a tunnel, which logs for itself.
     pub is_tunnel: bool,
 }
@@ -93,6 +95,7 @@ impl Record {
             cut: None,
             bytes_in: 0,
             bytes_out: 0,
+            body_at: None,
             is_tunnel: false,
         })))
     }

@@ -6,6 +6,7 @@
 
 mod backend_io;
 mod client_io;
+mod departure;
 mod fault;
 mod head_guard;
 mod link;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
-use super::sticky::affinity;
+use super::sticky::{Affinity, affinity};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
@@ -29,22 +29,14 @@ pub(super) async fn upgrade(
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
     let client = hyper::upgrade::on(&mut request);
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
-    let dialogue = async {
-        let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
-        let response = attempt
-            .connection
-            .send(request)
-            .await
-            .map_err(|error| refusal(&error.into_error()))?;
-        Ok::<_, Refusal>((attempt, response))
-    };
+    let dialogue = dialogue(&route, &exchange, &affinity, request, offer.is_none());
     let (attempt, mut response) = tokio::select! {
         biased;
         done = timeout_at(deadline, dialogue) => {
             done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
         }
         // A WebSocket client that cannot send any more cannot even close
-        // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
+        // (RFC 6455 section 7.1.2): it has left.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -68,6 +60,39 @@ pub(super) async fn upgrade(
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
+}
+
+/// Reaches a backend and gets its answer. Clients of some protocols may end
+/// their stream and go on reading: then the backend is told, and has
+/// `half_close_timeout` to answer.
+async fn dialogue(
+    route: &Route,
+    exchange: &Exchange,
+    affinity: &Affinity,
+    request: Request<Body>,
+    may_half_close: bool,
+) -> Result<(Attempt, Response<Incoming>), Refusal> {
+    let mut attempt = connect(route, exchange, affinity, Freshness::New).await?;
+    let finish = attempt.connection.finish_handle();
+    let answer = attempt.connection.send(request);
+    let left = async {
+        exchange.link.ended().await;
+        // What came behind the request goes first, and it is not a request's:
+        // it waits for the 101.
+        if !exchange.link.is_ended_behind_bytes() {
+            finish.finish();
+        }
+        sleep(route.settings.clocks.half_close_timeout).await;
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = left, if may_half_close => {
+            return Err(Refusal::BackendTimeout("half_close_timeout"));
+        }
+    };
+    let response = answer.map_err(|error| refusal(&error.into_error()))?;
+    Ok((attempt, response))
 }
 
 /// Checks the client's side of the handshake.

@@ -63,6 +63,8 @@ impl Connection {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .max_buf_size(MAX_BUFFER)
+            // The buffer alone would let through what comes in one read.
+            .max_header_size(MAX_BUFFER)
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(io))
             .await?;
