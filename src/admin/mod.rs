@@ -2,6 +2,7 @@
 //!
 //! Who may use it is decided by the socket file's mode.
 
+mod ask;
 mod status;
 
 use std::convert::Infallible;
@@ -20,6 +21,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
+
+pub use ask::{Running, ask};
 
 use crate::config;
 use crate::net::remove_stale_socket;

@@ -44,6 +44,10 @@ Examples:
       --method POST --header 'cookie: sid=42' --client 192.0.2.7
   longhaul check longhaul.toml --explain wss://example.com/mqtt --subprotocol mqtt
 
+Addresses are bound for a moment; those that the longhaul which runs this file
+holds are its own, as its admin socket tells. What only that process could know,
+such as what its user may do, is a warning.
+
 A ws or wss URL is explained as a WebSocket upgrade, http and https as a plain
 request.";
 

@@ -120,6 +120,7 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Permission bits of the socket file.
     pub mode: u32,
+    pub place: WrittenAt,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -17,6 +17,7 @@ mod rlimit;
 mod stop;
 mod systemd;
 mod watch;
+mod would_bind;
 
 use std::io;
 use std::path::PathBuf;
@@ -27,8 +28,8 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-pub use bind::{could_bind, could_hold_socket};
 pub use rlimit::raise_open_files;
+pub use would_bind::{Incumbent, would_bind};
 
 use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
