@@ -127,6 +127,9 @@ fn links_between_documents_lead_somewhere() {
         "docs/architecture.md",
         "docs/configuration.md",
         "docs/operations.md",
+        "docs/performance.md",
+        "docs/capacity.md",
+        "certs-example/README.md",
     ];
     for document in documents {
         let text = read(document);
@@ -154,20 +157,41 @@ fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// A directory with `text` as its longhaul.toml and a pair for the certificates it names.
+/// A directory with `text` as its longhaul.toml and pairs for the certificates it
+/// names. Ports are free ones: others may be in use on this machine.
 fn site(text: &str) -> TempDir {
     let dir = TempDir::new().expect("a directory");
+    // A line of a listener, not one of a list of backends.
+    let free = |line: &str| match line.rsplit_once(':') {
+        Some((start, _)) if line.starts_with("address = ") => format!("{start}:0\""),
+        _ => line.to_owned(),
+    };
+    let text: Vec<String> = text.lines().map(free).collect();
+    let text = text.join("\n");
+    let own = dir.path().display().to_string();
+    let text = text.replace("/run/longhaul/", &format!("{own}/"));
     fs::write(dir.path().join("longhaul.toml"), text).expect("to write");
-    fs::create_dir(dir.path().join("certs")).expect("a directory");
+    for (folder, stems) in [
+        ("certs", &["example"][..]),
+        ("certs-example", &["example", "localhost", "client", "ca"]),
+    ] {
+        fs::create_dir(dir.path().join(folder)).expect("a directory");
+        for stem in stems {
+            write_pair(&dir.path().join(folder), stem);
+        }
+    }
+    dir
+}
+
+fn write_pair(folder: &Path, stem: &str) {
     let names = vec!["example.com".to_owned(), "chat.example.com".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
     for (file, text) in [
         ("pem", made.cert.pem()),
         ("key", made.signing_key.serialize_pem()),
     ] {
-        fs::write(dir.path().join(format!("certs/example.{file}")), text).expect("to write");
+        fs::write(folder.join(format!("{stem}.{file}")), text).expect("to write");
     }
-    dir
 }
 
 fn shell(dir: &TempDir, command: &str) -> Output {
@@ -181,14 +205,35 @@ fn shell(dir: &TempDir, command: &str) -> Output {
     shell.output().expect("to run")
 }
 
+fn is_good(config: &str) {
+    let output = shell(&site(config), "longhaul check longhaul.toml");
+    assert!(output.status.success(), "{config}\n{output:?}");
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("warning"),
+        "{config}\n{output:?}"
+    );
+}
+
 #[test]
-fn every_config_of_the_readme_is_good() {
+fn every_config_of_the_readmes_is_good() {
+    for (document, least) in [("README.md", 2), ("certs-example/README.md", 3)] {
+        let text = read(document);
+        let configs = blocks(&text, "toml");
+        assert!(configs.len() >= least, "{configs:?}");
+        configs.into_iter().for_each(is_good);
+    }
+}
+
+/// With what it lacks to be one.
+#[test]
+fn every_fragment_of_the_readme_is_part_of_a_good_config() {
     let readme = read("README.md");
-    let configs = blocks(&readme, "toml");
-    assert!(configs.len() > 1, "{configs:?}");
-    for config in configs {
-        let output = shell(&site(config), "longhaul check longhaul.toml");
-        assert!(output.status.success(), "{config}\n{output:?}");
+    let first = *blocks(&readme, "toml").first().expect("a config");
+    let fragments = blocks(&readme, "toml fragment");
+    assert!(!fragments.is_empty());
+    for fragment in fragments {
+        // Keys of the file's top stand before the first section.
+        is_good(&format!("{fragment}\n{first}"));
     }
 }
 
