@@ -93,7 +93,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let mut overseer = Overseer::new(&state);
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
-    let mut watchdog = Watchdog::new(manager.clone());
+    let data_plane = setup.data_plane.clone();
+    let mut watchdog = Watchdog::new(manager.clone(), data_plane, Arc::clone(&state.registry));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
