@@ -1,5 +1,6 @@
 //! Asks a running longhaul about itself, at its admin socket; blocks.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,8 +16,8 @@ const MOST: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     pub pid: u32,
-    /// What its listeners are bound to.
-    pub addresses: Vec<String>,
+    /// What its listeners are bound to, by name.
+    pub listeners: BTreeMap<String, String>,
 }
 
 /// # Errors
@@ -36,9 +37,10 @@ fn running(answer: &[u8]) -> Option<Running> {
     let (_, body) = text.split_once("\r\n\r\n")?;
     let status: Value = serde_json::from_str(body).ok()?;
     let listeners = status["listeners"].as_array()?;
-    let address = |listener: &Value| Some(listener["address"].as_str()?.to_owned());
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    let listener = |value: &Value| Some((text(&value["name"])?, text(&value["address"])?));
     Some(Running {
         pid: status["pid"].as_u64()?.try_into().ok()?,
-        addresses: listeners.iter().filter_map(address).collect(),
+        listeners: listeners.iter().filter_map(listener).collect(),
     })
 }

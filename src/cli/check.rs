@@ -19,11 +19,12 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let config = loaded.result.map_err(WrongConfig)?;
     let state = State::new();
     let prepared = state.prepare(config.clone(), loaded.hash);
-    let obstacles = server::would_bind(&config, &incumbent(&config, &arguments.file));
+    let incumbent = incumbent(&config, &arguments.file);
+    let obstacles = server::would_bind(&config, &incumbent);
     let prepared = with_all(prepared, obstacles.findings)?;
     let mut out = stdout().lock();
     if let Some(url) = &arguments.explain {
-        out.write_all(explain::explain(arguments, url, &prepared)?.as_bytes())?;
+        out.write_all(explain::explain(arguments, url, &prepared, &incumbent)?.as_bytes())?;
         return Ok(());
     }
     let warnings = prepared.warnings.iter().map(|warning| &warning.message);
@@ -66,7 +67,7 @@ fn incumbent(config: &Config, file: &Path) -> Incumbent {
         };
     };
     match admin::ask(&admin.socket) {
-        Ok(Running { pid, addresses }) => Incumbent::Known { pid, addresses },
+        Ok(Running { pid, listeners }) => Incumbent::Known { pid, listeners },
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused if !somebody_runs(file) => {
                 Incumbent::Nobody

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use http::{Method, Request, Response};
 use tower::Service;
 
-pub use sticky::affinity;
+pub use sticky::{Affinity, affinity, sticky_key};
 
 use crate::config;
 use crate::drain::Stage;

@@ -5,6 +5,8 @@
 //! bytes on the wire: no decoding, so that every longhaul sees the same. Only
 //! the value is hashed, not where it came from.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::balance::key_hash;
@@ -50,8 +52,8 @@ pub fn affinity(
                 affinity.source = label(source);
                 return affinity;
             }
-        } else if let Some(hash) = key(source, exchange, uri, headers) {
-            affinity.key = Some(hash);
+        } else if let Some(key) = key(source, exchange, uri, headers) {
+            affinity.key = Some(key_hash(&key));
             affinity.source = label(source);
             // A client that says who it is needs no cookie.
             affinity.sets_cookie = false;
@@ -61,19 +63,36 @@ pub fn affinity(
     affinity
 }
 
-fn key(source: &StickySource, exchange: &Exchange, uri: &Uri, headers: &HeaderMap) -> Option<u64> {
+/// The sticky key itself, for whoever explains the pick.
+pub fn sticky_key(
+    upstream: &Upstream,
+    exchange: &Exchange,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Option<Vec<u8>> {
+    let mut sources = upstream.settings().sticky.iter();
+    let key = sources.find_map(|source| key(source, exchange, uri, headers));
+    key.map(Cow::into_owned)
+}
+
+fn key<'a>(
+    source: &StickySource,
+    exchange: &Exchange,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Option<Cow<'a, [u8]>> {
     let value: &[u8] = match source {
         StickySource::OwnCookie => return None,
         StickySource::ClientIp => {
             let network = client_network(exchange.client_ip?).to_string();
-            return Some(key_hash(network.as_bytes()));
+            return Some(Cow::Owned(network.into_bytes()));
         }
         StickySource::Cookie(name) => cookie(headers, name)?.as_bytes(),
         StickySource::Header(name) => headers.get(name)?.as_bytes(),
         StickySource::Query(name) => query(uri, name)?.as_bytes(),
         StickySource::PathSegment(number) => uri.path().split('/').nth(*number)?.as_bytes(),
     };
-    (!value.is_empty()).then(|| key_hash(value))
+    (!value.is_empty()).then_some(Cow::Borrowed(value))
 }
 
 /// The value of a cookie, over all `Cookie` lines (RFC 6265 section 4.2).

@@ -6,6 +6,7 @@
 //! depends on who asks (the right to a port, a directory) is a mistake only if
 //! it is known of that process, else a doubt.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -28,8 +29,8 @@ pub enum Incumbent {
     Unknown,
     Known {
         pid: u32,
-        /// What its listeners are bound to, as it says it.
-        addresses: Vec<String>,
+        /// What its listeners are bound to, by name, as it says it.
+        listeners: BTreeMap<String, String>,
     },
 }
 
@@ -135,8 +136,8 @@ impl Attempt<'_> {
             Incumbent::Nobody => Err(Sure(error)),
             Incumbent::Unknown => Err(Perhaps(error, OWN_PERHAPS)),
             // It moves from there.
-            Incumbent::Known { addresses, .. } => {
-                let held = addresses.iter().filter_map(|held| held.parse().ok());
+            Incumbent::Known { listeners, .. } => {
+                let held = listeners.values().filter_map(|held| held.parse().ok());
                 match held.into_iter().any(|held| overlap(held, address)) {
                     true => Ok(()),
                     false => Err(Sure(error)),
@@ -161,7 +162,7 @@ impl Attempt<'_> {
 
     fn holds(&self, address: &str) -> bool {
         match self.incumbent {
-            Incumbent::Known { addresses, .. } => addresses.iter().any(|held| held == address),
+            Incumbent::Known { listeners, .. } => listeners.values().any(|held| held == address),
             _ => false,
         }
     }
