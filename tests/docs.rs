@@ -257,3 +257,180 @@ fn what_the_readme_shows_on_the_console_is_what_comes() {
         }
     }
 }
+
+/// Where each row of the table of fixed bounds has its value from.
+const FIXED: &[(&str, &str, &str)] = &[
+    (
+        "head of a backend's answer",
+        "src/upstream/connection.rs",
+        "MAX_BUFFER",
+    ),
+    (
+        "header lines of a backend's answer",
+        "src/upstream/connection.rs",
+        "MAX_HEADERS",
+    ),
+    (
+        "interim answers that wait for a slow client",
+        "src/net/link.rs",
+        "MAX_INTERIM",
+    ),
+    (
+        "a body held back for a backend's `100 Continue`",
+        "src/proxy/forward.rs",
+        "CONTINUE_TIMEOUT",
+    ),
+    (
+        "bytes of a refused upgrade that are read behind the answer",
+        "src/server/connection.rs",
+        "LINGER_BYTES",
+    ),
+    ("time for them", "src/server/connection.rs", "LINGER"),
+    (
+        "bytes read of a client whose TLS handshake failed",
+        "src/tls/accept.rs",
+        "LINGER_BYTES",
+    ),
+    ("time for them", "src/tls/accept.rs", "LINGER"),
+    (
+        "addresses of a forwarded chain that are read",
+        "src/layers/forwarded.rs",
+        "MAX_CHAIN",
+    ),
+    (
+        "from the 101 to the tunnel, at least",
+        "src/proxy/handoff.rs",
+        "LAST_STEPS",
+    ),
+    (
+        "bytes of one direction of a tunnel, read and not taken by the other side",
+        "src/tunnel/scratch.rs",
+        "SIZE",
+    ),
+    (
+        "the same moved at once by the kernel",
+        "src/tunnel/engine/splice.rs",
+        "MOST",
+    ),
+    (
+        "pipes of one engine thread for that",
+        "src/tunnel/engine/pipes.rs",
+        "MOST",
+    ),
+    (
+        "idle time of a taken pipe that another tunnel waits for",
+        "src/tunnel/engine/worker.rs",
+        "PIPE_PATIENCE",
+    ),
+    (
+        "body of a probe's answer that is looked at",
+        "src/upstream/health/answer.rs",
+        "MOST",
+    ),
+    (
+        "connections waiting for accept, of each listener",
+        "src/server/bind.rs",
+        "BACKLOG",
+    ),
+    (
+        "pause after a failed accept, at most",
+        "src/server/listener.rs",
+        "LONGEST_BACK_OFF",
+    ),
+    (
+        "log lines waiting to be written",
+        "src/logging.rs",
+        "QUEUED_LINES",
+    ),
+    (
+        "messages waiting for the service manager",
+        "src/server/notices.rs",
+        "MOST",
+    ),
+    (
+        "time for the last of them at the end",
+        "src/server/systemd.rs",
+        "PATIENCE",
+    ),
+    (
+        "admin connections at once",
+        "src/admin/mod.rs",
+        "MOST_CONNECTIONS",
+    ),
+    (
+        "head of an admin request",
+        "src/admin/mod.rs",
+        "HEAD_TIMEOUT",
+    ),
+    (
+        "an admin connection",
+        "src/admin/mod.rs",
+        "CONNECTION_TIMEOUT",
+    ),
+    ("a config file", "src/config/load.rs", "LARGEST"),
+    (
+        "a file of certificates, keys or CAs",
+        "src/tls/pem.rs",
+        "MAX_FILE",
+    ),
+    (
+        "from the last change of a config to its reading, at most",
+        "src/server/watch.rs",
+        "LONGEST",
+    ),
+];
+
+/// A constant of the source as the documents write such values.
+fn constant(file: &str, name: &str) -> String {
+    let text = read(file);
+    let mark = format!("const {name}: ");
+    let (_, rest) = text
+        .split_once(&mark)
+        .unwrap_or_else(|| panic!("no {name} in {file}"));
+    let (kind, rest) = rest.split_once(" = ").expect("a value");
+    let value = rest.split(';').next().expect("an end").replace('_', "");
+    let inside = |start: &str| Some(value.strip_prefix(start)?.strip_suffix(')')?.to_owned());
+    if let Some(seconds) = inside("Duration::fromsecs(") {
+        return format!("{seconds} s");
+    }
+    if let Some(millis) = inside("Duration::frommillis(") {
+        return format!("{millis} ms");
+    }
+    let number = |text: &str| text.trim().parse::<u64>().expect("a number");
+    let value: u64 = match value.split_once("<<") {
+        Some((base, shift)) => number(base) << number(shift),
+        None => value.split('*').map(number).product(),
+    };
+    if kind == "Ticks" {
+        // Of 100 ms.
+        return format!("{} s", value / 10);
+    }
+    let (mib, kib) = (1 << 20, 1 << 10);
+    // What counts bytes is a product or a shift; other numbers are written out.
+    match rest.split(';').next().expect("an end").contains(['*', '<']) {
+        true if value.is_multiple_of(mib) => format!("{} MiB", value / mib),
+        true => format!("{} KiB", value / kib),
+        false if value >= 1000 => format!("{},{:03}", value / 1000, value % 1000),
+        false => value.to_string(),
+    }
+}
+
+#[test]
+fn the_fixed_bounds_are_those_of_the_source() {
+    let document = read("docs/operations.md");
+    let (_, section) = document.split_once("## Fixed bounds").expect("a section");
+    let section = section.split("\n## ").next().expect("its end");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let documented: Vec<(String, String)> = rows
+        .skip(1)
+        .map(|row| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            (cells[1].to_owned(), cells[2].to_owned())
+        })
+        .collect();
+    let wanted: Vec<(String, String)> = FIXED
+        .iter()
+        .map(|(what, file, name)| ((*what).to_owned(), constant(file, name)))
+        .collect();
+    assert_eq!(documented, wanted);
+}

@@ -173,6 +173,8 @@ pub struct Route {
     pub upgrades: Vec<String>,
     /// To the backend's response head for plain requests.
     pub response_timeout: Duration,
+    /// Between two parts of a plain response; `None` is off.
+    pub response_idle_timeout: Option<Duration>,
     pub clocks: Clocks,
     pub place: WrittenAt,
 }

@@ -40,6 +40,8 @@ pub enum BodyError {
     Stalled,
     #[error("the answer did not end within half_close_timeout of the client's end")]
     HalfClose,
+    #[error("the backend sent nothing more within response_idle_timeout")]
+    Idle,
     #[error("body stream failed")]
     Io(#[from] io::Error),
 }

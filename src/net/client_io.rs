@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::departure::Departure;
 use super::head_guard::HeadGuard;
+use super::patience::Patience;
 use super::{ClientFault, ClientLink, Transport};
 
 /// Deadlines of the reading side while no request is in flight.
@@ -52,6 +53,7 @@ pub struct ClientIo {
     reads: bool,
     /// While a request is pending and nothing reads.
     departure: Option<Departure>,
+    patience: Patience,
     // Boxed so that it can go when the connection becomes a tunnel.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -80,10 +82,19 @@ impl ClientIo {
             at_end: false,
             reads: false,
             departure: None,
+            patience: Patience::default(),
             timer: None,
         };
         io.arm(Some(deadlines.first_byte));
         io
+    }
+
+    /// Ends the connection when the client takes no byte for so long, where the
+    /// kernel does not see to it.
+    #[must_use]
+    pub fn with_patience(mut self, limit: Duration) -> Self {
+        self.patience = Patience::with(&self.transport, limit);
+        self
     }
 
     /// The bare transport, for the tunnel.
@@ -227,7 +238,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
+        this.patience.bound(cx, written)
     }
 
     fn poll_write_vectored(
@@ -235,7 +248,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
+        this.patience.bound(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -11,6 +11,7 @@ mod fault;
 mod head_guard;
 mod link;
 mod options;
+mod patience;
 mod permit;
 mod socket_file;
 mod transport;

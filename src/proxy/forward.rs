@@ -160,10 +160,9 @@ pub(super) fn answer(
         // beside it would cut the body off.
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
-    let half_close = route.settings.clocks.half_close_timeout;
     let rest = (attempt.connection, attempt.lease, max_idle);
-    let mut response =
-        response.map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), half_close, rest));
+    let mut response = response
+        .map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), &route.settings, rest));
     strip_hop_by_hop(response.headers_mut());
     if let Some(cookie) = attempt.cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);

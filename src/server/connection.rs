@@ -144,6 +144,8 @@ async fn handshake(
 struct Http {
     builder: http1::Builder,
     deadlines: ReadDeadlines,
+    /// For a client that takes no bytes.
+    patience: Duration,
 }
 
 impl Http {
@@ -164,7 +166,11 @@ impl Http {
             request_head: limits.request_head_timeout,
             keepalive: limits.keepalive_timeout,
         };
-        Self { builder, deadlines }
+        Self {
+            builder,
+            deadlines,
+            patience: config.tcp.user_timeout,
+        }
     }
 
     async fn serve(
@@ -177,7 +183,8 @@ impl Http {
         let (client, link) = (Arc::clone(&entrance.client), Arc::clone(&entrance.link));
         let metrics = Arc::clone(&entrance.context.state.metrics);
         let refused_upgrade = Arc::clone(&entrance.refused_upgrade);
-        let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
+        let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines)
+            .with_patience(self.patience);
         let connection = self
             .builder
             .serve_connection(TokioIo::new(io), entrance)

@@ -59,6 +59,7 @@ impl Connection {
     /// See [`ConnectError`].
     pub async fn open(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Self, ConnectError> {
         let io = BackendIo::new(dialer.dial(backend).await?);
+        let io = io.with_patience(dialer.keepalive.user_timeout);
         let finish = io.finish_handle();
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)

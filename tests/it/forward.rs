@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kit::{Authority, End, Event, Proxy, RawBackend, Setup, Site, Stuck, Wire, nobody};
+use crate::kit::{
+    Authority, End, Event, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, nobody,
+};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -653,6 +655,57 @@ async fn a_response_body_may_take_longer_than_the_response_timeout() {
     server.send("1\r\na\r\n0\r\n\r\n").await;
     assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
     assert_eq!(client.chunk().await, None);
+}
+
+#[tokio::test]
+async fn a_response_that_stalls_is_broken_off_if_asked() {
+    let (proxy, backend) = site_with("response_idle_timeout = '500ms'").await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    client.response_head().await;
+    // Each part begins it anew.
+    for _ in 0..3 {
+        client.silent_for(Duration::from_millis(250)).await;
+        server.send("1\r\na\r\n").await;
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
+    }
+    let (rest, _) = client.rest_and_end().await;
+    assert!(rest.is_empty(), "not a last chunk: {rest:?}");
+    server.end().await;
+    let event = proxy.log.wait("request", &[("status", "200")]).await;
+    assert!(
+        event.text("cut").contains("response_idle_timeout"),
+        "{}",
+        event.line
+    );
+}
+
+/// There is no `TCP_USER_TIMEOUT` on a Unix socket.
+#[tokio::test]
+async fn a_client_on_a_unix_socket_that_takes_nothing_is_given_up() {
+    let backend = RawBackend::start().await;
+    let setup = Setup::new();
+    let front = format!("unix:{}", setup.path("front.sock").display());
+    let more = format!("[listeners.local]\naddress = '{front}'\n[tcp]\nuser_timeout = '500ms'\n");
+    let proxy = setup.start(Site::one(backend.address()).more(&more)).await;
+    let mut client = dial(&front).await;
+    client.send(GET).await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        .await;
+    client.response_head().await;
+    let start = Instant::now();
+    while server.try_send([0; 65_536]).await.is_ok() {}
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    proxy.log.wait("request", &[("client", "unix")]).await;
 }
 
 #[tokio::test]
