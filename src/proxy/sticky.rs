@@ -55,8 +55,9 @@ pub fn affinity(
         } else if let Some(key) = key(source, exchange, uri, headers) {
             affinity.key = Some(key_hash(&key));
             affinity.source = label(source);
-            // A client that says who it is needs no cookie.
-            affinity.sets_cookie = false;
+            // A client that says who it is needs no cookie; an address says it
+            // only until it changes.
+            affinity.sets_cookie &= *source == StickySource::ClientIp;
             return affinity;
         }
     }
