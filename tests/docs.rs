@@ -288,10 +288,15 @@ const FIXED: &[(&str, &str, &str)] = &[
     ("time for them", "src/server/connection.rs", "LINGER"),
     (
         "bytes read of a client whose TLS handshake failed",
-        "src/tls/accept.rs",
+        "src/tls/hello.rs",
         "LINGER_BYTES",
     ),
-    ("time for them", "src/tls/accept.rs", "LINGER"),
+    ("time for them", "src/tls/hello.rs", "LINGER"),
+    (
+        "turn of a TLS handshake, if others wait",
+        "src/tls/accept.rs",
+        "TURN",
+    ),
     (
         "addresses of a forwarded chain that are read",
         "src/layers/forwarded.rs",

@@ -258,6 +258,20 @@ pub enum StickySource {
     OwnCookie,
 }
 
+/// As it is written in the config.
+impl fmt::Display for StickySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::PathSegment(number) => write!(f, "path:{number}"),
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::OwnCookie => f.write_str("cookie"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StickyCookie {
     pub name: String,

@@ -6,6 +6,7 @@
 //! the value is hashed, not where it came from.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
@@ -23,7 +24,7 @@ pub struct Affinity {
     /// The backend of longhaul's own cookie.
     pub backend: Option<usize>,
     /// The source's name, as in the config; `none` if none is present.
-    pub source: String,
+    pub source: Arc<str>,
     /// Whether the answer is to set longhaul's own cookie if the backend picked
     /// is another than [`Affinity::backend`].
     pub sets_cookie: bool,
@@ -39,22 +40,27 @@ pub fn affinity(
     let mut affinity = Affinity {
         key: None,
         backend: None,
-        source: "none".into(),
+        source: Arc::clone(upstream.no_sticky_label()),
         sets_cookie: false,
     };
-    for source in &upstream.settings().sticky {
+    for (source, label) in upstream
+        .settings()
+        .sticky
+        .iter()
+        .zip(upstream.sticky_labels())
+    {
         if *source == StickySource::OwnCookie {
             let name = &upstream.settings().cookie.name;
             affinity.sets_cookie = true;
             affinity.backend =
                 cookie(headers, name).and_then(|value| upstream.backend_of_cookie(value));
             if affinity.backend.is_some() {
-                affinity.source = label(source);
+                affinity.source = Arc::clone(label);
                 return affinity;
             }
         } else if let Some(key) = key(source, exchange, uri, headers) {
             affinity.key = Some(key_hash(&key));
-            affinity.source = label(source);
+            affinity.source = Arc::clone(label);
             // A client that says who it is needs no cookie; an address says it
             // only until it changes.
             affinity.sets_cookie &= *source == StickySource::ClientIp;
@@ -112,17 +118,6 @@ fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .find_map(|(found, value)| (found == name).then_some(value))
-}
-
-fn label(source: &StickySource) -> String {
-    match source {
-        StickySource::Cookie(name) => format!("cookie:{name}"),
-        StickySource::Header(name) => format!("header:{name}"),
-        StickySource::Query(name) => format!("query:{name}"),
-        StickySource::PathSegment(number) => format!("path:{number}"),
-        StickySource::ClientIp => "client_ip".into(),
-        StickySource::OwnCookie => "cookie".into(),
-    }
 }
 
 /// `Set-Cookie` for longhaul's own cookie. `secure`: the client came over TLS.

@@ -23,7 +23,7 @@ use super::Context;
 use crate::config::Config;
 use crate::drain::{Stage, Watch};
 use crate::exchange::{
-    Body, Client, ContinueGate, Exchange, Record, Refusal, RequestBody, TlsFacts,
+    Body, Client, ContinueGate, Exchange, Place, Record, Refusal, RequestBody, TlsFacts,
 };
 use crate::metrics::{Metrics, Refused};
 use crate::net::{
@@ -110,8 +110,10 @@ pub(super) async fn serve(accepted: Accepted) {
         peer,
         local_port,
         tls,
-        _permit: permit,
-        watch: watch.clone(),
+        place: Arc::new(Place {
+            _permit: permit,
+            watch: watch.clone(),
+        }),
     });
     // Not to the connection's end: a kept snapshot would keep its upstreams.
     let http = Http::new(&snapshot.config);

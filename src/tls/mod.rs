@@ -17,6 +17,7 @@ mod accept;
 mod client;
 mod contents;
 mod facts;
+mod hello;
 mod pair;
 mod pem;
 mod server;

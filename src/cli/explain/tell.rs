@@ -120,7 +120,7 @@ fn sticky(
     request: &Request<Body>,
     affinity: &Affinity,
 ) -> String {
-    let mut text = affinity.source.clone();
+    let mut text = affinity.source.to_string();
     if let Some(hash) = affinity.key {
         let (uri, headers) = (request.uri(), request.headers());
         if let Some(key) = proxy::sticky_key(upstream, exchange, uri, headers) {

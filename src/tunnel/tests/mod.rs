@@ -42,8 +42,8 @@ pub(super) fn facts(id: u64) -> Facts {
     Facts {
         id,
         labels: Arc::new(labels),
-        client: None,
-        sticky: None,
+        key: 0,
+        opening: Opening::default(),
     }
 }
 
@@ -61,7 +61,6 @@ pub(super) fn options(framing: Framing) -> Options {
         close: Close {
             code: Some(1012),
             timeout: Duration::from_secs(5),
-            linger: Duration::from_secs(1),
         },
     }
 }
