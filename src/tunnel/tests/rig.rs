@@ -119,6 +119,14 @@ fn map<T>(leg: Leg<Near>, into: impl FnOnce(Near) -> T) -> Leg<T> {
 }
 
 impl Near {
+    /// Another handle on it, if it is TCP.
+    pub(super) fn another(&self) -> Option<std::net::TcpStream> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(stream) => Some(stream.try_clone().unwrap()),
+        }
+    }
+
     fn into_fd(self) -> OwnedFd {
         match self {
             Self::Unix(stream) => stream.into(),
