@@ -22,5 +22,6 @@ mod route;
 mod smoke;
 mod start;
 mod stop;
+mod stream;
 mod tunnel;
 mod upgrade;

@@ -103,8 +103,9 @@ impl Thread {
 
     /// Writes the rest of `bytes` from `at` on, and reads and compares them all.
     fn drain(&mut self, far: &mut Far<UnixStream>, bytes: &[u8], mut at: usize) {
-        let (mut read, mut part) = (0, vec![0; 50_000]);
+        let (mut read, mut idle, mut part) = (0, 0, vec![0; 50_000]);
         while read < bytes.len() {
+            assert!(idle < 10, "stuck after {read} bytes");
             if let Ok(written) = far.client.write(&bytes[at..]) {
                 at += written;
             }
@@ -112,9 +113,12 @@ impl Thread {
             match far.backend.read(&mut part) {
                 Ok(count) => {
                     assert!(part[..count] == bytes[read..read + count]);
-                    read += count;
+                    (read, idle) = (read + count, 0);
                 }
-                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    idle += 1;
+                }
             }
         }
     }
