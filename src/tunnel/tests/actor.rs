@@ -2,7 +2,7 @@
 //! answers, a little at a time.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use rand::rngs::StdRng;
@@ -94,7 +94,12 @@ impl Actor {
     /// Reads and writes a little; says whether anything came of it.
     pub(super) fn act(&mut self) -> bool {
         self.react();
-        let (mut moved, budget) = (false, self.random.random_range(1..=40));
+        let reads = !self.stalled && !self.shut;
+        let mut moved = self
+            .socket
+            .as_mut()
+            .is_some_and(|socket| socket.pump(reads));
+        let budget = self.random.random_range(1..=40);
         for _ in 0..budget {
             let (wrote, read) = (self.write(), self.read());
             moved |= wrote | read;
@@ -116,11 +121,8 @@ impl Actor {
         };
         if self.outbox.is_empty() {
             let due = self.ends && !self.ended;
-            if due {
-                socket.end();
-                self.ended = true;
-            }
-            return due;
+            self.ended |= due && socket.end();
+            return due && self.ended;
         }
         let (bytes, _) = self.outbox.as_slices();
         match socket.write(&bytes[..most.min(bytes.len())]) {
@@ -184,7 +186,10 @@ impl Actor {
 
     /// Whether it has something to send that the kernel does not take yet.
     pub(super) fn is_held_up(&self) -> bool {
-        self.socket.is_some() && (!self.outbox.is_empty() || (self.ends && !self.ended))
+        let flushes = |socket: &FarSocket| {
+            !self.outbox.is_empty() || socket.is_flushing() || (self.ends && !self.ended)
+        };
+        self.socket.as_ref().is_some_and(flushes)
     }
 
     /// What it waits for.

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use rustix::net::sockopt;
@@ -13,7 +14,8 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use super::super::engine::testing::{Worth, at_most, set_worth};
 use super::super::scratch;
-use super::rig::Near;
+use super::rig::{Engines, Near, runtime};
+use super::sealed::{Sealed, seal};
 use super::*;
 
 /// The sockets of a life, and when payload is spliced.
@@ -27,6 +29,8 @@ pub(super) struct Ground {
     pipes: Option<usize>,
     /// What the tunnel reads at once.
     read: usize,
+    /// Whether it is played over TLS too.
+    pub(super) tls: bool,
 }
 
 pub(super) fn ground() -> impl Strategy<Value = Ground> {
@@ -35,11 +39,15 @@ pub(super) fn ground() -> impl Strategy<Value = Ground> {
     let pipes =
         prop_oneof![1 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(1)), 3 => Just(Some(8))];
     let read = prop_oneof![4 => Just(scratch::SIZE), 1 => Just(13)];
-    (tcp, tcp, buffer, pipes, read).prop_map(|(client, backend, buffer, pipes, read)| Ground {
-        tcp: [client, backend],
-        buffer,
-        pipes,
-        read,
+    let tls = prop::bool::weighted(0.3);
+    (tcp, tcp, buffer, pipes, read, tls).prop_map(|(client, backend, buffer, pipes, read, tls)| {
+        Ground {
+            tcp: [client, backend],
+            buffer,
+            pipes,
+            read,
+            tls,
+        }
     })
 }
 
@@ -51,6 +59,7 @@ impl Ground {
             buffer: Some(1),
             pipes,
             read: 1,
+            tls: true,
         }
     }
 
@@ -68,12 +77,18 @@ impl Ground {
         scratch::shrink_to(self.read);
     }
 
-    pub(super) fn is_tcp(self, side: Side) -> bool {
-        self.tcp[usize::from(side == Side::Backend)]
+    /// The far and near ends of both sides, as the engine takes them.
+    pub(super) fn pairs(self, engine: Engines) -> [(FarSocket, Near); 2] {
+        let pairs = self.tcp.map(|tcp| self.pair(tcp));
+        if engine != Engines::Tls {
+            return pairs;
+        }
+        let runtime = Rc::new(runtime());
+        pairs.map(|(far, near)| seal(far, near, &runtime))
     }
 
-    pub(super) fn pair(self, side: Side) -> (FarSocket, Near) {
-        if self.is_tcp(side) {
+    fn pair(self, tcp: bool) -> (FarSocket, Near) {
+        if tcp {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (near, _) = listener.accept().unwrap();
@@ -105,45 +120,74 @@ impl Ground {
 pub(super) enum FarSocket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<Sealed>),
 }
 
 impl FarSocket {
+    /// What is under the TLS, if it is TCP.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Unix(_) => None,
             Self::Tcp(stream) => Some(stream),
+            Self::Tls(sealed) => sealed.socket().tcp(),
         }
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Moves what its TLS has to move, if it has any; says whether it did.
+    pub(super) fn pump(&mut self, reads: bool) -> bool {
         match self {
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tcp(stream) => stream.read(buffer),
+            Self::Tls(sealed) => sealed.pump(reads),
+            _ => false,
         }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Tcp(stream) => stream.write(bytes),
-        }
+    /// Whether its TLS has yet to write what was given to it.
+    pub(super) fn is_flushing(&self) -> bool {
+        matches!(self, Self::Tls(sealed) if sealed.is_flushing())
     }
 
-    pub(super) fn end(&self) {
+    /// Ends the stream; says whether it has come to that.
+    pub(super) fn end(&mut self) -> bool {
         // It may have been reset.
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(sealed) => return sealed.end(),
         };
+        true
     }
 
     /// Dropped after this, it resets the other end (a Unix socket does so when
     /// it has unread bytes, and otherwise just ends both ways).
     pub(super) fn prepare_reset(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             let zero = Some(Duration::ZERO);
             sockopt::set_socket_linger(stream, zero).unwrap();
         }
+    }
+}
+
+impl Read for FarSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Tls(sealed) => sealed.read(buffer),
+        }
+    }
+}
+
+impl Write for FarSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Tls(sealed) => sealed.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

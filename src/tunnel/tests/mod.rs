@@ -23,6 +23,7 @@ mod points;
 mod pressure;
 mod races;
 mod rig;
+mod sealed;
 mod shares;
 mod sizes;
 mod sockets;

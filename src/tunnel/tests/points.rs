@@ -1,9 +1,11 @@
 //! What can happen to a tunnel, at every point of its stream: a Close of
 //! longhaul's own, a half-close and a reset, behind each byte of a script with
-//! every kind of frame. Under both engines, over sockets that take a few bytes
-//! at a time, by splice and by copies.
+//! every kind of frame. Under both engines and over TLS, over sockets that take a
+//! few bytes at a time, by splice and by copies.
 //!
 //! `sockets` does the same at random; here nothing is left out.
+
+use std::io::{Read, Write};
 
 use super::ground::{Deliveries, FarSocket, Ground};
 use super::lives::cursor;
@@ -48,8 +50,7 @@ const BACKEND: usize = 1;
 impl Scene {
     fn new(engine: Engines, ground: Ground) -> Self {
         ground.prepare();
-        let (client, near_client) = ground.pair(Side::Client);
-        let (backend, near_backend) = ground.pair(Side::Backend);
+        let [(client, near_client), (backend, near_backend)] = ground.pairs(engine);
         let deliveries = Deliveries::of([&near_client, &near_backend]);
         let options = options(Framing::WebSocket);
         let far = |socket| Far {
@@ -82,7 +83,7 @@ impl Scene {
     }
 
     fn end(&mut self, side: usize) {
-        self.far[side].socket.as_ref().unwrap().end();
+        assert!(self.far[side].socket.as_mut().unwrap().end());
         self.settle();
     }
 
@@ -104,7 +105,9 @@ impl Scene {
                 deliveries.make(sockets.filter_map(FarSocket::tcp));
             }
             for far in &mut self.far {
-                if far.read() {
+                let socket = far.socket.as_mut();
+                let pumped = socket.is_some_and(|socket| socket.pump(true));
+                if pumped | far.read() {
                     calm = 0;
                 }
             }
@@ -142,14 +145,17 @@ impl Far {
 
 /// Plays `scene` at every point of the script, from each side, everywhere.
 fn everywhere(tcp: &[bool], scene: impl Fn(Scene, usize, usize)) {
-    for engine in [Engines::Own, Engines::Tokio] {
+    for (engine, pipes) in [
+        (Engines::Own, None),
+        (Engines::Own, Some(1)),
+        (Engines::Tokio, None),
+        (Engines::Tls, None),
+    ] {
         for &tcp in tcp {
-            for pipes in [None, Some(1)] {
-                let ground = Ground::narrow(tcp, pipes);
-                for side in [CLIENT, BACKEND] {
-                    for point in 0..=script(side == CLIENT).len() {
-                        scene(Scene::new(engine, ground), side, point);
-                    }
+            let ground = Ground::narrow(tcp, pipes);
+            for side in [CLIENT, BACKEND] {
+                for point in 0..=script(side == CLIENT).len() {
+                    scene(Scene::new(engine, ground), side, point);
                 }
             }
         }

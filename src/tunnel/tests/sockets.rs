@@ -1,5 +1,5 @@
-//! Random lives of tunnels over real sockets, the same under both engines: tiny
-//! buffers, writes of one byte, half-close and reset and orders at every point,
+//! Random lives of tunnels over real sockets, the same under both engines, and
+//! some of them over TLS: tiny buffers, writes of one byte, half-close and reset and orders at every point,
 //! pipes that are full or not to be had.
 //!
 //! No time but the registry's passes for a tunnel, and it passes only when
@@ -43,8 +43,7 @@ const MOST_WAITS: u32 = 6000;
 impl Life {
     fn begin(case: &Case, ground: Ground, engine: Engines) -> Self {
         ground.prepare();
-        let (client, near_client) = ground.pair(Side::Client);
-        let (backend, near_backend) = ground.pair(Side::Backend);
+        let [(client, near_client), (backend, near_backend)] = ground.pairs(engine);
         let (client, ahead_in) = Actor::new(Side::Client, &case.client, client, case.read_ahead);
         let (backend, ahead_out) =
             Actor::new(Side::Backend, &case.backend, backend, case.read_ahead);
@@ -220,7 +219,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(2000), ..ProptestConfig::default() })]
     #[test]
     fn every_life_keeps_the_rules_under_both_engines(case in case(), ground in ground()) {
-        for engine in [Engines::Own, Engines::Tokio] {
+        let tls = ground.tls.then_some(Engines::Tls);
+        for engine in [Engines::Own, Engines::Tokio].into_iter().chain(tls) {
             let life = Life::begin(&case, ground, engine).play(&case);
             check(&case, &life).map_err(|error| TestCaseError::fail(format!("{engine:?}: {error}")))?;
         }
