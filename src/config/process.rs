@@ -1,5 +1,6 @@
 //! `[log]` and `[admin]`: what concerns the whole process.
 
+use super::diagnostic::WrittenAt;
 use super::model::{Admin, Log, LogFormat};
 use super::nearest::nearest;
 use super::section::{Section, Value, Wrong};
@@ -27,10 +28,12 @@ pub(super) fn admin(section: Section<'_>) -> Option<Admin> {
         socket_path(value, written.strip_prefix("unix:").unwrap_or(written))
     });
     let mode = section.or("mode", 0o600, mode);
+    let place = WrittenAt(section.place_of("socket"));
     section.finish();
     Some(Admin {
         socket: socket?,
         mode,
+        place,
     })
 }
 

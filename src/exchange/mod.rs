@@ -18,9 +18,9 @@ use http::{Request, Response};
 use tower::util::BoxCloneSyncService;
 
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
-pub use client::{Client, TlsFacts};
+pub use client::{Client, Place, TlsFacts};
 pub(crate) use record::access_line;
-pub use record::{Entry, Record, loggable_path};
+pub use record::{Entry, Line, Record, Words, loggable_path};
 pub use refusal::Refusal;
 
 use crate::net::ClientLink;

@@ -6,10 +6,12 @@
 
 mod backend_io;
 mod client_io;
+mod departure;
 mod fault;
 mod head_guard;
 mod link;
 mod options;
+mod patience;
 mod permit;
 mod socket_file;
 mod transport;

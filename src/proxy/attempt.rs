@@ -52,7 +52,8 @@ pub(super) async fn connect(
         };
         exchange.record.update(|entry| {
             entry.backend = Some(Arc::clone(lease.backend().name()));
-            entry.sticky = Some(affinity.source.clone());
+            entry.sticky = Some(Arc::clone(&affinity.source));
+            entry.key = affinity.key;
         });
         match open(route, &lease, purpose).await {
             Ok(connection) => {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::attempt::{Attempt, Purpose, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
-use super::sticky::affinity;
+use super::sticky::{Affinity, affinity};
 use super::{Route, report};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal};
@@ -30,22 +30,19 @@ pub(super) async fn upgrade(
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
     let client = hyper::upgrade::on(&mut request);
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
-    let dialogue = async {
-        let attempt = connect(&route, &exchange, &affinity, Purpose::Handshake);
-        let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
-        let response = ask(&mut attempt, request, deadline).await;
-        let response = response.inspect_err(|refusal| {
-            report::refused(&route.metrics, attempt.lease.backend(), refusal);
-        })?;
-        // The handshake is over, whatever the answer.
-        drop(std::mem::take(&mut attempt.pass));
-        Ok::<_, Refusal>((attempt, response))
-    };
+    let dialogue = dialogue(
+        &route,
+        &exchange,
+        &affinity,
+        request,
+        offer.is_none(),
+        deadline,
+    );
     let (attempt, mut response) = tokio::select! {
         biased;
         done = dialogue => done?,
         // A WebSocket client that cannot send any more cannot even close
-        // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
+        // (RFC 6455 section 7.1.2): it has left.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
     report::answered(&route.metrics, attempt.lease.backend(), response.status());
@@ -72,14 +69,55 @@ pub(super) async fn upgrade(
     Ok(answer)
 }
 
-/// Sends the handshake and waits for the head of the answer.
+/// Reaches a backend and gets its answer.
+async fn dialogue(
+    route: &Route,
+    exchange: &Exchange,
+    affinity: &Affinity,
+    request: Request<Body>,
+    may_half_close: bool,
+    deadline: Instant,
+) -> Result<(Attempt, Response<Incoming>), Refusal> {
+    let attempt = connect(route, exchange, affinity, Purpose::Handshake);
+    let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
+    let answer = ask(route, exchange, &mut attempt, request, may_half_close);
+    let answer = timeout_at(deadline, answer).await.map_err(late);
+    let response = answer.flatten().inspect_err(|refusal| {
+        report::refused(&route.metrics, attempt.lease.backend(), refusal);
+    })?;
+    // The handshake is over, whatever the answer.
+    drop(std::mem::take(&mut attempt.pass));
+    Ok((attempt, response))
+}
+
+/// Sends the request and waits for the head of the answer. Clients of some
+/// protocols may end their stream and go on reading: then the backend is told,
+/// and has `half_close_timeout` to answer.
 async fn ask(
+    route: &Route,
+    exchange: &Exchange,
     attempt: &mut Attempt,
     request: Request<Body>,
-    deadline: Instant,
+    may_half_close: bool,
 ) -> Result<Response<Incoming>, Refusal> {
-    let answer = timeout_at(deadline, attempt.connection.send(request)).await;
-    let answer = answer.map_err(late)?;
+    let finish = attempt.connection.finish_handle();
+    let answer = attempt.connection.send(request);
+    let left = async {
+        exchange.link.ended().await;
+        // What came behind the request goes first, and it is not a request's:
+        // it waits for the 101.
+        if !exchange.link.is_ended_behind_bytes() {
+            finish.finish();
+        }
+        sleep(route.settings.clocks.half_close_timeout).await;
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = left, if may_half_close => {
+            return Err(Refusal::BackendTimeout("half_close_timeout"));
+        }
+    };
     answer.map_err(|error| refusal(&error.into_error()))
 }
 

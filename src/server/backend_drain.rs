@@ -123,7 +123,10 @@ impl Work {
         self.registry.select(&|tunnel| {
             // This very backend, not another that had its name.
             Arc::ptr_eq(&tunnel.facts().labels.backend, self.backend.name())
-                && tunnel.state() != tunnel::State::Closing
+                && matches!(
+                    tunnel.state(),
+                    tunnel::State::Open | tunnel::State::HalfClosed
+                )
         })
     }
 

@@ -23,7 +23,7 @@ use super::Context;
 use crate::config::Config;
 use crate::drain::{Stage, Watch};
 use crate::exchange::{
-    Body, Client, ContinueGate, Exchange, Record, Refusal, RequestBody, TlsFacts,
+    Body, Client, ContinueGate, Exchange, Place, Record, Refusal, RequestBody, TlsFacts,
 };
 use crate::metrics::{Metrics, Refused};
 use crate::net::{
@@ -110,8 +110,10 @@ pub(super) async fn serve(accepted: Accepted) {
         peer,
         local_port,
         tls,
-        _permit: permit,
-        watch: watch.clone(),
+        place: Arc::new(Place {
+            _permit: permit,
+            watch: watch.clone(),
+        }),
     });
     // Not to the connection's end: a kept snapshot would keep its upstreams.
     let http = Http::new(&snapshot.config);
@@ -144,6 +146,8 @@ async fn handshake(
 struct Http {
     builder: http1::Builder,
     deadlines: ReadDeadlines,
+    /// For a client that takes no bytes.
+    patience: Duration,
 }
 
 impl Http {
@@ -164,7 +168,11 @@ impl Http {
             request_head: limits.request_head_timeout,
             keepalive: limits.keepalive_timeout,
         };
-        Self { builder, deadlines }
+        Self {
+            builder,
+            deadlines,
+            patience: config.tcp.user_timeout,
+        }
     }
 
     async fn serve(
@@ -177,7 +185,8 @@ impl Http {
         let (client, link) = (Arc::clone(&entrance.client), Arc::clone(&entrance.link));
         let metrics = Arc::clone(&entrance.context.state.metrics);
         let refused_upgrade = Arc::clone(&entrance.refused_upgrade);
-        let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines);
+        let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines)
+            .with_patience(self.patience);
         let connection = self
             .builder
             .serve_connection(TokioIo::new(io), entrance)

@@ -41,6 +41,10 @@ pub struct Upstream {
     name: Arc<str>,
     settings: Arc<config::Upstream>,
     dialer: Arc<Dialer>,
+    /// What log and registry call the sources of the sticky key, in the
+    /// settings' order.
+    sticky_labels: Vec<Arc<str>>,
+    no_sticky_label: Arc<str>,
     roster: Arc<Roster>,
     // As with the snapshot: only `load_full`, no guard outlives a statement.
     backends: ArcSwap<Backends>,
@@ -68,6 +72,8 @@ impl Upstream {
         let backends = Backends::new(Arc::clone(&settings), list, roster, Arc::default());
         Self {
             name: settings.name.as_str().into(),
+            sticky_labels: settings.sticky.iter().map(label).collect(),
+            no_sticky_label: "none".into(),
             dialer: Arc::new(dialer),
             roster: Arc::clone(roster),
             answers: Answers::new(!discovers || !backends.list().is_empty()),
@@ -83,6 +89,16 @@ impl Upstream {
 
     pub fn settings(&self) -> &config::Upstream {
         &self.settings
+    }
+
+    /// The words for the sources of the sticky key, in the settings' order.
+    pub fn sticky_labels(&self) -> &[Arc<str>] {
+        &self.sticky_labels
+    }
+
+    /// The word for a request that has none of them.
+    pub fn no_sticky_label(&self) -> &Arc<str> {
+        &self.no_sticky_label
     }
 
     /// The backends of this moment.
@@ -175,4 +191,8 @@ fn names<'a>(backends: impl Iterator<Item = &'a Arc<Backend>>) -> String {
         text.push_str(&format!(" and {} more", all - MOST));
     }
     text
+}
+
+fn label(source: &config::StickySource) -> Arc<str> {
+    source.to_string().into()
 }

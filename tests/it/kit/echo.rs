@@ -119,7 +119,7 @@ async fn serve(mut wire: Wire, name: &'static str, shared: Arc<Shared>) {
             .lock()
             .expect("no panic")
             .push(Instant::now());
-        if request.header("upgrade").is_some() {
+        if request.header("sec-websocket-key").is_some() {
             echo(wire, &request, name).await;
             return;
         }
