@@ -3,6 +3,7 @@
 //!
 //! Addresses and files that only the example's reader has are replaced, nothing else.
 
+mod backends;
 mod features;
 
 use std::cell::Cell;

@@ -23,6 +23,8 @@ async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
     server.request().await;
     server.send(switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
+    // The tunnel begins just after the client has its 101.
+    proxy.log.wait("tunnel opened", &[]).await;
     (client, server)
 }
 

@@ -18,8 +18,12 @@ pub struct Example {
 impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
+            "admission.toml" => self.admission().await,
             "behind-a-proxy.toml" => self.behind_a_proxy().await,
+            "discovery-dns.toml" => self.discovery_dns().await,
+            "discovery-file.toml" => self.discovery_file().await,
             "drain.toml" => self.drain().await,
+            "ejection.toml" => self.ejection().await,
             "hash-by-room.toml" => self.hash_by_room().await,
             "health.toml" => self.health().await,
             "https-backends.toml" => self.https_backends().await,
@@ -41,7 +45,7 @@ impl Example {
         }
     }
 
-    async fn public(&self) -> Wire {
+    pub async fn public(&self) -> Wire {
         self.proxy.connect_to("public").await
     }
 
