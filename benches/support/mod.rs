@@ -3,6 +3,8 @@
 
 #![allow(dead_code)]
 
+pub mod inputs;
+
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;

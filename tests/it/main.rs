@@ -24,5 +24,6 @@ mod route;
 mod smoke;
 mod start;
 mod stop;
+mod stream;
 mod tunnel;
 mod upgrade;

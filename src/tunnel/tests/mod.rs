@@ -12,14 +12,19 @@ use crate::config::Clocks;
 
 use super::*;
 
+mod actor;
 mod ends;
 mod engine;
+mod ground;
 mod live;
 mod lives;
 mod model;
+mod points;
 mod pressure;
 mod races;
 mod rig;
+mod sealed;
+mod shares;
 mod sizes;
 mod sockets;
 mod tls;
