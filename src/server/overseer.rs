@@ -74,9 +74,12 @@ impl Overseer {
         for was in before.values() {
             self.part_all(&snapshot, was);
         }
+        drop(before);
         // Whoever left is drained to the end, and then forgotten.
+        let upstreams = &self.upstreams;
+        let is_listed = |key: &Key| upstreams.values().any(|it| it.told.contains_key(key));
         self.drained
-            .retain(|_, drain| drain.cause() != Cause::Removed || drain.backend().has_tunnels());
+            .retain(|key, drain| is_listed(key) || drain.is_needed());
     }
 
     /// A file that backends are found in may have changed.
@@ -113,7 +116,7 @@ impl Overseer {
         for backend in was.backends.each() {
             if backends.position(backend).is_none() {
                 // What the new file says decides, while it still has the upstream.
-                let cause = why_drain_removed(upstream);
+                let cause = self.why_drain_removed(upstream, backend);
                 self.drain(snapshot, upstream, backend, cause);
             }
         }
@@ -121,9 +124,19 @@ impl Overseer {
 
     fn part_all(&mut self, snapshot: &Snapshot, was: &Overseen) {
         for backend in was.backends.each() {
-            let cause = why_drain_removed(&was.upstream);
+            let cause = self.why_drain_removed(&was.upstream, backend);
             self.drain(snapshot, &was.upstream, backend, cause);
         }
+    }
+
+    /// A drain that goes on is not stopped by taking the backend away: it can
+    /// no longer get well.
+    fn why_drain_removed(&self, upstream: &Upstream, backend: &Arc<Backend>) -> Option<Cause> {
+        let removed = upstream.settings().on_removed == OnRemoved::Drain;
+        let going_on = self.drained.get(&Arc::as_ptr(backend));
+        removed
+            .then_some(Cause::Removed)
+            .or_else(|| going_on.map(BackendDrain::cause))
     }
 
     /// Has it probed as its upstream says; nobody else's probes go on.
@@ -188,10 +201,6 @@ fn why_drain(
         }
         _ => None,
     }
-}
-
-fn why_drain_removed(upstream: &Upstream) -> Option<Cause> {
-    (upstream.settings().on_removed == OnRemoved::Drain).then_some(Cause::Removed)
 }
 
 /// Says what is different from the last look. What is new is as it should be.
@@ -268,3 +277,6 @@ fn tell_standing(backend: &Backend, standing: Standing) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
