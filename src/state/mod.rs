@@ -56,6 +56,9 @@ pub struct Snapshot {
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
     /// Turns for TLS handshakes; the same over reloads that do not change
+    /// Those that the generation before had under other names, for connections
+    /// that came by them before their accept loops heard of it.
+    gone: BTreeMap<String, Arc<ListenerState>>,
     /// their number.
     pub tls_handshakes: Arc<Semaphore>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
@@ -129,6 +132,9 @@ impl State {
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
         let snapshot = Arc::new(snapshot);
+        let gone = previous.listeners.iter();
+        let gone = gone.filter(|(name, _)| !snapshot.listeners.contains_key(*name));
+        snapshot.gone = gone.map(|(name, it)| (name.clone(), it.clone())).collect();
         self.current.store(Arc::clone(&snapshot));
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));
@@ -215,6 +221,13 @@ impl Snapshot {
             .values()
             .flat_map(|listener| &listener.certificates);
         let of_upstreams = self
+    /// The listener that a connection has come by, even if this generation no
+    /// longer has it.
+    pub fn came_by(&self, listener: &str) -> Option<&Arc<ListenerState>> {
+        let serving = self.listeners.get(listener);
+        serving.or_else(|| self.gone.get(listener))
+    }
+
             .config
             .upstreams
             .values()
@@ -249,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn a_renamed_listener_answers_to_its_old_name_for_one_generation() {
+        let state = State::new();
+        let a = "{ name = 'a', address = 'a:1' }";
+        load(&state, a);
+        let before = state.snapshot();
+        let renamed = || {
+            let mut config = before.config.clone();
+            let mut main = config.listeners.remove("main").unwrap();
+            main.name = "other".to_owned();
+            config.listeners.insert("other".to_owned(), main);
+            state.commit(state.prepare(config, 0).unwrap());
+            state.snapshot()
+        };
+        let after = renamed();
+        let serving = after.came_by("main").unwrap();
+        assert!(Arc::ptr_eq(serving, &before.listeners["main"]));
+        assert!(after.came_by("other").is_some());
+        assert!(renamed().came_by("main").is_none());
+    }
+
     fn a_persons_word_outlives_reloads_until_the_file_says_otherwise() {
         use BackendState::{Active, Disabled, Draining};
         let state = State::new();
