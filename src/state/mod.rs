@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -55,10 +56,10 @@ pub struct Snapshot {
     pub hash: u64,
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
-    /// Turns for TLS handshakes; the same over reloads that do not change
     /// Those that the generation before had under other names, for connections
     /// that came by them before their accept loops heard of it.
     gone: BTreeMap<String, Arc<ListenerState>>,
+    /// Turns for TLS handshakes; the same over reloads that do not change
     /// their number.
     pub tls_handshakes: Arc<Semaphore>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
@@ -131,10 +132,10 @@ impl State {
         } = prepared;
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
-        let snapshot = Arc::new(snapshot);
         let gone = previous.listeners.iter();
         let gone = gone.filter(|(name, _)| !snapshot.listeners.contains_key(*name));
         snapshot.gone = gone.map(|(name, it)| (name.clone(), it.clone())).collect();
+        let snapshot = Arc::new(snapshot);
         self.current.store(Arc::clone(&snapshot));
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));
@@ -184,6 +185,12 @@ impl State {
         Ok(())
     }
 
+    /// Whether a certificate that was read too early may be loaded by now; said
+    /// once.
+    pub fn certificate_is_due(&self) -> bool {
+        self.pairs.take_due(SystemTime::now())
+    }
+
     /// Closes pooled connections that have been idle too long.
     pub fn purge_idle(&self) {
         for upstream in self.snapshot().upstreams.values() {
@@ -214,13 +221,6 @@ fn retire(previous: &Snapshot, next: &Snapshot) {
 }
 
 impl Snapshot {
-    fn names_pair(&self, pair: &crate::config::CertificatePair) -> bool {
-        let of_listeners = self
-            .config
-            .listeners
-            .values()
-            .flat_map(|listener| &listener.certificates);
-        let of_upstreams = self
     /// The listener that a connection has come by, even if this generation no
     /// longer has it.
     pub fn came_by(&self, listener: &str) -> Option<&Arc<ListenerState>> {
@@ -228,6 +228,13 @@ impl Snapshot {
         serving.or_else(|| self.gone.get(listener))
     }
 
+    fn names_pair(&self, pair: &crate::config::CertificatePair) -> bool {
+        let of_listeners = self
+            .config
+            .listeners
+            .values()
+            .flat_map(|listener| &listener.certificates);
+        let of_upstreams = self
             .config
             .upstreams
             .values()
@@ -255,13 +262,6 @@ mod tests {
         state.commit(prepared);
     }
 
-    fn of_a(state: &State) -> (BackendState, &'static str) {
-        let backends = state.snapshot().upstreams["app"].backends();
-        let listed = &backends.list()[0];
-        (listed.state(), listed.state_by())
-    }
-
-    #[test]
     #[test]
     fn a_renamed_listener_answers_to_its_old_name_for_one_generation() {
         let state = State::new();
@@ -283,6 +283,13 @@ mod tests {
         assert!(renamed().came_by("main").is_none());
     }
 
+    fn of_a(state: &State) -> (BackendState, &'static str) {
+        let backends = state.snapshot().upstreams["app"].backends();
+        let listed = &backends.list()[0];
+        (listed.state(), listed.state_by())
+    }
+
+    #[test]
     fn a_persons_word_outlives_reloads_until_the_file_says_otherwise() {
         use BackendState::{Active, Disabled, Draining};
         let state = State::new();
