@@ -138,6 +138,12 @@ fn fill(pipe: &mut Pipe, source: &mut Sock, most: usize) -> Result<usize, Moved>
         match pipe.fill_from(source.as_fd(), most) {
             Ok(0) => return Err(Moved::Ended),
             Ok(moved) => return Ok(moved),
+            // It also says so at an urgent mark, with bytes behind it, and the
+            // kernel may have told of all that there is to tell: a read passes.
+            Err(Errno::AGAIN) if source.more_than_bytes => {
+                source.stop_splicing();
+                return Err(Moved::No);
+            }
             Err(Errno::AGAIN) => {
                 source.readable = false;
                 return Err(Moved::Waits);

@@ -2,7 +2,12 @@
 //! pipes: a worker turned by hand, with several tunnels.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SendFlags;
 
 use super::super::engine::Adoption;
 use super::super::engine::testing::{Ends, Worker, Worth, at_most, lent, set_worth};
@@ -193,4 +198,37 @@ fn a_pipe_that_nobody_drains_is_given_back_and_its_bytes_are_kept() {
     }
     assert_eq!(lent(), 0, "it is still held");
     thread.drain(&mut far, &bytes, written);
+}
+
+#[test]
+fn an_urgent_byte_in_the_midst_of_bulk_stops_nothing() {
+    let mut thread = Thread::new(ALWAYS, 8);
+    let [(mut client, near_client), (mut backend, near_backend)] = [(); 2].map(|()| tcp_pair());
+    thread.adopt(near_client, near_backend);
+    let (bytes, mut seen) = (bytes(30_000), Vec::<u8>::new());
+    client.write_all(&bytes[..10_000]).unwrap();
+    rustix::net::send(&client, b"!", SendFlags::OOB).unwrap();
+    client.write_all(&bytes[10_000..]).unwrap();
+    let begun = Instant::now();
+    while seen.len() < bytes.len() {
+        thread.turn();
+        let mut polled = [PollFd::new(&backend, PollFlags::IN)];
+        let soon = Timespec::try_from(Duration::from_millis(5)).unwrap();
+        if rustix::event::poll(&mut polled, Some(&soon)).unwrap() > 0 {
+            let mut part = vec![0; 50_000];
+            let count = backend.read(&mut part).unwrap();
+            seen.extend(&part[..count]);
+        }
+        let patience = Duration::from_secs(10);
+        assert!(begun.elapsed() < patience, "stuck after {}", seen.len());
+    }
+    assert!(seen == bytes);
+}
+
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (near, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    (far, near)
 }
