@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
 
 use super::super::engine::Adoption;
-use super::super::engine::testing::{Ends, Worker, Worth, at_most, lent, set_worth};
+use super::super::engine::testing::{Ends, Worker, Worth, at_most, held, lent, set_worth};
 use super::super::scratch;
 use super::*;
 
@@ -198,6 +198,45 @@ fn a_pipe_that_nobody_drains_is_given_back_and_its_bytes_are_kept() {
     }
     assert_eq!(lent(), 0, "it is still held");
     thread.drain(&mut far, &bytes, written);
+}
+
+#[test]
+fn many_readers_that_stall_cost_no_more_than_the_thread_may_keep() {
+    const PIPES: usize = 64;
+    let mut thread = Thread::new(ALWAYS, PIPES);
+    let bytes = bytes(4 << 20);
+    let mut far = Vec::new();
+    let mut most = 0;
+    // Each has what the kernel holds for a Unix socket in its pipe.
+    for stalled in 0..400 {
+        let mut one = thread.tunnel();
+        let written = thread.fill(&mut one.client, &bytes);
+        far.push((one, written));
+        if stalled % 50 == 49 {
+            for _ in 0..2 {
+                thread.registry.pass(10);
+                thread.turn();
+            }
+            most = most.max(held().1);
+        }
+    }
+    assert!((8 << 20..=16 << 20).contains(&most), "{most} bytes kept");
+    assert!(lent() > 0, "the rest stays in pipes, and then is copied");
+    for (one, written) in far.iter_mut().step_by(57) {
+        thread.drain(one, &bytes, *written);
+    }
+    drop(far);
+    for _ in 0..3 {
+        thread.turn();
+    }
+    for _ in 0..2 {
+        thread.registry.pass(400);
+        thread.turn();
+    }
+    assert!(thread.registry.is_empty());
+    assert_eq!(lent(), 0);
+    let (descriptors, kept) = held();
+    assert!(descriptors <= 8 && kept == 0, "{descriptors}, {kept}");
 }
 
 #[test]
