@@ -177,7 +177,7 @@ where
             let mut again = false;
             for way in Way::BOTH {
                 let turn = self.turn(cx, way, scratch.bytes());
-                again |= self.conclude(cx, way, turn, scratch.bytes());
+                again |= self.conclude(way, turn);
             }
             again |= self.settle();
             if self.course.is_done() {
@@ -230,32 +230,14 @@ where
     }
 
     /// Takes note of a turn's end; says whether another turn is due.
-    fn conclude(&mut self, cx: &mut Context<'_>, way: Way, turn: Turn, scratch: &mut [u8]) -> bool {
-        let (side, cause) = match turn {
+    fn conclude(&mut self, way: Way, turn: Turn) -> bool {
+        match turn {
             Turn::Waits => return false,
-            Turn::MayGoOn => return true,
-            Turn::SourceEnded(cause) => {
-                self.course.source_ended(way, cause);
-                return true;
-            }
-            Turn::SourceBroke(cause) => (way.source(), cause),
-            Turn::SinkBroke(cause) => {
-                // What the peer sent before it broke may still be readable: its
-                // last words, often a Close frame.
-                self.salvage(cx, way.reverse(), scratch);
-                (way.sink(), cause)
-            }
-        };
-        let now = self.ticket.now();
-        self.course.broken(side, cause, now);
-        true
-    }
-
-    fn salvage(&mut self, cx: &mut Context<'_>, way: Way, scratch: &mut [u8]) {
-        for _ in 0..TURNS_PER_STEP {
-            if !matches!(self.turn(cx, way, scratch), Turn::MayGoOn) {
-                return;
-            }
+            Turn::MayGoOn => {}
+            Turn::SourceEnded(cause) => self.course.source_ended(way, cause),
+            Turn::SourceBroke(cause) => self.course.source_broke(way, cause),
+            Turn::SinkBroke(cause) => self.course.sink_broke(way, cause),
         }
+        true
     }
 }

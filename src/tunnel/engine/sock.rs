@@ -136,7 +136,11 @@ impl Sock {
                 Ok(_) => (self.progressed, self.stuck) = (true, false),
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
+                Err(error) => {
+                    // Nobody will have the rest, and others need the pipe.
+                    self.queued = None;
+                    return Poll::Ready(Err(error.into()));
+                }
             }
         }
         Poll::Ready(Ok(()))
