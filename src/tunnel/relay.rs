@@ -26,6 +26,10 @@ use super::scratch::Scratch;
 /// Turns of both directions before other tunnels of the thread get theirs.
 const TURNS_PER_STEP: usize = 4;
 
+/// Bytes of each direction in one step, give or take the last read: reads
+/// that are spliced are large.
+const BYTES_PER_STEP: usize = 512 * 1024;
+
 /// One side of a tunnel.
 pub struct Leg<S> {
     pub stream: S,
@@ -173,10 +177,11 @@ where
         let deadline = self.course.deadline();
         self.obey(expired);
         let mut scratch = Scratch::take();
+        let mut left = [BYTES_PER_STEP; 2];
         for _ in 0..TURNS_PER_STEP {
             let mut again = false;
             for way in Way::BOTH {
-                let turn = self.turn(cx, way, scratch.bytes());
+                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize]);
                 again |= self.conclude(way, turn);
             }
             again |= self.settle();
@@ -191,12 +196,21 @@ where
                 self.arm(deadline);
                 return Step::Waits;
             }
+            if left.contains(&0) {
+                break;
+            }
         }
         self.arm(deadline);
         Step::Again
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, way: Way, scratch: &mut [u8]) -> Turn {
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: Way,
+        scratch: &mut [u8],
+        left: &mut usize,
+    ) -> Turn {
         let ahead = match &mut self.read_ahead {
             None => Bytes::new(),
             Some(both) => {
@@ -216,6 +230,7 @@ where
                 ticket,
                 source: &mut self.client,
                 sink: &mut self.backend,
+                left,
             }
             .run::<X>(cx, &ahead, scratch),
             Way::Out => Pump {
@@ -224,6 +239,7 @@ where
                 ticket,
                 source: &mut self.backend,
                 sink: &mut self.client,
+                left,
             }
             .run::<X>(cx, &ahead, scratch),
         }
