@@ -83,6 +83,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "methods",
             "headers",
             "subprotocols",
+            "auth",
             "upgrades",
             "response_timeout",
             "response_idle_timeout",
@@ -92,6 +93,10 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "max_lifetime",
             "max_lifetime_jitter",
         ],
+    ),
+    (
+        "`auth` of [[routes]]",
+        &["upstream", "path", "timeout", "set_headers", "close_code"],
     ),
     (
         "[upstreams.NAME]",

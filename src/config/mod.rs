@@ -5,6 +5,7 @@
 //! if nothing is.
 
 mod admission;
+mod auth;
 mod backends;
 mod cross;
 mod diagnostic;
@@ -35,6 +36,7 @@ mod upstreams;
 mod value;
 
 pub use admission::Admission;
+pub use auth::Auth;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use discovery::{Discovery, DnsQuery, DnsRecord, Source};
 pub use drain::{BackendDrain, Drain, Pace};

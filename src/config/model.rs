@@ -18,6 +18,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::admission::Admission;
+use super::auth::Auth;
 use super::diagnostic::WrittenAt;
 use super::discovery::Discovery;
 use super::drain::{BackendDrain, Drain};
@@ -159,6 +160,8 @@ pub struct Route {
     /// The client must offer one of these; empty: any or none.
     pub subprotocols: Vec<String>,
     pub upstream: String,
+    /// Who is asked first; `None`: nobody.
+    pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
     /// To the backend's response head for plain requests.

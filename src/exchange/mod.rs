@@ -21,7 +21,7 @@ pub use body::{Body, BodyError, ContinueGate, RequestBody};
 pub use client::{Client, Place, TlsFacts};
 pub(crate) use record::access_line;
 pub use record::{Entry, Line, Record, Words, loggable_path};
-pub use refusal::Refusal;
+pub use refusal::{Denial, Refusal};
 
 use crate::net::ClientLink;
 

@@ -6,6 +6,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::Body;
 use crate::ws::handshake;
 
+/// The answer of an auth upstream that denies a request.
+#[derive(Debug)]
+pub struct Denial(pub Response<Vec<u8>>);
+
 /// Why longhaul answers a request itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -42,6 +46,13 @@ pub enum Refusal {
     RequestBody(String),
     #[error("no part of the request body came within request_body_timeout")]
     RequestBodyTimeout,
+    /// With the answer that the client gets.
+    #[error("the auth upstream denies it with {}", .0.0.status())]
+    AuthDenied(Box<Denial>),
+    #[error("the auth upstream could not be asked: {0}")]
+    AuthFailed(String),
+    #[error("what the auth upstream grants has already ended")]
+    AuthExpired,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("a side left between the 101 and the tunnel")]
@@ -72,7 +83,7 @@ impl Refusal {
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
-            Self::NoBackend | Self::BackendsFull(_) | Self::Stopping => {
+            Self::NoBackend | Self::BackendsFull(_) | Self::AuthFailed(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Dial(_)
@@ -80,6 +91,8 @@ impl Refusal {
             | Self::UnaskedUpgrade
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::AuthDenied(denial) => denial.0.status(),
+            Self::AuthExpired => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => CLIENT_CLOSED_REQUEST,
         }
     }
@@ -103,6 +116,9 @@ impl Refusal {
             Self::BackendHandshake(_) => "backend_handshake",
             Self::RequestBody(_) => "request_body",
             Self::RequestBodyTimeout => "request_body_timeout",
+            Self::AuthDenied(_) => "auth_denied",
+            Self::AuthFailed(_) => "auth_failed",
+            Self::AuthExpired => "auth_expired",
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
@@ -114,6 +130,9 @@ impl Refusal {
 
     /// The answer as the client sees it: a status and one line of reason.
     pub fn into_response(self) -> Response<Body> {
+        if let Self::AuthDenied(denial) = self {
+            return denial.0.map(Body::full);
+        }
         let mut response = Response::new(Body::full(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::attempt::{Attempt, Purpose, connect};
+use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
 use super::{Route, report};
@@ -35,11 +35,12 @@ pub(super) async fn forward(
     }
     pass_on_interim(&mut request, &exchange.link, client_version);
     let mut replay = replay(&request);
+    let towards = Towards::of(&route, &exchange);
     let mut purpose = Purpose::Request;
     // One for all of it: reaching a backend, its answer, and both once more.
     let mut deadline = Deadline::new(&route, &exchange);
     loop {
-        let attempt = connect(&route, &exchange, &affinity, purpose);
+        let attempt = connect(&towards, exchange.secure, &affinity, purpose);
         let mut attempt = timeout_at(deadline.at, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
@@ -51,7 +52,7 @@ pub(super) async fn forward(
         {
             Ok(response) => {
                 report::answered(&route.metrics, &backend, response.status());
-                return finish(&route, exchange, attempt, response);
+                return finish(&route, exchange.clone(), attempt, response);
             }
             Err(error) => error,
         };

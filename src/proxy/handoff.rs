@@ -16,7 +16,7 @@ use super::{Route, report};
 use crate::exchange::{Entry, Exchange, Line, Place, Refusal, access_line};
 use crate::metrics::End;
 use crate::net::{BackendIo, ClientIo, Transport};
-use crate::tunnel::{Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
+use crate::tunnel::{Expiry, Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -30,6 +30,8 @@ pub(super) struct Handoff {
     pub(super) lease: Lease,
     pub(super) protocol: String,
     pub(super) deadline: Instant,
+    /// When what was granted ends.
+    pub(super) expiry: Option<Expiry>,
 }
 
 impl Handoff {
@@ -41,6 +43,7 @@ impl Handoff {
             lease,
             protocol,
             deadline,
+            expiry,
         } = self;
         let entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
@@ -61,7 +64,7 @@ impl Handoff {
         } else {
             Framing::Opaque
         };
-        let options = Options::new(framing, route.settings.clocks, &route.drain);
+        let options = Options::new(framing, route.settings.clocks, &route.drain, expiry);
         let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
         opened(&route, &entry);
         let last = Last {

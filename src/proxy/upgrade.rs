@@ -10,13 +10,14 @@ use hyper::body::Incoming;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::attempt::{Attempt, Purpose, connect};
+use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::forward::{answer, refusal};
 use super::handoff::Handoff;
 use super::sticky::{Affinity, affinity};
 use super::{Route, report};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal};
+use crate::tunnel::Expiry;
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
 pub(super) async fn upgrade(
@@ -24,6 +25,7 @@ pub(super) async fn upgrade(
     exchange: Exchange,
     mut request: Request<Body>,
     protocol: String,
+    expiry: Option<Expiry>,
 ) -> Result<Response<Body>, Refusal> {
     let deadline = Instant::now() + route.settings.clocks.handshake_timeout;
     let offer = offer(&request, &protocol)?;
@@ -64,6 +66,7 @@ pub(super) async fn upgrade(
         lease: attempt.lease,
         protocol,
         deadline,
+        expiry,
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
@@ -78,7 +81,8 @@ async fn dialogue(
     may_half_close: bool,
     deadline: Instant,
 ) -> Result<(Attempt, Response<Incoming>), Refusal> {
-    let attempt = connect(route, exchange, affinity, Purpose::Handshake);
+    let towards = Towards::of(route, exchange);
+    let attempt = connect(&towards, exchange.secure, affinity, Purpose::Handshake);
     let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
     let answer = ask(route, exchange, &mut attempt, request, may_half_close);
     let answer = timeout_at(deadline, answer).await.map_err(late);

@@ -157,11 +157,19 @@ fn routes(
     let entries = config.routes.iter().filter_map(|settings| {
         // The config has checked that every route's upstream is there.
         let upstream = upstreams.get(&settings.upstream)?;
+        let authority = settings.auth.as_ref().and_then(|auth| {
+            let upstream = Arc::clone(upstreams.get(&auth.upstream)?);
+            Some(proxy::Authority {
+                settings: auth.clone(),
+                upstream,
+            })
+        });
         let route = Arc::new(proxy::Route {
             name: settings.name.as_str().into(),
             settings: settings.clone(),
             drain: config.drain,
             upstream: Arc::clone(upstream),
+            authority,
             labels: proxy::SharedLabels::default(),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),

@@ -6,6 +6,7 @@
 mod addresses;
 mod admin;
 mod admission;
+mod auth;
 mod bad_input;
 mod bounds;
 mod check;

@@ -19,6 +19,7 @@ impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
             "admission.toml" => self.admission().await,
+            "auth.toml" => self.auth().await,
             "behind-a-proxy.toml" => self.behind_a_proxy().await,
             "discovery-dns.toml" => self.discovery_dns().await,
             "discovery-file.toml" => self.discovery_file().await,
