@@ -74,7 +74,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         max_idle_connections: section.or("max_idle_connections", 32, integer(0, 100_000)),
         idle_connection_timeout: section.or(
             "idle_connection_timeout",
-            SECOND * 30,
+            SECOND * 4,
             duration(POSITIVE),
         ),
         health: health(&section),
