@@ -112,6 +112,9 @@ impl Upstream {
 
     /// Waits, for a moment, until it is known which backends there are.
     pub async fn known(&self) {
+        if self.settings.discovery.is_none() {
+            return;
+        }
         self.answers.first(self.dialer.timeout).await;
     }
 
