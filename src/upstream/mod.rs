@@ -49,7 +49,7 @@ pub struct Upstream {
     // As with the snapshot: only `load_full`, no guard outlives a statement.
     backends: ArcSwap<Backends>,
     /// How discovery goes, if there is one.
-    answers: Answers,
+    answers: Arc<Answers>,
     /// Held while it is decided whether one more may be ejected.
     ejecting: Mutex<()>,
 }
@@ -70,13 +70,18 @@ impl Upstream {
             .as_ref()
             .map_or(&*settings.backends, |kept| kept.source());
         let backends = Backends::new(Arc::clone(&settings), list, roster, Arc::default());
+        let asks_the_same = |it: &&Self| it.settings.discovery == settings.discovery;
+        let answers = match previous.filter(asks_the_same) {
+            Some(same) => Arc::clone(&same.answers),
+            None => Arc::new(Answers::new(!discovers || !backends.list().is_empty())),
+        };
         Self {
             name: settings.name.as_str().into(),
             sticky_labels: settings.sticky.iter().map(label).collect(),
             no_sticky_label: "none".into(),
             dialer: Arc::new(dialer),
             roster: Arc::clone(roster),
-            answers: Answers::new(!discovers || !backends.list().is_empty()),
+            answers,
             backends: ArcSwap::from_pointee(backends),
             ejecting: Mutex::default(),
             settings,
