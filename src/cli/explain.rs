@@ -14,7 +14,7 @@ use super::args::CheckArguments;
 use crate::config::Balance;
 use crate::drain;
 use crate::exchange::headers::renew_hop_by_hop;
-use crate::exchange::{Body, Client, Exchange, Record, Refusal, Reply, Target, TlsFacts};
+use crate::exchange::{Body, Client, Exchange, Http, Record, Refusal, Reply, Target, TlsFacts};
 use crate::layers;
 use crate::net::{ClientLink, Limiter, Peer};
 use crate::proxy;
@@ -111,6 +111,7 @@ fn exchange(
         peer: Peer::Tcp(SocketAddr::new(ip, 0)),
         local_port: Some(port),
         tls: secure.then(TlsFacts::default),
+        http: Http::One,
         _permit: permit,
         watch,
     });

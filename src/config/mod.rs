@@ -9,6 +9,7 @@ mod diagnostic;
 mod draft;
 mod findings;
 mod health;
+mod http2;
 mod include;
 mod keys;
 mod limits;
@@ -30,6 +31,7 @@ mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
+pub use http2::Http2;
 pub use load::{Loaded, load};
 pub use model::*;
 

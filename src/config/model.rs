@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use super::diagnostic::WrittenAt;
 use super::health::{Health, OnUnhealthy};
+use super::http2::Http2;
 use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
 use crate::logging::Settings;
@@ -32,6 +33,7 @@ pub struct Config {
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
+    pub http2: Http2,
     pub tcp: Tcp,
     pub log: Log,
     pub drain: Drain,
@@ -133,6 +135,10 @@ pub struct Listener {
     pub tls_1_3_only: bool,
     /// `Some(port)`: every request is answered with a redirect to `https` there.
     pub redirect_to_https: Option<u16>,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
+    /// Whether they may open WebSockets over it (RFC 8441).
+    pub websocket_over_http2: bool,
     pub place: WrittenAt,
 }
 

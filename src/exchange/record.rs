@@ -19,6 +19,7 @@ macro_rules! access_line {
             listener = &*$entry.client.listener,
             client = %$entry.client.peer,
             forwarded_for = $entry.forwarded_for,
+            http = $entry.client.http.label(),
             tls = $entry.client.tls.as_ref().map(|tls| tls.version),
             sni = $entry.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
             client_subject =

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -37,6 +38,8 @@ pub struct ReadDeadlines {
 #[derive(Debug)]
 pub struct ClientIo {
     transport: Transport,
+    /// Read before it was clear that this is HTTP/1.1.
+    ahead: Bytes,
     link: Arc<ClientLink>,
     deadlines: ReadDeadlines,
     phase: Phase,
@@ -60,9 +63,16 @@ enum Phase {
 }
 
 impl ClientIo {
-    pub fn new(transport: Transport, link: Arc<ClientLink>, deadlines: ReadDeadlines) -> Self {
+    /// `ahead` are the bytes that were read from the transport before.
+    pub fn new(
+        transport: Transport,
+        ahead: Bytes,
+        link: Arc<ClientLink>,
+        deadlines: ReadDeadlines,
+    ) -> Self {
         let mut io = Self {
             transport,
+            ahead,
             link,
             deadlines,
             phase: Phase::First,
@@ -74,7 +84,21 @@ impl ClientIo {
         io
     }
 
-    /// The bare transport, for the tunnel.
+    fn poll_transport(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.transport).poll_read(cx, buf);
+        }
+        let count = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+
+    /// The bare transport, for the tunnel; after a head has been read, so that
+    /// nothing is ahead of it.
     pub fn into_transport(self) -> Transport {
         self.transport
     }
@@ -155,7 +179,7 @@ impl AsyncRead for ClientIo {
             };
         }
         let before = buf.filled().len();
-        match Pin::new(&mut this.transport).poll_read(cx, buf) {
+        match this.poll_transport(cx, buf) {
             Poll::Pending => {
                 let fault = ready!(this.poll_deadline(cx));
                 this.fail(fault, cx)

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::http2::Tunnel;
+
 /// A connected stream socket.
 #[derive(Debug)]
 pub enum Socket {
@@ -18,12 +20,13 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-/// A socket, with or without TLS.
+/// A socket, with or without TLS, or a stream of an HTTP/2 connection.
 #[derive(Debug)]
 pub enum Transport {
     Plain(Socket),
     // Boxed: a TLS session is a kilobyte, a socket is not.
     Tls(Box<TlsStream<Socket>>),
+    Http2(Tunnel),
 }
 
 impl Socket {
@@ -90,4 +93,4 @@ macro_rules! delegate {
 }
 
 delegate!(Socket: Tcp, Unix);
-delegate!(Transport: Plain, Tls);
+delegate!(Transport: Plain, Tls, Http2);

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -154,27 +154,14 @@ fn pass_on_interim(request: &mut Request<Body>, link: &Arc<ClientLink>, version:
             if let Some(gate) = &gate {
                 gate.open();
             }
-        } else if version == Version::HTTP_11 {
-            link.push_interim(&interim_head(interim.status(), interim.headers()));
+        } else if version >= Version::HTTP_11 {
+            let mut headers = interim.headers().clone();
+            strip_hop_by_hop(&mut headers);
+            // RFC 9110 section 8.6: not in a response without content.
+            headers.remove(header::CONTENT_LENGTH);
+            link.push_interim(interim.status(), headers);
         }
     });
-}
-
-fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let mut headers = headers.clone();
-    strip_hop_by_hop(&mut headers);
-    // RFC 9110 section 8.6: not in a response without content.
-    headers.remove(header::CONTENT_LENGTH);
-    let reason = status.canonical_reason().unwrap_or("Interim");
-    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
-    for (name, value) in &headers {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    head
 }
 
 /// A copy of a request that may be sent twice: idempotent (RFC 9110 section

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::Route;
-use crate::exchange::{Client, Entry, Exchange, Refusal, access_line};
+use crate::exchange::{Client, ClientUpgrade, Entry, Exchange, Http, Refusal, access_line};
 use crate::metrics::End;
-use crate::net::{BackendIo, ClientIo, Peer, Transport};
+use crate::net::{BackendIo, Peer, Transport};
 use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
@@ -35,7 +35,7 @@ pub(super) struct Handoff {
 
 impl Handoff {
     /// Waits for both sides and has them relayed; the end is logged.
-    pub(super) async fn run(self, client: OnUpgrade, backend: OnUpgrade) {
+    pub(super) async fn run(self, client: ClientUpgrade, backend: OnUpgrade) {
         let Self {
             route,
             exchange,
@@ -48,12 +48,8 @@ impl Handoff {
         // the backend's socket for ever.
         // hyper's own last steps are not the backend's fault.
         let deadline = deadline.max(Instant::now() + LAST_STEPS);
-        let both = async { tokio::try_join!(client, backend) };
-        let legs = match timeout_at(deadline, both).await {
-            Ok(Ok((client, backend))) => client_leg(client).zip(backend_leg(backend)),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        let Some((client, backend)) = legs else {
+        let both = async { tokio::try_join!(client_leg(client), backend_leg(backend)) };
+        let Ok(Ok((client, backend))) = timeout_at(deadline, both).await else {
             return never_opened(&route, entry);
         };
         let lease = lease.into_tunnel();
@@ -121,17 +117,20 @@ impl Last {
     }
 }
 
-fn client_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
-    let parts = upgraded.downcast::<TokioIo<ClientIo>>().ok()?;
-    Some(Leg {
-        stream: parts.io.into_inner().into_transport(),
-        read_ahead: parts.read_buf,
-    })
+/// A side left before it could be joined.
+struct Left;
+
+async fn client_leg(upgrade: ClientUpgrade) -> Result<Leg<Transport>, Left> {
+    let (stream, read_ahead) = upgrade.opened().await.ok_or(Left)?;
+    Ok(Leg { stream, read_ahead })
 }
 
-fn backend_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
-    let parts = upgraded.downcast::<TokioIo<BackendIo>>().ok()?;
-    Some(Leg {
+async fn backend_leg(upgrade: OnUpgrade) -> Result<Leg<Transport>, Left> {
+    let upgraded = upgrade.await.map_err(|_| Left)?;
+    let parts = upgraded
+        .downcast::<TokioIo<BackendIo>>()
+        .map_err(|_| Left)?;
+    Ok(Leg {
         stream: parts.io.into_inner().into_transport(),
         read_ahead: parts.read_buf,
     })
@@ -161,7 +160,10 @@ fn opened(route: &Route, entry: &Entry) {
     access_line!(
         entry,
         "tunnel opened",
-        status = 101,
+        status = match entry.client.http {
+            Http::One => 101,
+            Http::Two => 200,
+        },
         duration_ms = entry.started.elapsed().as_millis() as u64,
     );
 }

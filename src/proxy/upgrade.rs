@@ -15,7 +15,7 @@ use super::forward::{answer, refusal};
 use super::handoff::Handoff;
 use super::sticky::affinity;
 use crate::exchange::headers::renew_hop_by_hop;
-use crate::exchange::{Body, Exchange, Refusal};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
 pub(super) async fn upgrade(
@@ -27,7 +27,10 @@ pub(super) async fn upgrade(
     let deadline = Instant::now() + route.settings.clocks.handshake_timeout;
     let offer = offer(&request, &protocol)?;
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
-    let client = hyper::upgrade::on(&mut request);
+    let client = request
+        .extensions_mut()
+        .remove::<ClientUpgrade>()
+        .ok_or(Refusal::BadRequest("its connection cannot be upgraded"))?;
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
     let dialogue = async {
         let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
@@ -48,6 +51,9 @@ pub(super) async fn upgrade(
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if client.is_stream() && response.status().is_success() {
+            return Err(Refusal::NotUpgraded(response.status()));
+        }
         return Ok(answer(&route, &exchange, attempt, response, 0));
     }
     check_switch(&response, &protocol, offer.as_ref())?;

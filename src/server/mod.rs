@@ -7,6 +7,9 @@
 
 mod bind;
 mod connection;
+mod entrance;
+mod http1;
+mod http2;
 mod inherit;
 mod listener;
 mod listeners;

@@ -72,7 +72,7 @@ pub fn client_config(
             builder.with_client_cert_resolver(own)
         }
     };
-    config.alpn_protocols = vec![super::ALPN.to_vec()];
+    config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
     Ok(Arc::new(config))
 }
 
