@@ -43,6 +43,14 @@ impl Socket {
 }
 
 impl Transport {
+    /// The end of the sending side is to be a reset, where that can be said
+    /// without losing what was sent before: not on a socket.
+    pub fn sever(&mut self) {
+        if let Self::Http2(tunnel) = self {
+            tunnel.sever();
+        }
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }

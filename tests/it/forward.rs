@@ -2,19 +2,42 @@
 
 use std::time::Duration;
 
-use crate::kit::{End, Proxy, RawBackend, Setup, Site, Wire, nobody};
+use crate::kit::{End, Over, Proxy, RawBackend, Setup, Site, Wire, nobody, over_each};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-async fn site() -> (Proxy, RawBackend) {
-    site_with("").await
+over_each!(
+    a_request_passes_with_its_headers_and_body,
+    a_request_body_streams,
+    a_chunked_response_streams_with_its_trailers,
+    server_sent_events_pass_one_by_one,
+    a_backend_that_breaks_off_its_body_breaks_the_clients_too,
+    early_hints_pass_before_the_answer,
+    expect_100_continue_gets_its_100_and_then_the_answer,
+    the_answer_to_head_has_a_length_and_no_body,
+    answers_without_body,
+    one_backend_connection_serves_many_clients,
+    an_idle_connection_that_the_backend_closed_is_not_used,
+    a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe,
+    a_client_that_reset_ends_the_backends_connection_at_once,
+    a_client_that_leaves_in_the_middle_of_its_body_is_noticed,
+    an_answer_before_the_request_body_has_ended_reaches_the_client,
+    a_body_and_its_trailers_pass_in_one_piece,
+    a_backend_that_does_not_speak_http_is_502,
+    a_backend_that_never_answers_is_504_after_the_response_timeout,
+    a_response_body_may_take_longer_than_the_response_timeout,
+    a_slow_client_does_not_make_the_proxy_hoard_the_answer,
+);
+
+async fn site(over: Over) -> (Proxy, RawBackend) {
+    site_with(over, "").await
 }
 
-async fn site_with(route: &str) -> (Proxy, RawBackend) {
+async fn site_with(over: Over, route: &str) -> (Proxy, RawBackend) {
     let backend = RawBackend::start().await;
     let proxy = Proxy::start(Site::one(backend.address()).route(route)).await;
-    (proxy, backend)
+    (proxy.over(over), backend)
 }
 
 /// A client's request that has reached the backend.
@@ -26,9 +49,8 @@ async fn pending(proxy: &Proxy, backend: &RawBackend, request: &str) -> (Wire, W
     (client, server)
 }
 
-#[tokio::test]
-async fn a_request_passes_with_its_headers_and_body() {
-    let (proxy, backend) = site().await;
+async fn a_request_passes_with_its_headers_and_body(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send(
@@ -60,9 +82,8 @@ async fn a_request_passes_with_its_headers_and_body() {
     assert_eq!(response.head.all("set-cookie"), ["a=1", "b=2"]);
 }
 
-#[tokio::test]
-async fn a_request_body_streams() {
-    let (proxy, backend) = site().await;
+async fn a_request_body_streams(over: Over) {
+    let (proxy, backend) = site(over).await;
     let chunked =
         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
     let mut client = proxy.connect().await;
@@ -90,9 +111,8 @@ async fn a_request_body_streams() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn a_chunked_response_streams_with_its_trailers() {
-    let (proxy, backend) = site().await;
+async fn a_chunked_response_streams_with_its_trailers(over: Over) {
+    let (proxy, backend) = site(over).await;
     let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
     let (mut client, mut server) = pending(&proxy, &backend, request).await;
     server
@@ -118,9 +138,8 @@ async fn a_chunked_response_streams_with_its_trailers() {
     );
 }
 
-#[tokio::test]
-async fn server_sent_events_pass_one_by_one() {
-    let (proxy, backend) = site().await;
+async fn server_sent_events_pass_one_by_one(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     // Without a length or chunks: to the end of the connection.
     server
@@ -137,10 +156,9 @@ async fn server_sent_events_pass_one_by_one() {
     assert_eq!(client.chunk().await, None);
 }
 
-#[tokio::test]
-async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
+async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too(over: Over) {
     for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(over).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         server
             .send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n"))
@@ -154,9 +172,8 @@ async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
     }
 }
 
-#[tokio::test]
-async fn early_hints_pass_before_the_answer() {
-    let (proxy, backend) = site().await;
+async fn early_hints_pass_before_the_answer(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
@@ -168,9 +185,8 @@ async fn early_hints_pass_before_the_answer() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn expect_100_continue_gets_its_100_and_then_the_answer() {
-    let (proxy, backend) = site().await;
+async fn expect_100_continue_gets_its_100_and_then_the_answer(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
@@ -187,9 +203,8 @@ async fn expect_100_continue_gets_its_100_and_then_the_answer() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn the_answer_to_head_has_a_length_and_no_body() {
-    let (proxy, backend) = site().await;
+async fn the_answer_to_head_has_a_length_and_no_body(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) =
         pending(&proxy, &backend, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").await;
     server
@@ -204,9 +219,8 @@ async fn the_answer_to_head_has_a_length_and_no_body() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn answers_without_body() {
-    let (proxy, backend) = site().await;
+async fn answers_without_body(over: Over) {
+    let (proxy, backend) = site(over).await;
     for status in ["204 No Content", "304 Not Modified"] {
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         server
@@ -223,9 +237,8 @@ async fn answers_without_body() {
     }
 }
 
-#[tokio::test]
-async fn one_backend_connection_serves_many_clients() {
-    let (proxy, backend) = site().await;
+async fn one_backend_connection_serves_many_clients(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -242,7 +255,7 @@ async fn one_backend_connection_serves_many_clients() {
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let mut client = proxy.connect().await;
     client
         .send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -257,9 +270,8 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-#[tokio::test]
-async fn an_idle_connection_that_the_backend_closed_is_not_used() {
-    let (proxy, backend) = site().await;
+async fn an_idle_connection_that_the_backend_closed_is_not_used(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -273,9 +285,8 @@ async fn an_idle_connection_that_the_backend_closed_is_not_used() {
 }
 
 /// The race that no pool can rule out: the backend closes while the request is on its way.
-#[tokio::test]
-async fn a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe() {
-    let (proxy, backend) = site().await;
+async fn a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -333,7 +344,7 @@ async fn no_more_idle_connections_than_allowed() {
 
 #[tokio::test]
 async fn a_client_that_finished_its_half_still_gets_the_answer() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     client.finish().await;
     server.eof().await;
@@ -344,7 +355,7 @@ async fn a_client_that_finished_its_half_still_gets_the_answer() {
 
 #[tokio::test]
 async fn a_client_that_finished_its_half_still_gets_a_streaming_answer() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
@@ -358,10 +369,9 @@ async fn a_client_that_finished_its_half_still_gets_a_streaming_answer() {
     assert_eq!(client.chunk().await, None);
 }
 
-#[tokio::test]
-async fn a_client_that_reset_ends_the_backends_connection_at_once() {
+async fn a_client_that_reset_ends_the_backends_connection_at_once(over: Over) {
     for answering in [false, true] {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(over).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         if answering {
             server
@@ -375,9 +385,8 @@ async fn a_client_that_reset_ends_the_backends_connection_at_once() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
-    let (proxy, backend) = site().await;
+async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
@@ -389,9 +398,8 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
     server.end().await;
 }
 
-#[tokio::test]
-async fn an_answer_before_the_request_body_has_ended_reaches_the_client() {
-    let (proxy, backend) = site().await;
+async fn an_answer_before_the_request_body_has_ended_reaches_the_client(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
@@ -413,9 +421,8 @@ async fn a_backend_that_is_not_there_is_502() {
     assert!(!event.text("refusal").is_empty(), "{}", event.line);
 }
 
-#[tokio::test]
-async fn a_body_and_its_trailers_pass_in_one_piece() {
-    let (proxy, backend) = site().await;
+async fn a_body_and_its_trailers_pass_in_one_piece(over: Over) {
+    let (proxy, backend) = site(over).await;
     let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
     let (mut client, mut server) = pending(&proxy, &backend, request).await;
     server
@@ -434,8 +441,7 @@ async fn a_body_and_its_trailers_pass_in_one_piece() {
 }
 
 /// What the backend does instead of answering, and the status the client gets.
-#[tokio::test]
-async fn a_backend_that_does_not_speak_http_is_502() {
+async fn a_backend_that_does_not_speak_http_is_502(over: Over) {
     let answers: &[(&str, &[u8])] = &[
         ("nothing", b""),
         ("garbage", b"\x00\xff\x16\x03garbage\r\n\r\n"),
@@ -451,7 +457,7 @@ async fn a_backend_that_does_not_speak_http_is_502() {
         ),
     ];
     for (what, answer) in answers {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(over).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         server.send(answer).await;
         drop(server);
@@ -459,17 +465,15 @@ async fn a_backend_that_does_not_speak_http_is_502() {
     }
 }
 
-#[tokio::test]
-async fn a_backend_that_never_answers_is_504_after_the_response_timeout() {
-    let (proxy, backend) = site_with("response_timeout = '200ms'").await;
+async fn a_backend_that_never_answers_is_504_after_the_response_timeout(over: Over) {
+    let (proxy, backend) = site_with(over, "response_timeout = '200ms'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     assert_eq!(client.response().await.head.status, 504);
     server.end().await;
 }
 
-#[tokio::test]
-async fn a_response_body_may_take_longer_than_the_response_timeout() {
-    let (proxy, backend) = site_with("response_timeout = '200ms'").await;
+async fn a_response_body_may_take_longer_than_the_response_timeout(over: Over) {
+    let (proxy, backend) = site_with(over, "response_timeout = '200ms'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -481,9 +485,8 @@ async fn a_response_body_may_take_longer_than_the_response_timeout() {
     assert_eq!(client.chunk().await, None);
 }
 
-#[tokio::test]
-async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer() {
-    let (proxy, backend) = site().await;
+async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -514,7 +517,7 @@ async fn a_unix_socket_backend() {
 
 #[tokio::test]
 async fn connection_close_and_http_1_0_clients_get_a_close() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     for request in [
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: h\r\n\r\n",

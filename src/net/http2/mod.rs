@@ -12,6 +12,7 @@
 mod body;
 mod broken;
 mod calm;
+mod chunk;
 mod frames;
 mod held;
 mod io;
@@ -22,6 +23,7 @@ mod tunnel;
 pub use body::StreamBody;
 pub use broken::Broken;
 pub use calm::Calm;
+pub use chunk::Chunk;
 pub use io::Io;
 pub use ready::Ready;
 pub use stream::Stream;

@@ -8,7 +8,7 @@
 //! Invariant: a note is either acted on by the task that is running, or the
 //! task is woken for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
@@ -32,6 +32,10 @@ pub(super) struct Ticket {
     stream: Weak<Stream>,
     ready: Arc<Ready>,
     noted: AtomicBool,
+    /// Parts of data that wait to be sent.
+    queued: AtomicUsize,
+    /// Whether somebody waits until none does.
+    awaited: AtomicBool,
 }
 
 impl Ready {
@@ -76,7 +80,29 @@ impl Ticket {
             stream,
             ready,
             noted: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
+            awaited: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn queue(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn sent(self: &Arc<Self>) {
+        // Sequentially consistent with `awaits_sending`: one of the two sees
+        // what the other has said.
+        let left = self.queued.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left == 0 && self.awaited.load(Ordering::SeqCst) {
+            self.wake_by_ref();
+        }
+    }
+
+    /// Whether something waits to be sent; if so, the stream will have news when
+    /// nothing does any more.
+    pub(super) fn awaits_sending(&self) -> bool {
+        self.awaited.store(true, Ordering::SeqCst);
+        self.queued.load(Ordering::SeqCst) > 0
     }
 
     fn look(&self) {

@@ -19,6 +19,7 @@ use http::{HeaderMap, Response};
 use tokio::io::ReadBuf;
 
 use super::Broken;
+use super::chunk::Chunk;
 use super::held::Held;
 use super::ready::{Ready, Ticket};
 
@@ -30,13 +31,15 @@ const MOST_AT_ONCE: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Stream {
     halves: Mutex<Halves>,
-    /// The waker that `h2` is given.
+    ticket: Arc<Ticket>,
+    /// The waker that `h2` is given: the ticket.
     waker: Waker,
 }
 
 #[derive(Debug)]
 struct Halves {
-    recv: RecvStream,
+    /// `None` once the stream was cut.
+    recv: Option<RecvStream>,
     send: Sending,
     held: Held,
     /// The peer has sent everything.
@@ -50,29 +53,35 @@ struct Halves {
 
 #[derive(Debug)]
 enum Sending {
-    Head(SendResponse<Bytes>),
-    Body(SendStream<Bytes>),
+    Head(SendResponse<Chunk>),
+    Body(SendStream<Chunk>),
+    /// The stream was cut.
+    Nothing,
 }
 
 impl Stream {
     /// A request's stream, as `h2` hands it out.
     pub fn accepted(
         recv: RecvStream,
-        respond: SendResponse<Bytes>,
+        respond: SendResponse<Chunk>,
         ready: &Arc<Ready>,
     ) -> Arc<Self> {
-        let stream = Arc::new_cyclic(|this| Self {
-            halves: Mutex::new(Halves {
-                recv,
-                send: Sending::Head(respond),
-                held: Held::default(),
-                ended: false,
-                trailers: None,
-                broken: None,
-                reader: None,
-                writer: None,
-            }),
-            waker: Ticket::new(this.clone(), Arc::clone(ready)).into(),
+        let stream = Arc::new_cyclic(|this| {
+            let ticket = Ticket::new(this.clone(), Arc::clone(ready));
+            Self {
+                halves: Mutex::new(Halves {
+                    recv: Some(recv),
+                    send: Sending::Head(respond),
+                    held: Held::default(),
+                    ended: false,
+                    trailers: None,
+                    broken: None,
+                    reader: None,
+                    writer: None,
+                }),
+                waker: Arc::clone(&ticket).into(),
+                ticket,
+            }
         });
         stream.look();
         stream
@@ -213,7 +222,7 @@ impl Stream {
             };
         }
         let count = body.capacity().min(wanted);
-        body.send_data(make(count), false)?;
+        body.send_data(Chunk::new(make(count), &self.ticket), false)?;
         Poll::Ready(Ok(count))
     }
 
@@ -226,7 +235,7 @@ impl Stream {
         if let Sending::Body(body) = &mut halves.send {
             match trailers {
                 Some(trailers) => body.send_trailers(trailers)?,
-                None => body.send_data(Bytes::new(), true)?,
+                None => body.send_data(Chunk::new(Bytes::new(), &self.ticket), true)?,
             }
         }
         Ok(())
@@ -237,7 +246,36 @@ impl Stream {
         match &mut self.halves().send {
             Sending::Head(respond) => respond.send_reset(reason),
             Sending::Body(body) => body.send_reset(reason),
+            Sending::Nothing => {}
         }
+    }
+
+    /// Ready when everything has been given to the connection, or the stream is
+    /// broken.
+    pub fn poll_sent(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut halves = self.halves();
+        if halves.broken.is_some() || !self.ticket.awaits_sending() {
+            return Poll::Ready(());
+        }
+        halves.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits for [`Stream::poll_sent`].
+    pub async fn sent(&self) {
+        std::future::poll_fn(|cx| self.poll_sent(cx)).await;
+    }
+
+    /// Resets the stream with CANCEL, and drops what waits to be sent.
+    pub fn cut(&self) {
+        let mut halves = self.halves();
+        let recv = halves.recv.take();
+        let send = std::mem::replace(&mut halves.send, Sending::Nothing);
+        halves.broken.get_or_insert(Broken::Reset(Reason::CANCEL));
+        drop(halves);
+        // `h2` does it when nothing refers to the stream any more.
+        drop((recv, send));
+        self.look();
     }
 
     fn halves(&self) -> MutexGuard<'_, Halves> {
@@ -251,12 +289,13 @@ impl Halves {
     /// there is more.
     fn receive(&mut self, waker: &Waker) {
         let cx = &mut Context::from_waker(waker);
+        let Some(recv) = &mut self.recv else { return };
         while !self.ended && self.broken.is_none() {
-            match self.recv.poll_data(cx) {
+            match recv.poll_data(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(bytes))) => self.held.put(&bytes),
                 Poll::Ready(Some(Err(error))) => self.broken = Some(error.into()),
-                Poll::Ready(None) => match self.recv.poll_trailers(cx) {
+                Poll::Ready(None) => match recv.poll_trailers(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(trailers)) => {
                         self.ended = true;
@@ -271,6 +310,7 @@ impl Halves {
             let reset = match &mut self.send {
                 Sending::Head(respond) => respond.poll_reset(cx),
                 Sending::Body(body) => body.poll_reset(cx),
+                Sending::Nothing => return,
             };
             self.broken = match reset {
                 Poll::Pending => None,
@@ -297,7 +337,9 @@ impl Halves {
 
     /// Gives the peer its credit back.
     fn release(&mut self, count: usize) {
-        // It fails only for more than was received.
-        let _ = self.recv.flow_control().release_capacity(count);
+        if let Some(recv) = &mut self.recv {
+            // It fails only for more than was received.
+            let _ = recv.flow_control().release_capacity(count);
+        }
     }
 }

@@ -23,6 +23,7 @@ pub struct Tunnel {
     /// How long no byte may be taken while there is one to send.
     patience: Duration,
     stall: Option<Pin<Box<Sleep>>>,
+    severed: bool,
     /// The stream's place under the connection limits.
     _permit: Permit,
 }
@@ -34,8 +35,15 @@ impl Tunnel {
             stream,
             patience,
             stall: None,
+            severed: false,
             _permit: permit,
         }
+    }
+
+    /// The other side of the tunnel was reset: so is this one, behind what was
+    /// sent (RFC 8441 section 5).
+    pub fn sever(&mut self) {
+        self.severed = true;
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -78,7 +86,13 @@ impl AsyncWrite for Tunnel {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.severed {
+            // What was sent before, often a Close frame, arrives before the reset.
+            ready!(self.stream.poll_sent(cx));
+            self.stream.cut();
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(self.stream.finish(None).map_err(io::Error::from))
     }
 }

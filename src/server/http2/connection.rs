@@ -19,7 +19,7 @@ use super::exchange::{Terms, exchange};
 use crate::drain::{Stage, Watch};
 use crate::exchange::{Client, Refusal};
 use crate::net::Transport;
-use crate::net::http2::{Calm, Io, Ready, Stream};
+use crate::net::http2::{Calm, Chunk, Io, Ready, Stream};
 use crate::server::connection::log_refusal;
 use crate::server::entrance::Entrance;
 
@@ -74,7 +74,7 @@ struct Task {
 }
 
 /// What `h2` hands out for each request.
-type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
+type Arrival = (Request<RecvStream>, SendResponse<Chunk>);
 
 impl Task {
     /// Serves until the connection has ended; `stop` resolves when it is to take
@@ -162,12 +162,12 @@ fn log_excess(client: &Client) {
 /// The connection and the notes of its streams.
 struct Frames {
     /// Gone once it has ended.
-    connection: Option<Connection<Io, Bytes>>,
+    connection: Option<Connection<Io, Chunk>>,
     ready: Arc<Ready>,
 }
 
 impl Frames {
-    fn new(connection: Connection<Io, Bytes>) -> Self {
+    fn new(connection: Connection<Io, Chunk>) -> Self {
         Self {
             connection: Some(connection),
             ready: Arc::default(),

@@ -35,7 +35,14 @@ pub(super) async fn send(stream: &Arc<Stream>, response: Response<Body>, patienc
     match whole {
         // An error means that nobody listens any more.
         Ok(trailers) => drop(stream.finish(trailers)),
-        Err(reason) => stream.reset(reason),
+        // What did come arrives, and then the reset.
+        Err(Cut::Source) => {
+            // Whether or not the client takes it.
+            let _ = timeout(patience, stream.sent()).await;
+            stream.cut();
+        }
+        Err(Cut::Stalled) => stream.reset(Reason::ENHANCE_YOUR_CALM),
+        Err(Cut::Client) => {}
     }
 }
 
@@ -52,14 +59,23 @@ pub(super) fn send_head(stream: &Stream, head: Parts, last: bool) -> Result<(), 
     stream.respond(response, last)
 }
 
+/// Why a body was not sent whole.
+enum Cut {
+    /// It broke off.
+    Source,
+    /// The client has opened no window for too long.
+    Stalled,
+    Client,
+}
+
 /// Sends the body up to its trailers, which are returned.
 async fn send_body(
     stream: &Stream,
     body: &mut Body,
     patience: Duration,
-) -> Result<Option<HeaderMap>, Reason> {
+) -> Result<Option<HeaderMap>, Cut> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Reason::INTERNAL_ERROR)?;
+        let frame = frame.map_err(|_| Cut::Source)?;
         match frame.into_data() {
             Ok(data) => send_data(stream, data, patience).await?,
             Err(frame) => return Ok(frame.into_trailers().ok()),
@@ -68,7 +84,7 @@ async fn send_body(
     Ok(None)
 }
 
-async fn send_data(stream: &Stream, mut data: Bytes, patience: Duration) -> Result<(), Reason> {
+async fn send_data(stream: &Stream, mut data: Bytes, patience: Duration) -> Result<(), Cut> {
     while !data.is_empty() {
         let sent = poll_fn(|cx| {
             let wanted = data.len();
@@ -76,8 +92,8 @@ async fn send_data(stream: &Stream, mut data: Bytes, patience: Duration) -> Resu
         });
         match timeout(patience, sent).await {
             Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(Reason::CANCEL),
-            Err(_) => return Err(Reason::ENHANCE_YOUR_CALM),
+            Ok(Err(_)) => return Err(Cut::Client),
+            Err(_) => return Err(Cut::Stalled),
         }
     }
     Ok(())
