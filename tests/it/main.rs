@@ -11,6 +11,8 @@ mod demo;
 mod examples;
 mod explain;
 mod forward;
+mod h2;
+mod h2_rules;
 mod kit;
 mod listen;
 mod logs;

@@ -6,6 +6,7 @@
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -67,6 +68,9 @@ pub(super) async fn serve(
     }
 }
 
+/// For the last frames of a connection that is to end.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 struct Task {
     frames: Frames,
     clocks: Clocks,
@@ -82,7 +86,7 @@ impl Task {
     async fn run(&mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut pings = self.frames.pings();
-        let (mut stopped, mut warned) = (false, false);
+        let mut stopped = false;
         loop {
             let calm = &self.terms.calm;
             tokio::select! {
@@ -91,13 +95,17 @@ impl Task {
                     stopped = true;
                     self.leave();
                 }
-                () = poll_fn(|cx| calm.poll_lost(cx)), if !warned => {
-                    warned = true;
+                () = poll_fn(|cx| calm.poll_lost(cx)) => {
                     log_excess(&self.terms.entrance.client);
-                    self.frames.end(Reason::ENHANCE_YOUR_CALM);
+                    return self.frames.end(Reason::ENHANCE_YOUR_CALM).await;
                 }
                 () = answered(pings.as_mut()) => self.clocks.answered(),
-                () = self.clocks.tick() => self.tick(pings.as_mut()),
+                () = self.clocks.tick() => match self.clocks.look(self.frames.has_streams()) {
+                    None => {}
+                    Some(Due::Leave) => self.leave(),
+                    Some(Due::End) => return self.frames.end(Reason::NO_ERROR).await,
+                    Some(Due::Ping) => ping(pings.as_mut()),
+                },
                 arrival = poll_fn(|cx| self.frames.poll_next(cx)) => match arrival {
                     Some(Ok(arrival)) => self.begin(arrival),
                     Some(Err(error)) => {
@@ -117,26 +125,19 @@ impl Task {
         self.clocks.leave();
     }
 
-    fn tick(&mut self, pings: Option<&mut PingPong>) {
-        match self.clocks.look(self.frames.has_streams()) {
-            None => {}
-            Some(Due::Leave) => self.leave(),
-            Some(Due::End) => self.frames.end(Reason::NO_ERROR),
-            Some(Due::Ping) => {
-                if let Some(pings) = pings {
-                    // It fails only while an older one is on its way.
-                    let _ = pings.send_ping(Ping::opaque());
-                }
-            }
-        }
-    }
-
     fn begin(&mut self, (request, respond): Arrival) {
         self.clocks.note_busy();
         let (head, body) = request.into_parts();
         let stream = Stream::accepted(body, respond, &self.frames.ready);
         let request = Request::from_parts(head, ());
         tokio::spawn(exchange(Arc::clone(&self.terms), request, stream));
+    }
+}
+
+fn ping(pings: Option<&mut PingPong>) {
+    if let Some(pings) = pings {
+        // It fails only while an older one is on its way.
+        let _ = pings.send_ping(Ping::opaque());
     }
 }
 
@@ -192,10 +193,13 @@ impl Frames {
     }
 
     /// GOAWAY, and the end of everything.
-    fn end(&mut self, reason: Reason) {
+    async fn end(&mut self, reason: Reason) {
         if let Some(connection) = &mut self.connection {
             connection.abrupt_shutdown(reason);
         }
+        let ended = async { while let Some(Ok(_)) = poll_fn(|cx| self.poll_next(cx)).await {} };
+        // Whether or not the client hears it.
+        let _ = timeout(GOODBYE, ended).await;
     }
 
     /// Moves all streams on, and is ready with the next request.

@@ -33,9 +33,13 @@ pub fn switching(extra: &str) -> String {
 impl Request {
     /// The right answer to this handshake, whose key may be longhaul's own.
     pub fn switching(&self, extra: &str) -> String {
+        self.fitting(&switching(extra))
+    }
+
+    /// An answer to [`handshake`], made to fit this handshake's key.
+    pub fn fitting(&self, answer: &str) -> String {
         let key = self.header("sec-websocket-key").expect("a key");
-        let accept = derive_accept_key(key.as_bytes());
-        switching(extra).replace(ACCEPT, &accept)
+        answer.replace(ACCEPT, &derive_accept_key(key.as_bytes()))
     }
 }
 
