@@ -12,6 +12,7 @@ mod examples;
 mod explain;
 mod forward;
 mod h2;
+mod h2_abuse;
 mod h2_rules;
 mod kit;
 mod listen;

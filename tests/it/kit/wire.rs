@@ -146,6 +146,15 @@ impl Wire {
         soon("to receive", self.transport.read_buf(&mut self.ahead)).await
     }
 
+    /// Whether there is something to read within a moment.
+    pub async fn has_arrived(&mut self) -> bool {
+        let moment = Duration::from_millis(1);
+        matches!(
+            tokio::time::timeout(moment, self.readable()).await,
+            Ok(true)
+        )
+    }
+
     /// Waits, without deadline, until there is something to read; `false` is the end.
     pub async fn readable(&mut self) -> bool {
         !self.ahead.is_empty() || matches!(self.transport.read_buf(&mut self.ahead).await, Ok(1..))

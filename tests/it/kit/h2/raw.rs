@@ -80,6 +80,14 @@ impl Raw {
         Some(frame)
     }
 
+    /// A frame that has arrived by now.
+    pub async fn arrived(&mut self) -> Option<Frame> {
+        match self.wire.has_arrived().await {
+            true => self.next_frame().await,
+            false => None,
+        }
+    }
+
     /// The next frame that is wanted; others before it are passed over.
     pub async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         loop {
