@@ -113,6 +113,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         "[upstreams.NAME]",
         &[
             "scheme",
+            "http2",
+            "websocket_over_http2",
             "balance",
             "sticky",
             "cookie",

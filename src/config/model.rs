@@ -201,6 +201,10 @@ pub struct Clocks {
 pub struct Upstream {
     pub name: String,
     pub scheme: Scheme,
+    /// Whether plain requests go over HTTP/2.
+    pub http2: bool,
+    /// Whether WebSockets go over it too (RFC 8441), where a backend allows it.
+    pub websocket_over_http2: bool,
     pub tls: UpstreamTls,
     pub balance: Balance,
     /// Where the sticky key comes from: the first source that is present.

@@ -34,6 +34,17 @@ const ADDRESS: &str = "a host and port such as \"10.0.0.11:9000\" or \"[fd00::1]
 
 pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles) -> Upstream {
     let scheme = section.or("scheme", Scheme::Http, one_of(SCHEMES));
+    let http2 = section.or("http2", false, boolean);
+    let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
+    if !http2 && websocket_over_http2.is_some() {
+        section.report(
+            "websocket_over_http2",
+            format!(
+                "`websocket_over_http2` in {} has no effect without `http2 = true`",
+                section.title
+            ),
+        );
+    }
     let balance = section.or("balance", Balance::Hash, one_of(BALANCES));
     let sticky = sticky::sources(&section, balance);
     let cookie = cookie(&section);
@@ -75,6 +86,8 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     let upstream = Upstream {
         name: name.to_owned(),
         scheme,
+        http2,
+        websocket_over_http2: websocket_over_http2.unwrap_or(false),
         tls,
         balance,
         sticky,

@@ -18,11 +18,15 @@ pub(super) struct Attempt {
     pub(super) cookie: Option<HeaderValue>,
 }
 
-/// Whether an idle keep-alive connection will do.
+/// Whether a connection that others have used will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Freshness {
     Pooled,
     New,
+    /// HTTP/1.1, for an upgrade.
+    Own,
+    /// For an upgrade to WebSocket, which may go over HTTP/2.
+    WebSocket,
 }
 
 /// Connects to the first backend that can be reached.
@@ -79,6 +83,15 @@ async fn open(
     freshness: Freshness,
 ) -> Result<Connection, ConnectError> {
     let (settings, dialer) = (route.upstream.settings(), route.upstream.dialer());
+    match freshness {
+        Freshness::Pooled | Freshness::New if settings.http2 => {
+            return Connection::shared(dialer, lease.backend()).await;
+        }
+        Freshness::WebSocket if settings.websocket_over_http2 => {
+            return Connection::for_websocket(dialer, lease.backend()).await;
+        }
+        _ => {}
+    }
     if freshness == Freshness::Pooled
         && let Some(connection) =
             Connection::pooled(dialer, lease.backend(), settings.idle_connection_timeout)

@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -120,13 +122,17 @@ fn finish(
 
 /// The backend's answer as the client gets it. `max_idle` 0: the connection is
 /// not used again.
-pub(super) fn answer(
+pub(super) fn answer<B>(
     route: &Route,
     exchange: &Exchange,
     attempt: Attempt,
-    mut response: Response<Incoming>,
+    mut response: Response<B>,
     max_idle: usize,
-) -> Response<Body> {
+) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    BodyError: From<B::Error>,
+{
     if response.headers().contains_key(header::TRANSFER_ENCODING) {
         // The coding decides (RFC 9112 section 6.3), and it ends here: a length
         // beside it would cut the body off.

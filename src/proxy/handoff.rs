@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Route;
 use crate::exchange::{Client, ClientUpgrade, Entry, Exchange, Http, Refusal, access_line};
 use crate::metrics::End;
+use crate::net::http2::Tunnel;
 use crate::net::{BackendIo, Peer, Transport};
 use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, run};
 use crate::upstream::Lease;
@@ -35,7 +37,7 @@ pub(super) struct Handoff {
 
 impl Handoff {
     /// Waits for both sides and has them relayed; the end is logged.
-    pub(super) async fn run(self, client: ClientUpgrade, backend: OnUpgrade) {
+    pub(super) async fn run(self, client: ClientUpgrade, backend: BackendUpgrade) {
         let Self {
             route,
             exchange,
@@ -117,6 +119,12 @@ impl Last {
     }
 }
 
+/// The backend's side, once it has agreed.
+pub(super) enum BackendUpgrade {
+    Connection(OnUpgrade),
+    Stream(Tunnel),
+}
+
 /// A side left before it could be joined.
 struct Left;
 
@@ -125,7 +133,16 @@ async fn client_leg(upgrade: ClientUpgrade) -> Result<Leg<Transport>, Left> {
     Ok(Leg { stream, read_ahead })
 }
 
-async fn backend_leg(upgrade: OnUpgrade) -> Result<Leg<Transport>, Left> {
+async fn backend_leg(upgrade: BackendUpgrade) -> Result<Leg<Transport>, Left> {
+    let upgrade = match upgrade {
+        BackendUpgrade::Connection(upgrade) => upgrade,
+        BackendUpgrade::Stream(tunnel) => {
+            return Ok(Leg {
+                stream: Transport::Http2(tunnel),
+                read_ahead: Bytes::new(),
+            });
+        }
+    };
     let upgraded = upgrade.await.map_err(|_| Left)?;
     let parts = upgraded
         .downcast::<TokioIo<BackendIo>>()

@@ -5,17 +5,18 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::forward::{answer, refusal};
-use super::handoff::Handoff;
+use super::handoff::{BackendUpgrade, Handoff};
 use super::sticky::affinity;
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal};
+use crate::upstream::{Answer, HandshakeError};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
 pub(super) async fn upgrade(
@@ -32,16 +33,16 @@ pub(super) async fn upgrade(
         .remove::<ClientUpgrade>()
         .ok_or(Refusal::BadRequest("its connection cannot be upgraded"))?;
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
-    let dialogue = async {
-        let mut attempt = connect(&route, &exchange, &affinity, Freshness::New).await?;
-        let response = attempt
-            .connection
-            .send(request)
-            .await
-            .map_err(|error| refusal(&error.into_error()))?;
-        Ok::<_, Refusal>((attempt, response))
+    let freshness = match offer {
+        Some(_) => Freshness::WebSocket,
+        None => Freshness::Own,
     };
-    let (attempt, mut response) = tokio::select! {
+    let dialogue = async {
+        let mut attempt = connect(&route, &exchange, &affinity, freshness).await?;
+        let answer = attempt.connection.shake_hands(request).await;
+        Ok::<_, Refusal>((attempt, answer.map_err(no_answer)?))
+    };
+    let (attempt, answered) = tokio::select! {
         biased;
         done = timeout_at(deadline, dialogue) => {
             done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
@@ -50,20 +51,27 @@ pub(super) async fn upgrade(
         // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        if client.is_stream() && response.status().is_success() {
-            return Err(Refusal::NotUpgraded(response.status()));
+    let status = match &answered {
+        Answer::Http1(response) => response.status(),
+        Answer::Http2(answered) => answered.head.status(),
+    };
+    let switched = match &answered {
+        Answer::Http1(_) => status == StatusCode::SWITCHING_PROTOCOLS,
+        Answer::Http2(_) => status.is_success(),
+    };
+    if !switched {
+        if client.is_stream() && status.is_success() {
+            return Err(Refusal::NotUpgraded(status));
         }
-        return Ok(answer(&route, &exchange, attempt, response, 0));
+        return Ok(match answered {
+            Answer::Http1(response) => answer(&route, &exchange, attempt, response, 0),
+            Answer::Http2(answered) => {
+                answer(&route, &exchange, attempt, answered.into_response(), 0)
+            }
+        });
     }
-    check_switch(&response, &protocol, offer.as_ref())?;
-    let backend = hyper::upgrade::on(&mut response);
-    let answer = switching(
-        &attempt,
-        response.headers(),
-        &protocol,
-        response.extensions().clone(),
-    );
+    let (backend, head) = switch(answered, &protocol, offer.as_ref())?;
+    let answer = switching(&attempt, head, &protocol);
     exchange.record.update(|entry| entry.is_tunnel = true);
     let handoff = Handoff {
         route,
@@ -74,6 +82,38 @@ pub(super) async fn upgrade(
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
+}
+
+fn no_answer(error: HandshakeError) -> Refusal {
+    match error {
+        HandshakeError::Http1(error) => refusal(&error),
+        HandshakeError::Http2(error) => Refusal::BackendProtocol(error.to_string()),
+    }
+}
+
+/// Checks an answer that switches protocols; the backend's side of the tunnel,
+/// and the head for the client.
+fn switch(
+    answered: Answer,
+    protocol: &str,
+    offer: Option<&Offer>,
+) -> Result<(BackendUpgrade, Response<()>), Refusal> {
+    match answered {
+        Answer::Http1(mut response) => {
+            check_switch(&response, protocol, offer)?;
+            let backend = hyper::upgrade::on(&mut response);
+            Ok((BackendUpgrade::Connection(backend), response.map(|_| ())))
+        }
+        Answer::Http2(mut answered) => {
+            if let Some(offer) = offer {
+                // What HTTP/2 leaves out, because the stream itself says it.
+                handshake::complete(offer, answered.head.headers_mut());
+                handshake::check_response(offer, answered.head.headers())?;
+            }
+            let head = std::mem::take(&mut answered.head);
+            Ok((BackendUpgrade::Stream(answered.into_tunnel()), head))
+        }
+    }
 }
 
 /// Checks the client's side of the handshake.
@@ -116,17 +156,11 @@ fn check_switch(
 }
 
 /// The 101 for the client.
-fn switching(
-    attempt: &Attempt,
-    headers: &HeaderMap,
-    protocol: &str,
-    extensions: http::Extensions,
-) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn switching(attempt: &Attempt, head: Response<()>, protocol: &str) -> Response<Body> {
+    // The spelling of the backend's header names travels in the extensions.
+    let mut response = head.map(|()| Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = headers.clone();
-    // The spelling of the backend's header names travels here.
-    *response.extensions_mut() = extensions;
+    *response.version_mut() = Version::HTTP_11;
     renew_hop_by_hop(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
         response

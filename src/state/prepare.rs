@@ -237,7 +237,9 @@ impl Work<'_> {
                 },
             };
             let dialer = Dialer {
+                tls_http2: tls.as_deref().map(tls::client_config_for_http2),
                 tls,
+                http2: settings.http2,
                 server_name: settings.tls.server_name.clone(),
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,

@@ -76,6 +76,13 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
+/// The same for a connection on which HTTP/2 is to be spoken and nothing else.
+pub fn client_config_for_http2(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![super::HTTP_2.to_vec()];
+    Arc::new(config)
+}
+
 /// The name to send as SNI and to verify: `configured`, or else the host of
 /// the backend's address. An IP address is verified as such (RFC 5280 section
 /// 4.2.1.6, iPAddress) and not sent as SNI.

@@ -28,7 +28,7 @@ mod tickets;
 mod tests;
 
 pub use accept::{AcceptError, accept};
-pub use client::{ServerNameError, client_config, server_name};
+pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
 pub use contents::contents_hash;
 pub use pair::Pair;
 pub use server::{ServerOptions, server_config};

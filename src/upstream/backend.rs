@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::health::{Changes, Health, LastProbe};
+use super::http2::Http2Pool;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use crate::balance;
@@ -26,6 +27,7 @@ pub struct Backend {
     retired: AtomicBool,
     pub(super) health: Health,
     pub(super) pool: Pool,
+    pub(super) http2: Http2Pool,
     pub(super) resolver: Resolver,
 }
 
@@ -53,6 +55,7 @@ impl Backend {
             retired: AtomicBool::new(false),
             health: Health::new(changes),
             pool: Pool::default(),
+            http2: Http2Pool::default(),
             resolver: Resolver::default(),
         }
     }
@@ -103,6 +106,7 @@ impl Backend {
         self.retired.store(retired, Ordering::Release);
         if retired {
             self.pool.clear();
+            self.http2.clear();
         }
     }
 
@@ -113,6 +117,7 @@ impl Backend {
     /// Closes idle connections older than the limit.
     pub fn purge_idle(&self, timeout: std::time::Duration) {
         self.pool.purge(timeout);
+        self.http2.purge(timeout);
     }
 }
 

@@ -8,6 +8,7 @@ mod backend;
 mod connection;
 mod dial;
 mod health;
+mod http2;
 mod pool;
 mod resolve;
 
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use backend::{Backend, Lease};
-pub use connection::{ConnectError, Connection};
+pub use connection::{Answer, ConnectError, Connection, HandshakeError};
 pub use dial::{DialError, Dialer};
 pub use health::{Changes, LastProbe, Probing, Standing};
 

@@ -13,6 +13,7 @@ mod explain;
 mod forward;
 mod h2;
 mod h2_abuse;
+mod h2_backends;
 mod h2_rules;
 mod kit;
 mod listen;

@@ -16,6 +16,8 @@ pub struct StreamBody {
     stream: Option<Arc<Stream>>,
     /// What the message's head says of it.
     length: Option<u64>,
+    /// One of the streams that their connection counts.
+    _use: Option<Arc<()>>,
 }
 
 impl StreamBody {
@@ -23,6 +25,15 @@ impl StreamBody {
         Self {
             stream: Some(stream),
             length,
+            _use: None,
+        }
+    }
+
+    /// To be counted as long as it lasts.
+    pub fn holding(self, count: Arc<()>) -> Self {
+        Self {
+            _use: Some(count),
+            ..self
         }
     }
 
@@ -31,6 +42,7 @@ impl StreamBody {
         Self {
             stream: None,
             length: Some(0),
+            _use: None,
         }
     }
 }

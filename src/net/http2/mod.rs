@@ -27,7 +27,7 @@ pub use chunk::Chunk;
 pub use io::Io;
 pub use ready::Ready;
 pub use stream::Stream;
-pub use tunnel::Tunnel;
+pub use tunnel::{Place, Tunnel};
 
 /// What a client of HTTP/2 with prior knowledge sends first (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -66,12 +66,16 @@ impl Stream {
         respond: SendResponse<Chunk>,
         ready: &Arc<Ready>,
     ) -> Arc<Self> {
+        Self::new(recv, Sending::Head(respond), ready)
+    }
+
+    fn new(recv: RecvStream, send: Sending, ready: &Arc<Ready>) -> Arc<Self> {
         let stream = Arc::new_cyclic(|this| {
             let ticket = Ticket::new(this.clone(), Arc::clone(ready));
             Self {
                 halves: Mutex::new(Halves {
                     recv: Some(recv),
-                    send: Sending::Head(respond),
+                    send,
                     held: Held::default(),
                     ended: false,
                     trailers: None,
@@ -85,6 +89,11 @@ impl Stream {
         });
         stream.look();
         stream
+    }
+
+    /// A stream of our own, once it was answered.
+    pub fn answered(recv: RecvStream, send: SendStream<Chunk>, ready: &Arc<Ready>) -> Arc<Self> {
+        Self::new(recv, Sending::Body(send), ready)
     }
 
     /// Takes what has come out of `h2`, and wakes who waits for it.

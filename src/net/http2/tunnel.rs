@@ -24,19 +24,27 @@ pub struct Tunnel {
     patience: Duration,
     stall: Option<Pin<Box<Sleep>>>,
     severed: bool,
-    /// The stream's place under the connection limits.
-    _permit: Permit,
+    _place: Place,
+}
+
+/// What a stream takes up until its tunnel ends.
+#[derive(Debug)]
+pub enum Place {
+    /// Of a client: its place under the connection limits.
+    Client(Permit),
+    /// Of a backend: one of those that its connection counts.
+    Backend(Arc<()>),
 }
 
 impl Tunnel {
     /// `patience`: how long the peer may keep its window closed.
-    pub fn new(stream: Arc<Stream>, patience: Duration, permit: Permit) -> Self {
+    pub fn new(stream: Arc<Stream>, patience: Duration, place: Place) -> Self {
         Self {
             stream,
             patience,
             stall: None,
             severed: false,
-            _permit: permit,
+            _place: place,
         }
     }
 

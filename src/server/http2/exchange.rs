@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::request::{Kind, normalise};
 use super::response::{send, send_head};
 use crate::exchange::{Body, ClientUpgrade, Refusal};
-use crate::net::http2::{Calm, Stream, StreamBody, Tunnel};
+use crate::net::http2::{Calm, Place, Stream, StreamBody, Tunnel};
 use crate::net::{ClientLink, Permit};
 use crate::server::connection::log_refusal;
 use crate::server::entrance::Entrance;
@@ -117,7 +117,7 @@ impl Terms {
         if send_head(stream, head, false).is_ok() {
             let stream = Arc::clone(stream);
             // Nobody waits for it if the tunnel took too long to open.
-            let _ = open.send(Tunnel::new(stream, self.patience, permit));
+            let _ = open.send(Tunnel::new(stream, self.patience, Place::Client(permit)));
         }
     }
 }
