@@ -1,13 +1,12 @@
-//! What a client may do in ten seconds without its connection being ended
-//! (ENHANCE_YOUR_CALM, RFC 9113 section 10.5): two counts, and a verdict that
-//! stays.
+//! Whether a connection goes on: what a client may do in ten seconds (RFC 9113
+//! section 10.5), as two counts, and a verdict that stays.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use h2::Reason;
 use tokio::time::Instant;
 
 const SPAN: Duration = Duration::from_secs(10);
@@ -17,7 +16,7 @@ const SPAN: Duration = Duration::from_secs(10);
 pub struct Calm {
     control_frames: Mutex<Count>,
     early_resets: Mutex<Count>,
-    lost: AtomicBool,
+    lost: OnceLock<Reason>,
     task: AtomicWaker,
 }
 
@@ -33,7 +32,7 @@ impl Calm {
         Self {
             control_frames: Mutex::new(Count::new(most_control_frames)),
             early_resets: Mutex::new(Count::new(most_early_resets)),
-            lost: AtomicBool::new(false),
+            lost: OnceLock::new(),
             task: AtomicWaker::new(),
         }
     }
@@ -51,22 +50,27 @@ impl Calm {
     fn count(&self, what: &Mutex<Count>) {
         let mut count = what.lock().unwrap_or_else(PoisonError::into_inner);
         if count.goes_beyond() {
-            self.lost.store(true, Ordering::Release);
-            self.task.wake();
+            self.lose(Reason::ENHANCE_YOUR_CALM);
         }
     }
 
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+    /// The connection is to end.
+    pub(super) fn lose(&self, reason: Reason) {
+        // The first one counts.
+        let _ = self.lost.set(reason);
+        self.task.wake();
     }
 
-    /// Ready once there was too much of something. One waiter: the connection's
-    /// task.
-    pub fn poll_lost(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
+    /// Ready once the connection is to end. One waiter: the connection's task.
+    pub fn poll_lost(&self, cx: &Context<'_>) -> Poll<Reason> {
         self.task.register(cx.waker());
-        match self.is_lost() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        match self.lost.get() {
+            Some(reason) => Poll::Ready(*reason),
+            None => Poll::Pending,
         }
     }
 }

@@ -1,36 +1,37 @@
-//! The stream below `h2`'s connection: gives back what was read before, and
-//! counts frames that ask for work and bring nothing.
+//! The stream below `h2`'s connection: gives back what was read before, and shows
+//! `h2` what the sieve makes of the client's bytes.
 //!
-//! Invariant: once there were too many it reads no more, so that nothing behind
-//! them is acted on.
+//! Invariant: once the connection is to end it reads no more, so that nothing
+//! behind the cause is acted on.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::calm::Calm;
-use super::frames::Frames;
+use super::sieve::Sieve;
 use crate::net::Transport;
 
 #[derive(Debug)]
 pub struct Io {
     transport: Transport,
     ahead: Bytes,
-    frames: Frames,
+    sieve: Sieve,
     calm: Arc<Calm>,
 }
 
 impl Io {
-    /// `ahead` are the bytes that were read from the transport before.
-    pub fn new(transport: Transport, ahead: Bytes, calm: Arc<Calm>) -> Self {
+    /// `ahead` are the bytes that were read from the transport before, `most` the
+    /// bytes of a header block.
+    pub fn new(transport: Transport, ahead: Bytes, most: usize, calm: Arc<Calm>) -> Self {
         Self {
             transport,
             ahead,
-            frames: Frames::default(),
+            sieve: Sieve::new(most),
             calm,
         }
     }
@@ -56,19 +57,30 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.calm.is_lost() {
-            // The connection's task sees that too, and ends it.
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        let read = this.poll_transport(cx, buf);
-        let calm = &this.calm;
-        this.frames.follow(&buf.filled()[before..], |frame| {
-            if frame.asks_for_work() {
-                calm.control_frame();
+        loop {
+            let out = this.sieve.out();
+            if !out.is_empty() {
+                let count = out.len().min(buf.remaining());
+                buf.put_slice(&out[..count]);
+                out.drain(..count);
+                if out.is_empty() {
+                    *out = Vec::new();
+                }
+                return Poll::Ready(Ok(()));
             }
-        });
-        read
+            if this.calm.is_lost() {
+                // The connection's task sees that too, and ends it.
+                return Poll::Pending;
+            }
+            let before = buf.filled().len();
+            ready!(this.poll_transport(cx, buf))?;
+            let read = buf.filled().len() - before;
+            let passed = this.sieve.pass(&buf.filled()[before..], &this.calm);
+            buf.set_filled(before + passed);
+            if passed > 0 || read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! what a proxy needs beside it: received bytes are taken out of `h2` at once,
 //! into a buffer that the stream's window bounds ([`Stream`]), so that a stalled
 //! stream costs its window and not a budget that all streams of the connection
-//! share; endings are told apart ([`Broken`]); a [`Tunnel`] is a byte stream like a
+//! share; what is wrong with one stream is kept from ending all of them (`sieve`);
+//! endings are told apart ([`Broken`]); a [`Tunnel`] is a byte stream like a
 //! socket; and what a client does too much of is counted ([`Calm`]). It knows
 //! nothing of requests, routes or configuration.
 
@@ -13,10 +14,13 @@ mod body;
 mod broken;
 mod calm;
 mod chunk;
-mod frames;
+mod fields;
+mod frame;
 mod held;
+mod hpack;
 mod io;
 mod ready;
+mod sieve;
 mod stream;
 mod tunnel;
 
@@ -24,6 +28,7 @@ pub use body::StreamBody;
 pub use broken::Broken;
 pub use calm::Calm;
 pub use chunk::Chunk;
+pub use fields::VERDICT;
 pub use io::Io;
 pub use ready::Ready;
 pub use stream::Stream;

@@ -35,7 +35,7 @@ pub(super) async fn serve(
         limits.max_control_frames,
         limits.max_early_resets,
     ));
-    let io = Io::new(transport, ahead, Arc::clone(&calm));
+    let io = Io::new(transport, ahead, http.max_head, Arc::clone(&calm));
     let handshake = tokio::select! {
         biased;
         () = watch.reached(Stage::Draining) => return,
@@ -95,9 +95,9 @@ impl Task {
                     stopped = true;
                     self.leave();
                 }
-                () = poll_fn(|cx| calm.poll_lost(cx)) => {
-                    log_excess(&self.terms.entrance.client);
-                    return self.frames.end(Reason::ENHANCE_YOUR_CALM).await;
+                reason = poll_fn(|cx| calm.poll_lost(cx)) => {
+                    log_end(&self.terms.entrance.client, reason);
+                    return self.frames.end(reason).await;
                 }
                 () = answered(pings.as_mut()) => self.clocks.answered(),
                 () = self.clocks.tick() => match self.clocks.look(self.frames.has_streams()) {
@@ -152,11 +152,12 @@ async fn answered(pings: Option<&mut PingPong>) {
     }
 }
 
-fn log_excess(client: &Client) {
+fn log_end(client: &Client, reason: Reason) {
     tracing::info!(
         listener = &*client.listener,
         client = %client.peer,
-        "http/2 connection ended: too many early resets or control frames"
+        reason = reason.description(),
+        "http/2 connection ended for what its client does"
     );
 }
 

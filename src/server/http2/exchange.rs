@@ -8,13 +8,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::oneshot;
 
 use super::request::{Kind, normalise};
 use super::response::{send, send_head};
 use crate::exchange::{Body, ClientUpgrade, Refusal};
-use crate::net::http2::{Calm, Place, Stream, StreamBody, Tunnel};
+use crate::net::http2::{Calm, Place, Stream, StreamBody, Tunnel, VERDICT};
 use crate::net::{ClientLink, Permit};
 use crate::server::connection::log_refusal;
 use crate::server::entrance::Entrance;
@@ -57,9 +57,16 @@ pub(super) async fn exchange(terms: Arc<Terms>, mut request: Request<()>, stream
 impl Terms {
     /// A place for the stream, which may come to hold a connection of its own.
     fn admit(&self, request: &Request<()>) -> Result<Permit, Refusal> {
+        match request.headers().get(VERDICT).map(HeaderValue::as_bytes) {
+            None => {}
+            Some(b"431") => return Err(too_large("the header block is too large")),
+            Some(_) => {
+                let what = "a field is not allowed in HTTP/2";
+                return Err(Refusal::BadHead(StatusCode::BAD_REQUEST, what.into()));
+            }
+        }
         if request.headers().len() > self.max_headers {
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Err(Refusal::BadHead(status, "too many header lines".into()));
+            return Err(too_large("too many header lines"));
         }
         let ip = self.entrance.client.peer.ip();
         let limiter = &self.entrance.context.limiter;
@@ -120,6 +127,10 @@ impl Terms {
             let _ = open.send(Tunnel::new(stream, self.patience, Place::Client(permit)));
         }
     }
+}
+
+fn too_large(what: &str) -> Refusal {
+    Refusal::BadHead(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, what.into())
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -38,6 +38,8 @@ pub(super) struct Http2 {
     /// there is something to send: as long as TCP's own window.
     patience: Duration,
     max_headers: usize,
+    /// Bytes of a header block.
+    max_head: usize,
 }
 
 impl Http2 {
@@ -51,6 +53,7 @@ impl Http2 {
             // Wide enough for every stream's own: then a stalled stream takes
             // nothing from the others.
             .initial_connection_window_size(connection_window(&http2))
+            // The sieve below `h2` holds clients to it and answers them.
             .max_header_list_size(u32::try_from(limits.max_request_head).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(http2.max_early_resets as usize)
@@ -67,6 +70,7 @@ impl Http2 {
             head_timeout: limits.request_head_timeout,
             patience: config.tcp.user_timeout,
             max_headers: limits.max_request_headers,
+            max_head: limits.max_request_head,
             limits: http2,
         }
     }

@@ -168,12 +168,6 @@ impl H2 {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
 
-    /// Sends a frame beside all rules.
-    pub fn send(&self, frame: &Frame) {
-        self.state().out.extend(frame.bytes());
-        self.shared.to_write.notify_one();
-    }
-
     /// Begins a stream; `last`: without a body.
     pub fn request(&self, headers: &[(&str, &str)], last: bool) -> Stream {
         let mut state = self.state();
@@ -272,11 +266,6 @@ impl Stream {
         state.half(self.id).finished = true;
         drop(state);
         self.connection.shared.to_write.notify_one();
-    }
-
-    /// What has come and was not read.
-    pub fn unread(&self) -> usize {
-        self.connection.state().half(self.id).received.len()
     }
 
     pub fn trailers(&self) -> Headers {

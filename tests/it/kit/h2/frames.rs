@@ -33,7 +33,6 @@ impl Flag {
 pub struct Setting;
 
 impl Setting {
-    pub const HEADER_TABLE_SIZE: u16 = 1;
     pub const ENABLE_PUSH: u16 = 2;
     pub const MAX_CONCURRENT_STREAMS: u16 = 3;
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -54,7 +53,6 @@ impl Code {
     pub const REFUSED_STREAM: u32 = 7;
     pub const CANCEL: u32 = 8;
     pub const COMPRESSION_ERROR: u32 = 9;
-    pub const CONNECT_ERROR: u32 = 10;
     pub const ENHANCE_YOUR_CALM: u32 = 11;
 }
 
