@@ -127,6 +127,9 @@ fn links_between_documents_lead_somewhere() {
         "docs/architecture.md",
         "docs/configuration.md",
         "docs/operations.md",
+        "docs/performance.md",
+        "docs/capacity.md",
+        "certs-example/README.md",
     ];
     for document in documents {
         let text = read(document);
@@ -154,20 +157,41 @@ fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// A directory with `text` as its longhaul.toml and a pair for the certificates it names.
+/// A directory with `text` as its longhaul.toml and pairs for the certificates it
+/// names. Ports are free ones: others may be in use on this machine.
 fn site(text: &str) -> TempDir {
     let dir = TempDir::new().expect("a directory");
+    // A line of a listener, not one of a list of backends.
+    let free = |line: &str| match line.rsplit_once(':') {
+        Some((start, _)) if line.starts_with("address = ") => format!("{start}:0\""),
+        _ => line.to_owned(),
+    };
+    let text: Vec<String> = text.lines().map(free).collect();
+    let text = text.join("\n");
+    let own = dir.path().display().to_string();
+    let text = text.replace("/run/longhaul/", &format!("{own}/"));
     fs::write(dir.path().join("longhaul.toml"), text).expect("to write");
-    fs::create_dir(dir.path().join("certs")).expect("a directory");
+    for (folder, stems) in [
+        ("certs", &["example"][..]),
+        ("certs-example", &["example", "localhost", "client", "ca"]),
+    ] {
+        fs::create_dir(dir.path().join(folder)).expect("a directory");
+        for stem in stems {
+            write_pair(&dir.path().join(folder), stem);
+        }
+    }
+    dir
+}
+
+fn write_pair(folder: &Path, stem: &str) {
     let names = vec!["example.com".to_owned(), "chat.example.com".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
     for (file, text) in [
         ("pem", made.cert.pem()),
         ("key", made.signing_key.serialize_pem()),
     ] {
-        fs::write(dir.path().join(format!("certs/example.{file}")), text).expect("to write");
+        fs::write(folder.join(format!("{stem}.{file}")), text).expect("to write");
     }
-    dir
 }
 
 fn shell(dir: &TempDir, command: &str) -> Output {
@@ -181,14 +205,35 @@ fn shell(dir: &TempDir, command: &str) -> Output {
     shell.output().expect("to run")
 }
 
+fn is_good(config: &str) {
+    let output = shell(&site(config), "longhaul check longhaul.toml");
+    assert!(output.status.success(), "{config}\n{output:?}");
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("warning"),
+        "{config}\n{output:?}"
+    );
+}
+
 #[test]
-fn every_config_of_the_readme_is_good() {
+fn every_config_of_the_readmes_is_good() {
+    for (document, least) in [("README.md", 2), ("certs-example/README.md", 3)] {
+        let text = read(document);
+        let configs = blocks(&text, "toml");
+        assert!(configs.len() >= least, "{configs:?}");
+        configs.into_iter().for_each(is_good);
+    }
+}
+
+/// With what it lacks to be one.
+#[test]
+fn every_fragment_of_the_readme_is_part_of_a_good_config() {
     let readme = read("README.md");
-    let configs = blocks(&readme, "toml");
-    assert!(configs.len() > 1, "{configs:?}");
-    for config in configs {
-        let output = shell(&site(config), "longhaul check longhaul.toml");
-        assert!(output.status.success(), "{config}\n{output:?}");
+    let first = *blocks(&readme, "toml").first().expect("a config");
+    let fragments = blocks(&readme, "toml fragment");
+    assert!(!fragments.is_empty());
+    for fragment in fragments {
+        // Keys of the file's top stand before the first section.
+        is_good(&format!("{fragment}\n{first}"));
     }
 }
 
@@ -211,4 +256,186 @@ fn what_the_readme_shows_on_the_console_is_what_comes() {
             );
         }
     }
+}
+
+/// Where each row of the table of fixed bounds has its value from.
+const FIXED: &[(&str, &str, &str)] = &[
+    (
+        "head of a backend's answer",
+        "src/upstream/connection.rs",
+        "MAX_BUFFER",
+    ),
+    (
+        "header lines of a backend's answer",
+        "src/upstream/connection.rs",
+        "MAX_HEADERS",
+    ),
+    (
+        "interim answers that wait for a slow client",
+        "src/net/link.rs",
+        "MAX_INTERIM",
+    ),
+    (
+        "a body held back for a backend's `100 Continue`",
+        "src/proxy/forward.rs",
+        "CONTINUE_TIMEOUT",
+    ),
+    (
+        "bytes of a refused upgrade that are read behind the answer",
+        "src/server/connection.rs",
+        "LINGER_BYTES",
+    ),
+    ("time for them", "src/server/connection.rs", "LINGER"),
+    (
+        "bytes read of a client whose TLS handshake failed",
+        "src/tls/hello.rs",
+        "LINGER_BYTES",
+    ),
+    ("time for them", "src/tls/hello.rs", "LINGER"),
+    (
+        "turn of a TLS handshake, if others wait",
+        "src/tls/accept.rs",
+        "TURN",
+    ),
+    (
+        "addresses of a forwarded chain that are read",
+        "src/layers/forwarded.rs",
+        "MAX_CHAIN",
+    ),
+    (
+        "from the 101 to the tunnel, at least",
+        "src/proxy/handoff.rs",
+        "LAST_STEPS",
+    ),
+    (
+        "bytes of one direction of a tunnel, read and not taken by the other side",
+        "src/tunnel/scratch.rs",
+        "SIZE",
+    ),
+    (
+        "the same moved at once by the kernel",
+        "src/tunnel/engine/splice.rs",
+        "MOST",
+    ),
+    (
+        "pipes of one engine thread for that",
+        "src/tunnel/engine/pipes.rs",
+        "MOST",
+    ),
+    (
+        "idle time of a taken pipe that another tunnel waits for",
+        "src/tunnel/engine/worker.rs",
+        "PIPE_PATIENCE",
+    ),
+    (
+        "body of a probe's answer that is looked at",
+        "src/upstream/health/answer.rs",
+        "MOST",
+    ),
+    (
+        "connections waiting for accept, of each listener",
+        "src/server/bind.rs",
+        "BACKLOG",
+    ),
+    (
+        "pause after a failed accept, at most",
+        "src/server/listener.rs",
+        "LONGEST_BACK_OFF",
+    ),
+    (
+        "log lines waiting to be written",
+        "src/logging.rs",
+        "QUEUED_LINES",
+    ),
+    (
+        "messages waiting for the service manager",
+        "src/server/notices.rs",
+        "MOST",
+    ),
+    (
+        "time for the last of them at the end",
+        "src/server/systemd.rs",
+        "PATIENCE",
+    ),
+    (
+        "admin connections at once",
+        "src/admin/mod.rs",
+        "MOST_CONNECTIONS",
+    ),
+    (
+        "head of an admin request",
+        "src/admin/mod.rs",
+        "HEAD_TIMEOUT",
+    ),
+    (
+        "an admin connection",
+        "src/admin/mod.rs",
+        "CONNECTION_TIMEOUT",
+    ),
+    ("a config file", "src/config/load.rs", "LARGEST"),
+    (
+        "a file of certificates, keys or CAs",
+        "src/tls/pem.rs",
+        "MAX_FILE",
+    ),
+    (
+        "from the last change of a config to its reading, at most",
+        "src/server/watch.rs",
+        "LONGEST",
+    ),
+];
+
+/// A constant of the source as the documents write such values.
+fn constant(file: &str, name: &str) -> String {
+    let text = read(file);
+    let mark = format!("const {name}: ");
+    let (_, rest) = text
+        .split_once(&mark)
+        .unwrap_or_else(|| panic!("no {name} in {file}"));
+    let (kind, rest) = rest.split_once(" = ").expect("a value");
+    let value = rest.split(';').next().expect("an end").replace('_', "");
+    let inside = |start: &str| Some(value.strip_prefix(start)?.strip_suffix(')')?.to_owned());
+    if let Some(seconds) = inside("Duration::fromsecs(") {
+        return format!("{seconds} s");
+    }
+    if let Some(millis) = inside("Duration::frommillis(") {
+        return format!("{millis} ms");
+    }
+    let number = |text: &str| text.trim().parse::<u64>().expect("a number");
+    let value: u64 = match value.split_once("<<") {
+        Some((base, shift)) => number(base) << number(shift),
+        None => value.split('*').map(number).product(),
+    };
+    if kind == "Ticks" {
+        // Of 100 ms.
+        return format!("{} s", value / 10);
+    }
+    let (mib, kib) = (1 << 20, 1 << 10);
+    // What counts bytes is a product or a shift; other numbers are written out.
+    match rest.split(';').next().expect("an end").contains(['*', '<']) {
+        true if value.is_multiple_of(mib) => format!("{} MiB", value / mib),
+        true => format!("{} KiB", value / kib),
+        false if value >= 1000 => format!("{},{:03}", value / 1000, value % 1000),
+        false => value.to_string(),
+    }
+}
+
+#[test]
+fn the_fixed_bounds_are_those_of_the_source() {
+    let document = read("docs/operations.md");
+    let (_, section) = document.split_once("## Fixed bounds").expect("a section");
+    let section = section.split("\n## ").next().expect("its end");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let documented: Vec<(String, String)> = rows
+        .skip(1)
+        .map(|row| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            (cells[1].to_owned(), cells[2].to_owned())
+        })
+        .collect();
+    let wanted: Vec<(String, String)> = FIXED
+        .iter()
+        .map(|(what, file, name)| ((*what).to_owned(), constant(file, name)))
+        .collect();
+    assert_eq!(documented, wanted);
 }

@@ -111,7 +111,7 @@ fn sources(root: &str) -> Vec<Source> {
             }
         }
     }
-    assert!(found.len() > 10, "there must be sources to look at");
+    assert!(found.len() > 2, "there must be sources to look at");
     found
 }
 
@@ -176,7 +176,7 @@ fn imports_go_down_only() {
 #[test]
 fn every_file_says_what_it_is_for() {
     let mut findings = Vec::new();
-    for root in ["src", "tests"] {
+    for root in ["src", "tests", "benches"] {
         for source in sources(root) {
             if !source.text.starts_with("//! ") {
                 findings.push(format!("{root}/{}", source.path.display()));
@@ -266,6 +266,24 @@ fn tests_wait_for_events() {
         }
     }
     none("tests that sleep or are ignored", findings);
+}
+
+/// Where it is, the file says why it is sound, and everywhere else the compiler
+/// denies it.
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let [keyword, permission] = [["un", "safe {"].concat(), "allow(unsafe_code)".to_owned()];
+    let mut found = Vec::new();
+    for root in ["src", "tests", "benches"] {
+        for source in sources(root) {
+            let uses = |line: &&str| line.contains(&keyword) || line.contains(&permission);
+            let uses: Vec<&str> = source.text.lines().filter(uses).collect();
+            if !uses.is_empty() && !source.path.ends_with("tidy.rs") {
+                found.push(format!("{root}/{}", source.path.display()));
+            }
+        }
+    }
+    assert_eq!(found, ["src/server/inherit.rs"]);
 }
 
 /// A floor without a room would make the table a wish.

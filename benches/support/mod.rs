@@ -3,6 +3,8 @@
 
 #![allow(dead_code)]
 
+pub mod inputs;
+
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use longhaul::config::Clocks;
 use longhaul::net::{Socket, Transport};
-use longhaul::tunnel::{Close, Engine, Facts, Framing, Labels, Leg, Options, Registry, run};
+use longhaul::tunnel::{
+    Close, Engine, Facts, Framing, Labels, Leg, Opening, Options, Registry, run,
+};
 use tokio::runtime::{Builder, Runtime};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,7 @@ impl Relays {
             registry,
             labels: Arc::new(Labels {
                 listener: name(),
+                http: "1.1",
                 route: name(),
                 upstream: name(),
                 backend: name(),
@@ -63,8 +68,8 @@ impl Relays {
         let facts = Facts {
             id: 1,
             labels: Arc::clone(&self.labels),
-            client: None,
-            sticky: None,
+            key: 0,
+            opening: Opening::default(),
         };
         let options = Options {
             framing: Framing::WebSocket,
@@ -78,7 +83,6 @@ impl Relays {
             close: Close {
                 code: Some(1012),
                 timeout: Duration::from_secs(5),
-                linger: Duration::from_secs(1),
             },
         };
         let _guard = self.runtime.enter();

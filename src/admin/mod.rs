@@ -1,7 +1,9 @@
 //! The operator's HTTP API on a Unix socket: `GET /status` and `GET /metrics`.
 //!
-//! Who may use it is decided by the socket file's mode.
+//! Who may use it is decided by the socket file's mode. Few at a time: each
+//! connection has one request, whose head and answer have their time.
 
+mod ask;
 mod status;
 
 use std::convert::Infallible;
@@ -19,7 +21,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::sleep;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+pub use ask::{Running, ask};
 
 use crate::config;
 use crate::net::remove_stale_socket;
@@ -27,6 +32,10 @@ use crate::state::State;
 
 /// An operator's request is short.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a connection, until its answer has been taken.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at once; the next wait in the socket's queue.
+const MOST_CONNECTIONS: usize = 32;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
 /// The bound admin socket; its file goes when it is dropped.
@@ -53,9 +62,18 @@ impl Admin {
 
     /// Serves until dropped.
     pub async fn serve(self, state: Arc<State>) -> Infallible {
+        let turns = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         loop {
+            // It is never closed.
+            let turn = Arc::clone(&turns).acquire_owned().await;
             match self.listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&state)))),
+                Ok((stream, _)) => {
+                    let served = serve(stream, Arc::clone(&state));
+                    tokio::spawn(async move {
+                        served.await;
+                        drop(turn);
+                    });
+                }
                 Err(error) => {
                     tracing::debug!(%error, "admin accept failed");
                     sleep(ACCEPT_BACK_OFF).await;
@@ -72,6 +90,16 @@ impl Drop for Admin {
     }
 }
 
+/// Within its time.
+async fn serve(stream: UnixStream, state: Arc<State>) {
+    if timeout(CONNECTION_TIMEOUT, connection(stream, state))
+        .await
+        .is_err()
+    {
+        tracing::debug!("admin connection took too long");
+    }
+}
+
 async fn connection(stream: UnixStream, state: Arc<State>) {
     let service = service_fn(|request: Request<Incoming>| {
         let response = answer(&request, &state);
@@ -80,6 +108,7 @@ async fn connection(stream: UnixStream, state: Arc<State>) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
@@ -109,4 +138,37 @@ fn plain(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// On a clock that jumps to the next deadline when nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_no_answer_is_given_up() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        // Less than an answer.
+        socket2::SockRef::from(&server)
+            .set_send_buffer_size(1)
+            .unwrap();
+        client
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let state = Arc::new(State::new());
+        for number in 0..10_000 {
+            let refusal = format!("a-long-word-{number}").leak();
+            let refused = crate::metrics::Refused { refusal };
+            state.metrics.tls_failures.get_or_create(&refused).inc();
+        }
+        let served = serve(server, state);
+        let given_up = timeout(2 * CONNECTION_TIMEOUT, served).await;
+        assert!(given_up.is_ok(), "still waiting");
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer).await;
+        assert!(!answer.contains("# EOF"), "it was taken whole");
+    }
 }

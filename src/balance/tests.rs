@@ -10,8 +10,9 @@
 //! 1.32 for 1000: there are only 100 keys for each. Max/mean <= 1.25 can so be
 //! asked of 100,000 keys up to 250 backends (z = 5, which chance exceeds once
 //! in 10,000 tries); 1000 backends need 400 keys each for that, and with those
-//! they get it. Of 100,000 keys on 1000 we ask that the counts look like those
-//! of dice (chi squared), and that the fullest is below the bound of z = 5, 1.5.
+//! they get it. Of 100,000 keys on 1000, where dice themselves are above 1.25 in
+//! 99 tries of 100, we ask what dice give: within 5 % of their expected maximum,
+//! and counts that look like theirs (chi squared).
 //!
 //! The keys are fixed, so that each test gives the same result every time.
 
@@ -175,9 +176,53 @@ fn all_are_even_with_250_backends() {
 #[test]
 fn few_keys_move_and_all_are_as_even_as_dice_with_1000_backends() {
     let counts = check_change(1000);
-    let ratio = max_over_mean(&counts);
-    assert!(ratio <= 1.5, "{ratio}");
+    let (ratio, dice) = (max_over_mean(&counts), expected_ratio(KEYS, 1000));
+    assert!(ratio <= 1.05 * dice, "{ratio}, dice: {dice}");
     assert_like_dice(&counts);
+}
+
+/// Why 1.25 is asked of 250 backends and not of 1000: no function that spreads
+/// unknown keys evenly, and carries no count of them, can promise it there.
+#[test]
+fn dice_keep_within_1_25_with_250_backends_and_cannot_with_1000() {
+    let within = |keys: u64, backends: usize| {
+        let most = (1.25 * keys as f64 / backends as f64) as usize;
+        // Counts of dice are negatively associated: this is a bound from above
+        // (Joag-Dev and Proschan, 1983).
+        cumulative(keys, backends)[most].powf(backends as f64)
+    };
+    assert!(within(KEYS, 10) > 0.999_999);
+    assert!(within(KEYS, 250) > 0.98, "{}", within(KEYS, 250));
+    assert!(within(KEYS, 1000) < 0.01, "{}", within(KEYS, 1000));
+    assert!(within(4 * KEYS, 1000) > 0.95, "{}", within(4 * KEYS, 1000));
+    let dice = expected_ratio(KEYS, 1000);
+    assert!((1.30..1.36).contains(&dice), "{dice}");
+}
+
+/// The chance of each number, or fewer, of `keys` thrown on `backends` to fall
+/// on a certain one.
+fn cumulative(keys: u64, backends: usize) -> Vec<f64> {
+    let p = 1.0 / backends as f64;
+    // Of none at all; of one more follows from it. As logarithms, for they are
+    // very small.
+    let mut chance = keys as f64 * (-p).ln_1p();
+    let mut sum = 0.0;
+    let step = |k: u64| {
+        sum += chance.exp();
+        chance += ((keys - k) as f64 / (k + 1) as f64 * p / (1.0 - p)).ln();
+        f64::min(sum, 1.0)
+    };
+    (0..2 * keys / backends as u64).map(step).collect()
+}
+
+/// Max/mean of dice, on average.
+fn expected_ratio(keys: u64, backends: usize) -> f64 {
+    let cumulative = cumulative(keys, backends);
+    let most: f64 = cumulative
+        .iter()
+        .map(|chance| 1.0 - chance.powf(backends as f64))
+        .sum();
+    most * backends as f64 / keys as f64
 }
 
 /// 400 million pairs: too many for an unoptimised [`rendezvous`]. Of equal

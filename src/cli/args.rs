@@ -44,6 +44,10 @@ Examples:
       --method POST --header 'cookie: sid=42' --client 192.0.2.7
   longhaul check longhaul.toml --explain wss://example.com/mqtt --subprotocol mqtt
 
+Addresses are bound for a moment; those that the longhaul which runs this file
+holds are its own, as its admin socket tells. What only that process could know,
+such as what its user may do, is a warning.
+
 A ws or wss URL is explained as a WebSocket upgrade, http and https as a plain
 request.";
 
@@ -118,7 +122,7 @@ pub struct CheckArguments {
     pub method: Option<Method>,
     /// Header line of the explained request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", requires = "explain", value_parser = header_line)]
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(String, HeaderValue)>,
     /// Address that the explained request comes from [default: 127.0.0.1]
     #[arg(long, value_name = "IP", requires = "explain")]
     pub client: Option<IpAddr>,
@@ -161,19 +165,19 @@ fn explained_url(text: &str) -> Result<Uri, String> {
     Ok(uri)
 }
 
-fn header_line(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+/// The name as it was spelled, which is what a backend would see.
+fn header_line(text: &str) -> Result<(String, HeaderValue), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("expected 'name: value'".to_owned());
     };
-    let name = name
-        .trim()
-        .parse::<HeaderName>()
+    let name = name.trim();
+    name.parse::<HeaderName>()
         .map_err(|_| format!("`{name}` is no header name"))?;
     let value = value
         .trim()
         .parse::<HeaderValue>()
         .map_err(|_| format!("the value of `{name}` holds a character that headers cannot"))?;
-    Ok((name, value))
+    Ok((name.to_owned(), value))
 }
 
 /// One token (RFC 6455 section 11.5), which header names happen to share.
@@ -235,7 +239,7 @@ mod tests {
         };
         assert_eq!(check.explain.unwrap().query(), Some("room=1"));
         assert_eq!(check.method, Some(Method::GET));
-        assert_eq!(check.headers[0].0, http::header::COOKIE);
+        assert_eq!(check.headers[0].0, "Cookie");
         assert_eq!(check.headers[0].1, "sid=1:2");
         assert_eq!(check.headers[1].1, "");
         assert!(check.client.unwrap().is_ipv6());

@@ -1,29 +1,36 @@
 //! `longhaul check`: finds everything that a reload would find, and changes
 //! nothing; with `--explain`, says what would become of one request.
 
-use std::io::{Write, stdout};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{ErrorKind, Write, stdout};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::args::CheckArguments;
 use super::{WrongConfig, explain};
-use crate::config::{self, Config, Diagnostic, Diagnostics, Place};
-use crate::server;
-use crate::state::State;
+use crate::admin::{self, Running};
+use crate::config::{self, Config, Diagnostics};
+use crate::server::{self, Incumbent};
+use crate::state::{Prepared, State};
 
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let loaded = config::load(&arguments.file);
     let config = loaded.result.map_err(WrongConfig)?;
     let state = State::new();
-    let prepared = state.prepare(config, loaded.hash).map_err(WrongConfig)?;
-    bindable(prepared.config())?;
+    let prepared = state.prepare(config.clone(), loaded.hash);
+    let incumbent = incumbent(&config, &arguments.file);
+    let obstacles = server::would_bind(&config, &incumbent);
+    let prepared = with_all(prepared, obstacles.findings)?;
     let mut out = stdout().lock();
     if let Some(url) = &arguments.explain {
-        out.write_all(explain::explain(arguments, url, &prepared)?.as_bytes())?;
+        out.write_all(explain::explain(arguments, url, &prepared, &incumbent)?.as_bytes())?;
         return Ok(());
     }
-    for warning in &prepared.warnings {
-        writeln!(out, "warning: {}", warning.message)?;
+    let warnings = prepared.warnings.iter().map(|warning| &warning.message);
+    for warning in warnings.chain(&obstacles.doubts) {
+        writeln!(out, "warning: {warning}")?;
     }
-    let config = prepared.config();
     writeln!(
         out,
         "{} is good: {}, {}, {}; hash {:016x}",
@@ -36,24 +43,62 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What would keep the listeners and the admin socket from being bound here.
-fn bindable(config: &Config) -> Result<(), WrongConfig> {
-    let mut findings = Diagnostics::default();
-    for (name, listener) in &config.listeners {
-        if let Err(error) = server::could_bind(&listener.address) {
-            let (place, address) = ((*listener.place).clone(), &listener.address);
-            let message = format!("listener {name:?} cannot be bound to {address}: {error}");
-            findings.push(Diagnostic::new(place, message));
+/// What was prepared, or all that both steps have found.
+fn with_all(
+    prepared: Result<Prepared, Diagnostics>,
+    obstacles: Diagnostics,
+) -> Result<Prepared, WrongConfig> {
+    match prepared {
+        Ok(prepared) => obstacles.into_result(prepared).map_err(WrongConfig),
+        Err(mut findings) => {
+            findings.append(obstacles);
+            Err(WrongConfig(findings))
         }
     }
-    if let Some(admin) = &config.admin
-        && let Err(error) = server::could_hold_socket(&admin.socket)
-    {
-        let socket = admin.socket.display();
-        let message = format!("the admin socket {socket} cannot be bound: {error}");
-        findings.push(Diagnostic::new(Place::default(), message));
+}
+
+/// Who runs this file: whoever answers at its admin socket, or a process that
+/// was started with it.
+fn incumbent(config: &Config, file: &Path) -> Incumbent {
+    let Some(admin) = &config.admin else {
+        return match somebody_runs(file) {
+            true => Incumbent::Unknown,
+            false => Incumbent::Nobody,
+        };
+    };
+    match admin::ask(&admin.socket) {
+        Ok(Running { pid, listeners }) => Incumbent::Known { pid, listeners },
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused if !somebody_runs(file) => {
+                Incumbent::Nobody
+            }
+            _ => Incumbent::Unknown,
+        },
     }
-    findings.into_result(()).map_err(WrongConfig)
+}
+
+/// Whether a `longhaul run` has this file on its command line.
+fn somebody_runs(file: &Path) -> bool {
+    let Ok(file) = fs::canonicalize(file) else {
+        return false;
+    };
+    let runs = |process: &Path| {
+        let line = fs::read(process.join("cmdline")).ok()?;
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let program = Path::new(OsStr::from_bytes(words.first()?)).file_name()?;
+        let is_run = program == "longhaul" && words.contains(&&b"run"[..]);
+        let directory = process.join("cwd");
+        let names = |word: &&[u8]| {
+            let word = word.strip_prefix(b"--config=").unwrap_or(word);
+            // Relative to a directory that may be unreadable: then it is not.
+            fs::canonicalize(directory.join(OsStr::from_bytes(word))).is_ok_and(|path| path == file)
+        };
+        (is_run && words.iter().any(names)).then_some(())
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .map(|entry| entry.path())
+        .any(|path| runs(&path).is_some())
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -62,10 +62,8 @@ async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> anyhow::Resu
         None => server::run(setup).await,
         Some(settings) => {
             let admin = Admin::bind(settings).with_context(|| {
-                format!(
-                    "the admin socket {} cannot be bound",
-                    settings.socket.display()
-                )
+                let (place, socket) = (&*settings.place, settings.socket.display());
+                format!("{place}: the admin socket cannot be bound to unix:{socket}")
             })?;
             tokio::select! {
                 served = server::run(setup) => served,

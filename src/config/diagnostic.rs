@@ -163,6 +163,11 @@ impl Diagnostics {
         self.0.push(diagnostic);
     }
 
+    /// Adds what another step has found.
+    pub fn append(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -102,6 +102,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "subprotocols",
             "upgrades",
             "response_timeout",
+            "response_idle_timeout",
             "handshake_timeout",
             "idle_timeout",
             "half_close_timeout",

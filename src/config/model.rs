@@ -122,6 +122,7 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Permission bits of the socket file.
     pub mode: u32,
+    pub place: WrittenAt,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +179,8 @@ pub struct Route {
     pub upgrades: Vec<String>,
     /// To the backend's response head for plain requests.
     pub response_timeout: Duration,
+    /// Between two parts of a plain response; `None` is off.
+    pub response_idle_timeout: Option<Duration>,
     pub clocks: Clocks,
     pub place: WrittenAt,
 }
@@ -263,6 +266,20 @@ pub enum StickySource {
     ClientIp,
     /// The cookie that longhaul sets.
     OwnCookie,
+}
+
+/// As it is written in the config.
+impl fmt::Display for StickySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::PathSegment(number) => write!(f, "path:{number}"),
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::OwnCookie => f.write_str("cookie"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::diagnostic::WrittenAt;
 use super::model::{Admin, Drain, Log, LogFormat};
 use super::nearest::nearest;
 use super::section::{Section, Value, Wrong};
@@ -53,10 +54,12 @@ pub(super) fn admin(section: Section<'_>) -> Option<Admin> {
         socket_path(value, written.strip_prefix("unix:").unwrap_or(written))
     });
     let mode = section.or("mode", 0o600, mode);
+    let place = WrittenAt(section.place_of("socket"));
     section.finish();
     Some(Admin {
         socket: socket?,
         mode,
+        place,
     })
 }
 

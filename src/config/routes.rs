@@ -57,6 +57,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
         upstream: String::new(),
         upgrades: upgrades(&section),
         response_timeout: section.or("response_timeout", SECOND * 120, duration(POSITIVE)),
+        response_idle_timeout: section.or("response_idle_timeout", None, duration_or_off(POSITIVE)),
         clocks: clocks(&section),
         place: written_at,
     };

@@ -34,17 +34,7 @@ const ADDRESS: &str = "a host and port such as \"10.0.0.11:9000\" or \"[fd00::1]
 
 pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles) -> Upstream {
     let scheme = section.or("scheme", Scheme::Http, one_of(SCHEMES));
-    let http2 = section.or("http2", false, boolean);
-    let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
-    if !http2 && websocket_over_http2.is_some() {
-        section.report(
-            "websocket_over_http2",
-            format!(
-                "`websocket_over_http2` in {} has no effect without `http2 = true`",
-                section.title
-            ),
-        );
-    }
+    let (http2, websocket_over_http2) = http2(&section);
     let balance = section.or("balance", Balance::Hash, one_of(BALANCES));
     let sticky = sticky::sources(&section, balance);
     let cookie = cookie(&section);
@@ -87,7 +77,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         name: name.to_owned(),
         scheme,
         http2,
-        websocket_over_http2: websocket_over_http2.unwrap_or(false),
+        websocket_over_http2,
         tls,
         balance,
         sticky,
@@ -109,6 +99,21 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     };
     section.finish();
     upstream
+}
+
+fn http2(section: &Section<'_>) -> (bool, bool) {
+    let http2 = section.or("http2", false, boolean);
+    let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
+    if !http2 && websocket_over_http2.is_some() {
+        section.report(
+            "websocket_over_http2",
+            format!(
+                "`websocket_over_http2` in {} has no effect without `http2 = true`",
+                section.title
+            ),
+        );
+    }
+    (http2, websocket_over_http2.unwrap_or(false))
 }
 
 fn cookie(section: &Section<'_>) -> StickyCookie {

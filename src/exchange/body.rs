@@ -40,6 +40,8 @@ pub enum BodyError {
     Stalled,
     #[error("the answer did not end within half_close_timeout of the client's end")]
     HalfClose,
+    #[error("the backend sent nothing more within response_idle_timeout")]
+    Idle,
     #[error("body stream failed")]
     Io(#[from] io::Error),
 }
@@ -228,8 +230,10 @@ where
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.record
-                .update(|entry| entry.bytes_in += data.len() as u64);
+            this.record.update(|entry| {
+                entry.bytes_in += data.len() as u64;
+                entry.body_at = Some(std::time::Instant::now());
+            });
         }
         if frame.is_none() || this.incoming.is_end_stream() {
             this.link.set_request_whole(true);

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::drain::Watch;
 use crate::net::{Peer, Permit};
 
-/// A client, as the transport says. Whoever knows it keeps its place: a tunnel
-/// does to its end.
+/// A client, as the transport says.
 #[derive(Debug)]
 pub struct Client {
     pub listener: Arc<str>,
@@ -15,7 +14,14 @@ pub struct Client {
     pub local_port: Option<u16>,
     pub tls: Option<TlsFacts>,
     pub http: Http,
-    /// The connection's place under the limits.
+    pub place: Arc<Place>,
+}
+
+/// What a connection holds as long as anything of it is alive; a tunnel does to
+/// its end, and needs nothing else of its client.
+#[derive(Debug)]
+pub struct Place {
+    /// Under the limits.
     pub _permit: Permit,
     /// A stopping process waits for it.
     pub watch: Watch,

@@ -19,10 +19,10 @@ use http::{Request, Response};
 use tower::util::BoxCloneSyncService;
 
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
-pub use client::{Client, Http, TlsFacts};
+pub use client::{Client, Http, Place, TlsFacts};
 pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
-pub use record::{Entry, Record, loggable_path};
+pub use record::{Entry, Line, Record, Words, loggable_path};
 pub use refusal::Refusal;
 
 use crate::net::ClientLink;

@@ -1,6 +1,7 @@
 //! The record of one request: filled in by whoever learns something, printed
 //! once where the exchange ends.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -10,34 +11,76 @@ use http::{Method, StatusCode, Uri};
 use super::{Client, Refusal};
 
 /// One access line: what every line of an exchange or a tunnel says, then what
-/// this one adds.
+/// this one adds. The first argument is a [`Line`].
 macro_rules! access_line {
-    ($entry:expr, $message:literal, $($more:tt)*) => {
+    ($line:expr, $message:literal, $($more:tt)*) => {{
+        let line: $crate::exchange::Line<'_> = $line;
         tracing::info!(
             target: "access",
-            id = $entry.id,
-            listener = &*$entry.client.listener,
-            client = %$entry.client.peer,
-            forwarded_for = $entry.forwarded_for,
-            http = $entry.client.http.label(),
-            tls = $entry.client.tls.as_ref().map(|tls| tls.version),
-            sni = $entry.client.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
-            client_subject =
-                $entry.client.tls.as_ref().and_then(|tls| tls.client_subject.as_deref()),
-            host = $entry.host,
-            method = %$entry.method,
-            path = $entry.path,
-            route = $entry.route.as_deref(),
-            upstream = $entry.upstream.as_deref(),
-            backend = $entry.backend.as_deref(),
-            sticky = $entry.sticky,
+            id = line.id,
+            listener = line.listener,
+            client = %line.client,
+            forwarded_for = line.words.forwarded_for(),
+            http = line.http,
+            tls = line.words.tls(),
+            sni = line.words.sni(),
+            client_subject = line.words.client_subject(),
+            host = line.words.host,
+            method = line.words.method,
+            path = line.words.path,
+            route = line.route,
+            upstream = line.upstream,
+            backend = line.backend,
+            sticky = line.words.sticky(),
             $($more)*
             $message
         )
-    };
+    }};
 }
 
 pub(crate) use access_line;
+
+/// What access lines have in common.
+pub struct Line<'a> {
+    pub id: u64,
+    pub listener: &'a str,
+    pub client: &'a dyn Display,
+    /// What the client speaks.
+    pub http: &'a str,
+    pub words: Words<'a>,
+    pub route: Option<&'a str>,
+    pub upstream: Option<&'a str>,
+    pub backend: Option<&'a str>,
+}
+
+/// What is known of a client and its request; empty where nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Words<'a> {
+    /// The client's address through trusted proxies, if it differs from the peer.
+    pub forwarded_for: &'a str,
+    /// The version of TLS.
+    pub tls: &'a str,
+    pub sni: &'a str,
+    pub client_subject: &'a str,
+    pub host: &'a str,
+    pub method: &'a str,
+    /// Path and query, redacted as the log settings say.
+    pub path: &'a str,
+    /// Where the sticky key came from.
+    pub sticky: &'a str,
+}
+
+macro_rules! optional {
+    ($($word:ident),+) => {
+        impl<'a> Words<'a> {
+            $(pub(crate) fn $word(&self) -> Option<&'a str> {
+                Some(self.$word).filter(|word| !word.is_empty())
+            })+
+        }
+    };
+}
+
+optional!(forwarded_for, tls, sni, client_subject, sticky);
 
 /// A shared handle to one [`Entry`].
 #[derive(Clone, Debug)]
@@ -61,7 +104,9 @@ pub struct Entry {
     pub upstream: Option<Arc<str>>,
     pub backend: Option<Arc<str>>,
     /// Where the sticky key came from, such as `cookie:sid`; `None` until picked.
-    pub sticky: Option<String>,
+    pub sticky: Option<Arc<str>>,
+    /// The hash of the sticky key, never the key itself.
+    pub key: Option<u64>,
     /// The label and the sentence of longhaul's own answer.
     pub refusal: Option<(&'static str, String)>,
     /// Why the answer's body ended early.
@@ -69,6 +114,8 @@ pub struct Entry {
     /// Body bytes from and to the client.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// When the last part of the request's body came.
+    pub body_at: Option<Instant>,
     /// Set when the exchange has become a tunnel, which logs for itself.
     pub is_tunnel: bool,
 }
@@ -90,10 +137,12 @@ impl Record {
             upstream: None,
             backend: None,
             sticky: None,
+            key: None,
             refusal: None,
             cut: None,
             bytes_in: 0,
             bytes_out: 0,
+            body_at: None,
             is_tunnel: false,
         })))
     }
@@ -119,12 +168,42 @@ impl Entry {
         self.refusal = Some((refusal.label(), refusal.to_string()));
     }
 
+    /// What its lines have in common.
+    pub fn line(&self) -> Line<'_> {
+        Line {
+            id: self.id,
+            listener: &self.client.listener,
+            client: &self.client.peer,
+            http: self.client.http.label(),
+            words: self.words(),
+            route: self.route.as_deref(),
+            upstream: self.upstream.as_deref(),
+            backend: self.backend.as_deref(),
+        }
+    }
+
+    pub fn words(&self) -> Words<'_> {
+        let tls = self.client.tls.as_ref();
+        Words {
+            forwarded_for: self.forwarded_for.as_deref().unwrap_or_default(),
+            tls: tls.map_or("", |tls| tls.version),
+            sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or_default(),
+            client_subject: tls
+                .and_then(|tls| tls.client_subject.as_deref())
+                .unwrap_or_default(),
+            host: &self.host,
+            method: self.method.as_str(),
+            path: &self.path,
+            sticky: self.sticky.as_deref().unwrap_or_default(),
+        }
+    }
+
     /// Writes the access line of a request that has not become a tunnel.
     pub fn log_request(&self) {
         let refusal = self.refusal.as_ref().map(|(label, _)| *label);
         let reason = self.refusal.as_ref().map(|(_, reason)| reason.as_str());
         access_line!(
-            self,
+            self.line(),
             "request",
             status = self.status.map(|status| status.as_u16()),
             bytes_in = self.bytes_in,

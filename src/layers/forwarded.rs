@@ -275,7 +275,7 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::{Client, Record};
+    use crate::exchange::{Client, Place, Record};
     use crate::net::{ClientLink, Limiter, Peer};
 
     fn view(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> (View, HeaderMap) {
@@ -285,8 +285,10 @@ mod tests {
             local_port: Some(443),
             tls: None,
             http: crate::exchange::Http::One,
-            _permit: Limiter::new(1, None).admit(None).unwrap(),
-            watch: crate::drain::channel().1,
+            place: Arc::new(Place {
+                _permit: Limiter::new(1, None).admit(None).unwrap(),
+                watch: crate::drain::channel().1,
+            }),
         });
         let exchange = Exchange {
             link: Arc::new(ClientLink::default()),

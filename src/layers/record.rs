@@ -130,7 +130,7 @@ impl Drop for Line {
                     .inc();
             }
             None => {
-                let refusal = match entry.client.watch.stage() {
+                let refusal = match entry.client.place.watch.stage() {
                     Stage::Ending => Refusal::Stopping,
                     Stage::Running | Stage::Draining => Refusal::ClientLeft,
                 };

@@ -11,11 +11,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Transport;
+use super::patience::Patience;
 
 /// A dialled transport, dressed for hyper.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub struct BackendIo {
     transport: Transport,
     finish: Finish,
     state: Sending,
+    patience: Patience,
 }
 
 /// The handle that ends the sending side of a [`BackendIo`].
@@ -61,7 +64,16 @@ impl BackendIo {
             transport,
             finish: Finish::default(),
             state: Sending::Open,
+            patience: Patience::default(),
         }
+    }
+
+    /// Ends the connection when the backend takes no byte for so long, where the
+    /// kernel does not see to it.
+    #[must_use]
+    pub fn with_patience(mut self, limit: Duration) -> Self {
+        self.patience = Patience::with(&self.transport, limit);
+        self
     }
 
     pub fn finish_handle(&self) -> Finish {
@@ -107,7 +119,9 @@ impl AsyncWrite for BackendIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
+        this.patience.bound(cx, written)
     }
 
     fn poll_write_vectored(
@@ -115,7 +129,9 @@ impl AsyncWrite for BackendIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
+        this.patience.bound(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

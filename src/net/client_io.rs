@@ -2,7 +2,9 @@
 //!
 //! It adds what hyper's server does not do:
 //! - a client that ends its stream while its request is pending keeps the
-//!   connection (hyper would drop the exchange), and the exchange is told;
+//!   connection (hyper would drop the exchange), and the exchange is told, also
+//!   where bytes behind the request keep hyper from reading (see
+//!   [`super::departure`]);
 //! - interim responses are written between responses;
 //! - three read deadlines: first byte, request head, keep-alive;
 //! - an ambiguous head is refused (see [`super::head_guard`]).
@@ -21,7 +23,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::departure::Departure;
 use super::head_guard::HeadGuard;
+use super::patience::Patience;
 use super::{ClientFault, ClientLink, Transport};
 
 /// Deadlines of the reading side while no request is in flight.
@@ -46,6 +50,13 @@ pub struct ClientIo {
     /// Requests that had begun when the phase was last settled.
     begun: u32,
     guard: HeadGuard,
+    /// Whether the end of the stream has been read.
+    at_end: bool,
+    /// Whether a read waits for bytes: then it sees the client leave.
+    reads: bool,
+    /// While a request is pending and nothing reads.
+    departure: Option<Departure>,
+    patience: Patience,
     // Boxed so that it can go when the connection becomes a tunnel.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -78,6 +89,10 @@ impl ClientIo {
             phase: Phase::First,
             begun: 0,
             guard: HeadGuard::default(),
+            at_end: false,
+            reads: false,
+            departure: None,
+            patience: Patience::default(),
             timer: None,
         };
         io.arm(Some(deadlines.first_byte));
@@ -95,6 +110,14 @@ impl ClientIo {
         let count = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead.split_to(count));
         Poll::Ready(Ok(()))
+    }
+
+    /// Ends the connection when the client takes no byte for so long, where the
+    /// kernel does not see to it.
+    #[must_use]
+    pub fn with_patience(mut self, limit: Duration) -> Self {
+        self.patience = Patience::with(&self.transport, limit);
+        self
     }
 
     /// The bare transport, for the tunnel; after a head has been read, so that
@@ -140,6 +163,30 @@ impl ClientIo {
         })
     }
 
+    /// Tells the exchange if the client leaves while its request is pending and
+    /// nothing reads.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) {
+        let unseen = self.link.is_in_flight()
+            && self.link.is_request_whole()
+            && !self.link.is_ended()
+            && !self.reads
+            && self.guard.is_ahead();
+        if !unseen {
+            self.departure = None;
+            return;
+        }
+        if self.departure.is_none() {
+            // Without a descriptor it is noticed when the answer is written.
+            let socket = self.transport.socket();
+            self.departure = socket.and_then(|socket| Departure::of(socket).ok());
+        }
+        if let Some(departure) = &mut self.departure
+            && departure.poll(cx).is_ready()
+        {
+            self.link.end_behind_bytes();
+        }
+    }
+
     /// Notes the fault, answers it if it can be done at once, and ends the
     /// reading.
     fn fail(&mut self, fault: ClientFault, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -170,7 +217,7 @@ impl AsyncRead for ClientIo {
             this.begun = begun;
             this.enter(Phase::Idle);
         }
-        if this.link.is_ended() {
+        if this.at_end {
             // Told once; hyper learns of it when the response is done.
             return if this.link.is_in_flight() {
                 Poll::Pending
@@ -179,12 +226,15 @@ impl AsyncRead for ClientIo {
             };
         }
         let before = buf.filled().len();
-        match this.poll_transport(cx, buf) {
+        let read = this.poll_transport(cx, buf);
+        this.reads = read.is_pending();
+        match read {
             Poll::Pending => {
                 let fault = ready!(this.poll_deadline(cx));
                 this.fail(fault, cx)
             }
             Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                this.at_end = true;
                 this.link.end();
                 if this.link.is_in_flight() {
                     Poll::Pending
@@ -213,7 +263,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
+        this.patience.bound(cx, written)
     }
 
     fn poll_write_vectored(
@@ -221,7 +273,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
+        this.patience.bound(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -231,6 +285,7 @@ impl AsyncWrite for ClientIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.link.register_connection(cx);
+        this.poll_departure(cx);
         let transport = &mut this.transport;
         ready!(
             this.link

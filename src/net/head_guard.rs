@@ -49,6 +49,11 @@ impl HeadGuard {
         };
     }
 
+    /// Whether bytes have come behind the head.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead
+    }
+
     /// Looks at the bytes that follow. After the head's end it agrees to
     /// everything.
     pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {

@@ -26,6 +26,8 @@ pub struct ClientLink {
     /// Requests begun on this connection, wrapping.
     begun: AtomicU32,
     ended: AtomicBool,
+    /// Whether the client ended its stream behind bytes that are still unread.
+    ended_behind: AtomicBool,
     request_whole: AtomicBool,
     /// Whether somebody still reads the body of the last request.
     body_pending: AtomicBool,
@@ -49,6 +51,7 @@ impl Default for ClientLink {
             in_flight: AtomicBool::new(false),
             begun: AtomicU32::new(0),
             ended: AtomicBool::new(false),
+            ended_behind: AtomicBool::new(false),
             request_whole: AtomicBool::new(false),
             body_pending: AtomicBool::new(false),
             exchange: AtomicWaker::new(),
@@ -94,7 +97,7 @@ impl ClientLink {
         self.body_pending.load(Ordering::Acquire)
     }
 
-    fn is_request_whole(&self) -> bool {
+    pub(super) fn is_request_whole(&self) -> bool {
         self.request_whole.load(Ordering::Acquire)
     }
 
@@ -105,6 +108,12 @@ impl ClientLink {
     /// Whether the client has ended its stream.
     pub fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether bytes came behind the request before the client ended its stream:
+    /// then its end cannot be passed on before they are.
+    pub fn is_ended_behind_bytes(&self) -> bool {
+        self.ended_behind.load(Ordering::Acquire)
     }
 
     /// Says whether the request in flight has come in whole.
@@ -182,11 +191,17 @@ impl ClientLink {
         let _ = self.fault.set(fault);
     }
 
-    /// The client has ended its stream.
+    /// The client has ended its stream, and all it sent has been read.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.exchange.wake();
         self.body.wake();
+    }
+
+    /// The same, but there is something left to read.
+    pub(super) fn end_behind_bytes(&self) {
+        self.ended_behind.store(true, Ordering::Release);
+        self.end();
     }
 
     pub(super) fn register_connection(&self, cx: &Context<'_>) {

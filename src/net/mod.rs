@@ -7,12 +7,14 @@
 
 mod backend_io;
 mod client_io;
+mod departure;
 mod fault;
 mod head_guard;
 pub mod http2;
 mod link;
 mod opening;
 mod options;
+mod patience;
 mod permit;
 mod socket_file;
 mod transport;

@@ -3,7 +3,7 @@
 //! An enum and not a generic, so that hyper and the relay are compiled once.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -42,6 +42,15 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Transport {
     /// The end of the sending side is to be a reset, where that can be said
     /// without losing what was sent before: not on a socket.
@@ -53,6 +62,15 @@ impl Transport {
 
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// The socket below; a stream of HTTP/2 has none of its own.
+    pub fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Http2(_) => None,
+        }
     }
 }
 

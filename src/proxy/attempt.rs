@@ -49,7 +49,8 @@ pub(super) async fn connect(
         let lease = upstream.lease(index);
         exchange.record.update(|entry| {
             entry.backend = Some(Arc::clone(lease.backend().name()));
-            entry.sticky = Some(affinity.source.clone());
+            entry.sticky = Some(Arc::clone(&affinity.source));
+            entry.key = affinity.key;
         });
         match open(route, &lease, freshness).await {
             Ok(connection) => {

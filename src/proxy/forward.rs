@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
@@ -38,12 +38,15 @@ pub(super) async fn forward(
     pass_on_interim(&mut request, &exchange.link, client_version);
     let mut replay = replay(&request);
     let mut freshness = Freshness::Pooled;
+    // One for all of it: reaching a backend, its answer, and both once more.
+    let mut deadline = Deadline::new(&route, &exchange);
     loop {
         let attempt = connect(&route, &exchange, &affinity, freshness);
-        let mut attempt = timeout(route.settings.response_timeout, attempt)
+        let mut attempt = timeout_at(deadline.at, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
-        let error = match respond(&route, &exchange, &mut attempt, request).await? {
+        let answer = respond(&route, &exchange, &mut attempt, request, &mut deadline);
+        let error = match answer.await? {
             Ok(response) => return finish(&route, exchange, attempt, response),
             Err(error) => error,
         };
@@ -59,6 +62,33 @@ pub(super) async fn forward(
     }
 }
 
+/// When the head of the answer must be there.
+struct Deadline<'a> {
+    at: Instant,
+    timeout: Duration,
+    exchange: &'a Exchange,
+}
+
+impl<'a> Deadline<'a> {
+    fn new(route: &Route, exchange: &'a Exchange) -> Self {
+        let timeout = route.settings.response_timeout;
+        Self {
+            at: Instant::now() + timeout,
+            timeout,
+            exchange,
+        }
+    }
+
+    /// Whether it is over. While the request's body is arriving it moves on: it
+    /// counts from the last part that came.
+    fn is_over(&mut self) -> bool {
+        if let Some(came) = self.exchange.record.entry().body_at {
+            self.at = self.at.max(Instant::from_std(came) + self.timeout);
+        }
+        self.at <= Instant::now()
+    }
+}
+
 /// Sends the request and waits for the head of the answer. The outer error ends
 /// the exchange, the inner one may be worth another connection.
 async fn respond(
@@ -66,12 +96,12 @@ async fn respond(
     exchange: &Exchange,
     attempt: &mut Attempt,
     request: Request<Body>,
+    deadline: &mut Deadline<'_>,
 ) -> Result<Result<Response<Incoming>, TrySendError<Request<Body>>>, Refusal> {
     let gate = request.extensions().get::<ContinueGate>().cloned();
     let finish = attempt.connection.finish_handle();
     let mut response = pin!(attempt.connection.send(request));
-    let mut received = 0;
-    let mut silence = pin!(sleep(route.settings.response_timeout));
+    let mut patience = pin!(sleep_until(deadline.at));
     let mut continues = pin!(sleep(CONTINUE_TIMEOUT));
     let mut gated = gate.is_some();
     let mut left = false;
@@ -83,7 +113,8 @@ async fn respond(
                 // Pass it on, and bound what may follow it.
                 left = true;
                 finish.finish();
-                silence.set(sleep_until(Instant::now() + route.settings.clocks.half_close_timeout));
+                let rest = Instant::now() + route.settings.clocks.half_close_timeout;
+                patience.set(sleep_until(rest.min(deadline.at)));
             }
             () = &mut continues, if gated => {
                 gated = false;
@@ -91,17 +122,14 @@ async fn respond(
                     gate.open();
                 }
             }
-            () = &mut silence => {
-                let so_far = exchange.record.entry().bytes_in;
+            () = &mut patience => {
+                if deadline.is_over() {
+                    return Err(Refusal::BackendTimeout("response_timeout"));
+                }
                 if left {
                     return Err(Refusal::BackendTimeout("half_close_timeout"));
                 }
-                if so_far == received {
-                    return Err(Refusal::BackendTimeout("response_timeout"));
-                }
-                // The request body is still coming.
-                received = so_far;
-                silence.set(sleep(route.settings.response_timeout));
+                patience.set(sleep_until(deadline.at));
             }
         }
     }
@@ -138,10 +166,9 @@ where
         // beside it would cut the body off.
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
-    let half_close = route.settings.clocks.half_close_timeout;
     let rest = (attempt.connection, attempt.lease, max_idle);
-    let mut response =
-        response.map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), half_close, rest));
+    let mut response = response
+        .map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), &route.settings, rest));
     strip_hop_by_hop(response.headers_mut());
     if let Some(cookie) = attempt.cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -2,24 +2,22 @@
 //! hyper read ahead goes first, and two access lines say how it began and how
 //! it ended.
 //!
-//! The lease and the client's permit go with the tunnel to its end, in as few
+//! The lease and the client's place go with the tunnel to its end, in as few
 //! bytes as the last line takes: there may be a million of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::Route;
-use crate::exchange::{Client, ClientUpgrade, Entry, Exchange, Http, Refusal, access_line};
+use crate::exchange::{ClientUpgrade, Entry, Exchange, Http, Line, Place, Refusal, access_line};
 use crate::metrics::End;
-use crate::net::http2::Tunnel;
-use crate::net::{BackendIo, Peer, Transport};
-use crate::tunnel::{Facts, Framing, Labels, Leg, Options, Outcome, run};
+use crate::net::{BackendIo, Transport, http2};
+use crate::tunnel::{Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -61,11 +59,14 @@ impl Handoff {
             Framing::Opaque
         };
         let options = Options::new(framing, route.settings.clocks, &route.drain);
-        let ticket = route
-            .registry
-            .open(facts(&route, &exchange, &entry, &lease), &options);
+        let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
         opened(&route, &entry);
-        let last = Last::new(route, lease, entry);
+        let last = Last {
+            tunnel: Arc::clone(ticket.tunnel()),
+            route,
+            lease,
+            _place: Arc::clone(&entry.client.place),
+        };
         run(
             client,
             backend,
@@ -77,52 +78,16 @@ impl Handoff {
 
 /// What is kept while the tunnel lives, which may be days.
 struct Last {
+    tunnel: Arc<Tunnel>,
     route: Arc<Route>,
     lease: Lease,
-    /// With its permit.
-    client: Arc<Client>,
-    id: u64,
-    forwarded_for: Option<Box<str>>,
-    host: Box<str>,
-    method: Method,
-    path: Box<str>,
-    sticky: Option<Box<str>>,
-}
-
-/// What the last line has in common with the others.
-struct Line<'a> {
-    id: u64,
-    client: &'a Client,
-    forwarded_for: Option<&'a str>,
-    host: &'a str,
-    method: &'a Method,
-    path: &'a str,
-    route: Option<&'a str>,
-    upstream: Option<&'a str>,
-    backend: Option<&'a str>,
-    sticky: Option<&'a str>,
-}
-
-impl Last {
-    fn new(route: Arc<Route>, lease: Lease, entry: Entry) -> Self {
-        Self {
-            route,
-            lease,
-            client: entry.client,
-            id: entry.id,
-            forwarded_for: entry.forwarded_for.map(String::into_boxed_str),
-            host: entry.host.into_boxed_str(),
-            method: entry.method,
-            path: entry.path.into_boxed_str(),
-            sticky: entry.sticky.map(String::into_boxed_str),
-        }
-    }
+    _place: Arc<Place>,
 }
 
 /// The backend's side, once it has agreed.
 pub(super) enum BackendUpgrade {
     Connection(OnUpgrade),
-    Stream(Tunnel),
+    Stream(http2::Tunnel),
 }
 
 /// A side left before it could be joined.
@@ -153,21 +118,19 @@ async fn backend_leg(upgrade: BackendUpgrade) -> Result<Leg<Transport>, Left> {
     })
 }
 
-fn facts(route: &Route, exchange: &Exchange, entry: &Entry, lease: &Lease) -> Facts {
-    let labels = Labels {
-        listener: Arc::clone(&exchange.client.listener),
-        route: Arc::clone(&route.name),
-        upstream: Arc::clone(route.upstream.name()),
-        backend: Arc::clone(lease.backend().name()),
-    };
+fn facts(route: &Route, entry: &Entry, lease: &Lease) -> Facts {
+    let (listener, backend) = (&entry.client.listener, lease.backend());
     Facts {
         id: entry.id,
-        labels: Arc::new(labels),
-        client: match exchange.client.peer {
-            Peer::Tcp(address) => Some(address),
-            Peer::Unix => None,
-        },
-        sticky: entry.sticky.as_deref().map(Arc::from),
+        labels: route.labels.get(
+            listener,
+            entry.client.http.label(),
+            &route.name,
+            &route.upstream,
+            backend,
+        ),
+        key: entry.key.unwrap_or(0),
+        opening: Opening::new(entry.client.peer, &entry.words()),
     }
 }
 
@@ -175,7 +138,7 @@ fn opened(route: &Route, entry: &Entry) {
     route.metrics.tunnels.inc();
     route.metrics.tunnels_active.inc();
     access_line!(
-        entry,
+        entry.line(),
         "tunnel opened",
         status = match entry.client.http {
             Http::One => 101,
@@ -187,42 +150,52 @@ fn opened(route: &Route, entry: &Entry) {
 
 impl Last {
     fn closed(self, outcome: &Outcome) {
-        let route = &self.route;
-        let backend = Arc::clone(self.lease.backend());
         // Given back before anyone can read that it is over.
         drop(self.lease);
         let end = End {
             ended_by: outcome.ended_by.label(),
             cause: outcome.cause.label(),
         };
-        route.metrics.tunnels_active.dec();
-        route.metrics.tunnels_closed.get_or_create(&end).inc();
-        let line = Line {
-            id: self.id,
-            client: &self.client,
-            forwarded_for: self.forwarded_for.as_deref(),
-            host: &self.host,
-            method: &self.method,
-            path: &self.path,
-            route: Some(&route.name),
-            upstream: Some(route.upstream.name()),
-            backend: Some(backend.name()),
-            sticky: self.sticky.as_deref(),
-        };
-        access_line!(
-            line,
-            "tunnel closed",
-            ended_by = outcome.ended_by.label(),
-            cause = %outcome.cause,
-            client_close_code = outcome.client_close_code,
-            backend_close_code = outcome.backend_close_code,
-            duration_ms = outcome.duration.as_millis() as u64,
-            bytes_in = outcome.bytes_in,
-            bytes_out = outcome.bytes_out,
-            messages_in = outcome.messages_in,
-            messages_out = outcome.messages_out,
-        );
+        self.route.metrics.tunnels_active.dec();
+        self.route.metrics.tunnels_closed.get_or_create(&end).inc();
+        log_closed(&self.tunnel, outcome);
     }
+}
+
+/// Writes the access line of a tunnel's end, unless it has been written.
+pub fn log_closed(tunnel: &Tunnel, outcome: &Outcome) {
+    if !tunnel.claim_last_word() {
+        return;
+    }
+    let Facts {
+        id,
+        labels,
+        opening,
+        ..
+    } = tunnel.facts();
+    let line = Line {
+        id: *id,
+        listener: &labels.listener,
+        client: &opening.client(),
+        http: labels.http,
+        words: opening.words(),
+        route: Some(&labels.route),
+        upstream: Some(&labels.upstream),
+        backend: Some(&labels.backend),
+    };
+    access_line!(
+        line,
+        "tunnel closed",
+        ended_by = outcome.ended_by.label(),
+        cause = %outcome.cause,
+        client_close_code = outcome.client_close_code,
+        backend_close_code = outcome.backend_close_code,
+        duration_ms = outcome.duration.as_millis() as u64,
+        bytes_in = outcome.bytes_in,
+        bytes_out = outcome.bytes_out,
+        messages_in = outcome.messages_in,
+        messages_out = outcome.messages_out,
+    );
 }
 
 /// The client or the backend went away between the 101 and the hand-off.

@@ -7,6 +7,7 @@
 mod attempt;
 mod forward;
 mod handoff;
+mod labels;
 mod response_body;
 mod sticky;
 mod upgrade;
@@ -17,7 +18,9 @@ use std::task::{Context, Poll};
 use http::{Method, Request, Response};
 use tower::Service;
 
-pub use sticky::affinity;
+pub use handoff::log_closed;
+pub use labels::SharedLabels;
+pub use sticky::{Affinity, affinity, sticky_key};
 
 use crate::config;
 use crate::drain::Stage;
@@ -40,6 +43,7 @@ pub struct Route {
     pub settings: config::Route,
     pub drain: config::Drain,
     pub upstream: Arc<Upstream>,
+    pub labels: SharedLabels,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
 }
@@ -67,7 +71,7 @@ impl Service<Request<Body>> for Proxy {
             });
             match asked_upgrade(&route, &request)? {
                 // It would be closed as soon as it was open.
-                Some(_) if exchange.client.watch.stage() != Stage::Running => {
+                Some(_) if exchange.client.place.watch.stage() != Stage::Running => {
                     Err(Refusal::Stopping)
                 }
                 Some(protocol) => upgrade::upgrade(route, exchange, request, protocol).await,

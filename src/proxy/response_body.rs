@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use crate::config;
 use crate::exchange::{Body, BodyError, Exchange};
 use crate::upstream::{Connection, Lease};
 
@@ -19,6 +20,9 @@ pub(super) struct ResponseBody<B> {
     incoming: B,
     exchange: Exchange,
     half_close_timeout: Duration,
+    idle_timeout: Option<Duration>,
+    // Set while the backend is waited for.
+    silence: Option<Pin<Box<Sleep>>>,
     // Set once the client has ended its stream.
     left: Option<Pin<Box<Sleep>>>,
     // Gone when the answer has ended.
@@ -39,13 +43,15 @@ where
     pub(super) fn wrap(
         incoming: B,
         exchange: Exchange,
-        half_close_timeout: Duration,
+        settings: &config::Route,
         (connection, lease, max_idle): (Connection, Lease, usize),
     ) -> Body {
         let mut body = Self {
             incoming,
             exchange,
-            half_close_timeout,
+            half_close_timeout: settings.clocks.half_close_timeout,
+            idle_timeout: settings.response_idle_timeout,
+            silence: None,
             left: None,
             rest: Some(Rest {
                 connection,
@@ -66,6 +72,16 @@ impl<B> ResponseBody<B> {
             rest.connection
                 .give_back(rest.lease.backend(), rest.max_idle);
         }
+    }
+
+    /// Ready when the backend has been silent for too long. The time that a slow
+    /// client takes does not count: nobody asks then.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timeout) = self.idle_timeout else {
+            return Poll::Pending;
+        };
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        silence.as_mut().poll(cx)
     }
 
     /// Passes on the client's end, and bounds what may follow it.
@@ -99,12 +115,16 @@ where
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
+                this.silence = None;
                 if frame.is_none() || this.incoming.is_end_stream() {
                     this.finish();
                 }
                 Poll::Ready(frame.map(|result| result.map_err(BodyError::from)))
             }
             Poll::Pending => {
+                if this.poll_silence(cx).is_ready() {
+                    return Poll::Ready(Some(Err(BodyError::Idle)));
+                }
                 ready!(this.poll_left(cx));
                 Poll::Ready(Some(Err(BodyError::HalfClose)))
             }

@@ -5,6 +5,9 @@
 //! bytes on the wire: no decoding, so that every longhaul sees the same. Only
 //! the value is hashed, not where it came from.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::balance::key_hash;
@@ -21,7 +24,7 @@ pub struct Affinity {
     /// The backend of longhaul's own cookie.
     pub backend: Option<usize>,
     /// The source's name, as in the config; `none` if none is present.
-    pub source: String,
+    pub source: Arc<str>,
     /// Whether the answer is to set longhaul's own cookie if the backend picked
     /// is another than [`Affinity::backend`].
     pub sets_cookie: bool,
@@ -37,43 +40,66 @@ pub fn affinity(
     let mut affinity = Affinity {
         key: None,
         backend: None,
-        source: "none".into(),
+        source: Arc::clone(upstream.no_sticky_label()),
         sets_cookie: false,
     };
-    for source in &upstream.settings().sticky {
+    for (source, label) in upstream
+        .settings()
+        .sticky
+        .iter()
+        .zip(upstream.sticky_labels())
+    {
         if *source == StickySource::OwnCookie {
             let name = &upstream.settings().cookie.name;
             affinity.sets_cookie = true;
             affinity.backend =
                 cookie(headers, name).and_then(|value| upstream.backend_of_cookie(value));
             if affinity.backend.is_some() {
-                affinity.source = label(source);
+                affinity.source = Arc::clone(label);
                 return affinity;
             }
-        } else if let Some(hash) = key(source, exchange, uri, headers) {
-            affinity.key = Some(hash);
-            affinity.source = label(source);
-            // A client that says who it is needs no cookie.
-            affinity.sets_cookie = false;
+        } else if let Some(key) = key(source, exchange, uri, headers) {
+            affinity.key = Some(key_hash(&key));
+            affinity.source = Arc::clone(label);
+            // A client that says who it is needs no cookie; an address says it
+            // only until it changes.
+            affinity.sets_cookie &= *source == StickySource::ClientIp;
             return affinity;
         }
     }
     affinity
 }
 
-fn key(source: &StickySource, exchange: &Exchange, uri: &Uri, headers: &HeaderMap) -> Option<u64> {
+/// The sticky key itself, for whoever explains the pick.
+pub fn sticky_key(
+    upstream: &Upstream,
+    exchange: &Exchange,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Option<Vec<u8>> {
+    let mut sources = upstream.settings().sticky.iter();
+    let key = sources.find_map(|source| key(source, exchange, uri, headers));
+    key.map(Cow::into_owned)
+}
+
+fn key<'a>(
+    source: &StickySource,
+    exchange: &Exchange,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Option<Cow<'a, [u8]>> {
     let value: &[u8] = match source {
         StickySource::OwnCookie => return None,
         StickySource::ClientIp => {
             let network = client_network(exchange.client_ip?).to_string();
-            return Some(key_hash(network.as_bytes()));
+            return Some(Cow::Owned(network.into_bytes()));
         }
         StickySource::Cookie(name) => cookie(headers, name)?.as_bytes(),
         StickySource::Header(name) => headers.get(name)?.as_bytes(),
         StickySource::Query(name) => query(uri, name)?.as_bytes(),
         StickySource::PathSegment(number) => uri.path().split('/').nth(*number)?.as_bytes(),
     };
-    (!value.is_empty()).then(|| key_hash(value))
+    (!value.is_empty()).then_some(Cow::Borrowed(value))
 }
 
 /// The value of a cookie, over all `Cookie` lines (RFC 6265 section 4.2).
@@ -92,17 +118,6 @@ fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .find_map(|(found, value)| (found == name).then_some(value))
-}
-
-fn label(source: &StickySource) -> String {
-    match source {
-        StickySource::Cookie(name) => format!("cookie:{name}"),
-        StickySource::Header(name) => format!("header:{name}"),
-        StickySource::Query(name) => format!("query:{name}"),
-        StickySource::PathSegment(number) => format!("path:{number}"),
-        StickySource::ClientIp => "client_ip".into(),
-        StickySource::OwnCookie => "cookie".into(),
-    }
 }
 
 /// `Set-Cookie` for longhaul's own cookie. `secure`: the client came over TLS.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Route;
 use super::attempt::{Attempt, Freshness, connect};
 use super::forward::{answer, refusal};
 use super::handoff::{BackendUpgrade, Handoff};
-use super::sticky::affinity;
+use super::sticky::{Affinity, affinity};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal};
 use crate::upstream::{Answer, HandshakeError};
@@ -33,22 +33,14 @@ pub(super) async fn upgrade(
         .remove::<ClientUpgrade>()
         .ok_or(Refusal::BadRequest("its connection cannot be upgraded"))?;
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
-    let freshness = match offer {
-        Some(_) => Freshness::WebSocket,
-        None => Freshness::Own,
-    };
-    let dialogue = async {
-        let mut attempt = connect(&route, &exchange, &affinity, freshness).await?;
-        let answer = attempt.connection.shake_hands(request).await;
-        Ok::<_, Refusal>((attempt, answer.map_err(no_answer)?))
-    };
+    let dialogue = dialogue(&route, &exchange, &affinity, request, offer.is_none());
     let (attempt, answered) = tokio::select! {
         biased;
         done = timeout_at(deadline, dialogue) => {
             done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
         }
         // A WebSocket client that cannot send any more cannot even close
-        // (RFC 6455 section 7.1.2): it has left. Other protocols may go on.
+        // (RFC 6455 section 7.1.2): it has left.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
     let status = match &answered {
@@ -114,6 +106,42 @@ fn switch(
             Ok((BackendUpgrade::Stream(answered.into_tunnel()), head))
         }
     }
+}
+
+/// Reaches a backend and gets its answer. Clients of some protocols may end
+/// their stream and go on reading: then the backend is told, and has
+/// `half_close_timeout` to answer.
+async fn dialogue(
+    route: &Route,
+    exchange: &Exchange,
+    affinity: &Affinity,
+    request: Request<Body>,
+    may_half_close: bool,
+) -> Result<(Attempt, Answer), Refusal> {
+    let freshness = match may_half_close {
+        true => Freshness::Own,
+        false => Freshness::WebSocket,
+    };
+    let mut attempt = connect(route, exchange, affinity, freshness).await?;
+    let finish = attempt.connection.finish_handle();
+    let answer = attempt.connection.shake_hands(request);
+    let left = async {
+        exchange.link.ended().await;
+        // What came behind the request goes first, and it is not a request's:
+        // it waits for the 101.
+        if !exchange.link.is_ended_behind_bytes() {
+            finish.finish();
+        }
+        sleep(route.settings.clocks.half_close_timeout).await;
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = left, if may_half_close => {
+            return Err(Refusal::BackendTimeout("half_close_timeout"));
+        }
+    };
+    Ok((attempt, answer.map_err(no_answer)?))
 }
 
 /// Checks the client's side of the handshake.

@@ -2,16 +2,17 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::ListenAddress;
-use crate::net::remove_stale_socket;
+use crate::config::{Config, ListenAddress};
+use crate::net::{Peer, Socket, remove_stale_socket};
 
 /// Connections that may wait for accept. The kernel caps it at
 /// `net.core.somaxconn`.
@@ -38,7 +39,9 @@ impl Drop for SocketFile {
 /// Binds a socket, ready for an asynchronous runtime.
 pub(super) fn bind(address: &ListenAddress) -> io::Result<(Listening, Option<SocketFile>)> {
     match address {
-        ListenAddress::Tcp(address) => Ok((Listening::Tcp(bind_tcp(*address)?), None)),
+        ListenAddress::Tcp(address) => {
+            Ok((Listening::Tcp(bind_tcp(*address, Share::Never)?), None))
+        }
         ListenAddress::Unix { path, mode } => {
             let (socket, file) = bind_unix(path, *mode)?;
             Ok((Listening::Unix(socket), Some(file)))
@@ -55,38 +58,50 @@ pub(super) fn set_mode(address: &ListenAddress) {
     }
 }
 
-/// Whether this machine could bind the address, as far as can be told without
-/// taking it: what is in use now may be free at the next start.
+/// Binds an address that sockets of ours overlap which are about to be closed:
+/// from `127.0.0.1:80` to `0.0.0.0:80`, without a moment in which nobody listens.
 ///
-/// # Errors
-/// What the kernel says.
-pub fn could_bind(address: &ListenAddress) -> io::Result<()> {
-    match address {
-        ListenAddress::Tcp(address) => {
-            let mut free = *address;
-            free.set_port(0);
-            bind_tcp(free).map(drop)
-        }
-        ListenAddress::Unix { path, .. } => could_hold_socket(path),
-    }
+/// The kernel lets sockets of one user share an address if all of them say so
+/// (`SO_REUSEPORT`). They say so for this moment only: who does not say it later
+/// finds the address in use, as ever.
+pub(super) fn bind_over(address: SocketAddr, leaving: &[&Listening]) -> io::Result<Listening> {
+    let share = |on| {
+        let tcp = leaving.iter().filter_map(|one| match one {
+            Listening::Tcp(socket) => Some(SockRef::from(socket)),
+            Listening::Unix(_) => None,
+        });
+        tcp.map(|socket| socket.set_reuse_port(on))
+            .fold(Ok(()), io::Result::and)
+    };
+    let bound = share(true).and_then(|()| bind_tcp(address, Share::ForNow));
+    share(false)?;
+    Ok(Listening::Tcp(bound?))
 }
 
-/// Whether a socket file could be made at this path.
-///
-/// # Errors
-/// If its directory is not there.
-pub fn could_hold_socket(path: &Path) -> io::Result<()> {
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    match fs::metadata(directory)?.is_dir() {
-        true => Ok(()),
-        false => Err(io::ErrorKind::NotADirectory.into()),
-    }
+/// Whether these cannot both be listened on.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() != 0 && one.port() == other.port() && (covers(a, b) || covers(b, a))
+}
+
+/// Whether the configuration has another listener in the way of this one.
+pub(super) fn excludes_another(config: &Config, name: &str, address: SocketAddr) -> bool {
+    let mut others = config.listeners.iter().filter(|(other, _)| *other != name);
+    others.any(|(_, listener)| match listener.address {
+        ListenAddress::Tcp(at) => overlap(at, address),
+        ListenAddress::Unix { .. } => false,
+    })
+}
+
+/// `[::]` takes IPv4 too.
+fn covers(wide: IpAddr, ip: IpAddr) -> bool {
+    wide == ip || wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4())
 }
 
 impl Listening {
     /// Takes over a socket that the service manager has bound.
     pub(super) fn inherit(fd: OwnedFd) -> io::Result<Self> {
-        let socket = Socket::from(fd);
+        let socket = socket2::Socket::from(fd);
         socket.set_nonblocking(true)?;
         if socket.local_addr()?.is_unix() {
             return Ok(Self::Unix(OwnedFd::from(socket).into()));
@@ -126,6 +141,33 @@ impl Listening {
         }
     }
 
+    /// Whether the two cannot be bound side by side.
+    pub(super) fn overlaps(&self, address: SocketAddr) -> bool {
+        match self {
+            Self::Tcp(socket) => socket
+                .local_addr()
+                .is_ok_and(|bound| overlap(bound, address)),
+            Self::Unix(_) => false,
+        }
+    }
+
+    /// The next connection that waits, if one does.
+    pub(super) fn accept_now(&self) -> io::Result<(Socket, Peer)> {
+        // What is accepted does not inherit the listener's mode.
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Socket::Tcp(TcpStream::from_std(stream)?), Peer::Tcp(peer)))
+            }
+            Self::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Socket::Unix(UnixStream::from_std(stream)?), Peer::Unix))
+            }
+        }
+    }
+
     /// The same socket once more.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
@@ -135,8 +177,15 @@ impl Listening {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
+/// Whether an address may be one that another socket of ours listens on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    Never,
+    ForNow,
+}
+
+pub(super) fn bind_tcp(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
@@ -147,8 +196,14 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         // `[::]` is both families unless it is bound beside `0.0.0.0`.
         socket.set_only_v6(false)?;
     }
+    if share == Share::ForNow {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    if share == Share::ForNow {
+        socket.set_reuse_port(false)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -160,4 +215,32 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.set_nonblocking(true)?;
     Ok((socket, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_by_port_and_width() {
+        let overlaps = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(overlap(one, other), overlap(other, one));
+            overlap(one, other)
+        };
+        for other in [
+            "127.0.0.1:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "[::ffff:127.0.0.1]:80",
+        ] {
+            assert!(overlaps("127.0.0.1:80", other), "{other}");
+        }
+        for other in ["127.0.0.1:81", "127.0.0.2:80", "[::1]:80"] {
+            assert!(!overlaps("127.0.0.1:80", other), "{other}");
+        }
+        assert!(overlaps("[::]:80", "[::1]:80"));
+        assert!(!overlaps("0.0.0.0:80", "[::1]:80"));
+        assert!(!overlaps("[::]:0", "[::]:0"));
+    }
 }

@@ -15,7 +15,7 @@ use super::http1::Http1;
 use super::http2::Http2;
 use crate::config::Limits;
 use crate::drain::{Stage, Watch};
-use crate::exchange::{Client, Http, Refusal, TlsFacts};
+use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
 use crate::metrics::{Metrics, Refused};
 use crate::net::{
     ClientFault, Keepalive, Opening, Peer, Permit, ReadDeadlines, Socket, Transport, read_opening,
@@ -70,6 +70,7 @@ pub(super) async fn serve(accepted: Accepted) {
         Err(error) => return log_tls_failure(&listener, peer, &metrics, &error),
     };
     let opening = dressed.opening;
+    let watches = (watch.clone(), listener_watch);
     let client = Arc::new(Client {
         listener,
         peer,
@@ -79,33 +80,49 @@ pub(super) async fn serve(accepted: Accepted) {
             Ok(Opening::Http2(_)) => Http::Two,
             Ok(Opening::Http1(_)) | Err(_) => Http::One,
         },
-        _permit: permit,
-        watch: watch.clone(),
+        place: Arc::new(Place {
+            _permit: permit,
+            watch,
+        }),
     });
-    let config = &snapshot.config;
     let entrance = Entrance {
         context,
         client,
         last: state,
     };
     match opening {
+        Ok(opening) => {
+            speak(opening, dressed.transport, entrance, snapshot, watches).await;
+        }
         Err(fault) => {
             if let Some(refusal) = of_fault(fault) {
                 log_refusal(&entrance.client, &metrics, &refusal);
             }
         }
-        Ok(Opening::Http1(ahead)) => {
+    }
+}
+
+/// Serves what the client speaks.
+async fn speak(
+    opening: Opening,
+    transport: Transport,
+    entrance: Entrance,
+    snapshot: Arc<Snapshot>,
+    (watch, listener_watch): (Watch, Watch),
+) {
+    let config = &snapshot.config;
+    match opening {
+        Opening::Http1(ahead) => {
             let http = Http1::new(config);
             // Not to the connection's end: a kept snapshot would keep its upstreams.
             drop(snapshot);
-            let transport = (dressed.transport, ahead);
-            http.serve(transport, entrance, watch, listener_watch).await;
+            http.serve((transport, ahead), entrance, watch, listener_watch)
+                .await;
         }
-        Ok(Opening::Http2(ahead)) => {
+        Opening::Http2(ahead) => {
             let http = Http2::new(config, entrance.last.websocket_over_http2);
-            let transport = (dressed.transport, ahead);
             // A task of its own size: this one is made for HTTP/1.1.
-            tokio::spawn(http.serve(transport, entrance, watch, listener_watch));
+            tokio::spawn(http.serve((transport, ahead), entrance, watch, listener_watch));
         }
     }
 }

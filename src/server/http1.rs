@@ -34,6 +34,8 @@ const MIN_BUFFER: usize = 8 * 1024;
 pub(super) struct Http1 {
     builder: http1::Builder,
     deadlines: ReadDeadlines,
+    /// For a client that takes no bytes.
+    patience: Duration,
 }
 
 impl Http1 {
@@ -50,7 +52,11 @@ impl Http1 {
             .max_header_size(limits.max_request_head)
             .max_buf_size(limits.max_request_head.max(MIN_BUFFER));
         let deadlines = read_deadlines(limits);
-        Self { builder, deadlines }
+        Self {
+            builder,
+            deadlines,
+            patience: config.tcp.user_timeout,
+        }
     }
 
     /// `ahead` has been read from the transport before.
@@ -64,7 +70,8 @@ impl Http1 {
         let (client, link) = (Arc::clone(&entrance.client), Arc::<ClientLink>::default());
         let metrics = Arc::clone(&entrance.context.state.metrics);
         let refused_upgrade = Arc::default();
-        let io = ClientIo::new(transport, ahead, Arc::clone(&link), self.deadlines);
+        let io = ClientIo::new(transport, ahead, Arc::clone(&link), self.deadlines)
+            .with_patience(self.patience);
         let service = Service {
             entrance,
             link: Arc::clone(&link),

@@ -31,10 +31,24 @@ const OVER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct AcceptLoop {
     pub(super) probe: Probe,
-    _drain: Drain,
+    drain: Drain,
+    watch: Watch,
+    ended: oneshot::Receiver<()>,
+}
+
+/// What a listener leaves behind that moves to another address.
+#[derive(Debug)]
+pub(super) struct Left {
+    socket: Listening,
+    /// Its connections stay: they are the listener's, wherever it listens.
+    drain: Drain,
+    watch: Watch,
+    /// Says that its accept loop is over.
+    ended: oneshot::Receiver<()>,
 }
 
 /// What an accept loop gives to each of its connections.
+#[derive(Clone)]
 struct Listener {
     name: Arc<str>,
     context: Arc<Context>,
@@ -52,25 +66,49 @@ pub(super) enum Acceptor {
 }
 
 impl AcceptLoop {
-    /// Starts accepting; within the data plane's runtime.
+    /// Starts accepting; within the data plane's runtime. Who still waits at the
+    /// socket that was left comes in too.
     pub(super) fn start(
         name: Arc<str>,
         acceptor: Acceptor,
+        left: Option<Left>,
         context: Arc<Context>,
         watch: Watch,
     ) -> Self {
         let (probe, probes) = mpsc::channel(1);
-        let (drain, listener_watch) = drain::channel();
+        let (ends, ended) = oneshot::channel();
+        let ((drain, listener_watch), waiting) = match left {
+            None => (drain::channel(), None),
+            Some(left) => ((left.drain, left.watch), Some((left.socket, left.ended))),
+        };
         let listener = Listener {
             name,
             context,
             watch,
-            listener_watch,
+            listener_watch: listener_watch.clone(),
         };
-        tokio::spawn(accept_loop(listener, acceptor, probes));
+        if let Some((socket, ended)) = waiting {
+            tokio::spawn(listener.clone().admit_waiting(socket, ended));
+        }
+        tokio::spawn(async move {
+            accept_loop(listener, acceptor, probes).await;
+            let _ = ends.send(());
+        });
         Self {
             probe,
-            _drain: drain,
+            drain,
+            watch: listener_watch,
+            ended,
+        }
+    }
+
+    /// Ends the loop for a successor at another address.
+    pub(super) fn leave(self, socket: Listening) -> Left {
+        Left {
+            socket,
+            drain: self.drain,
+            watch: self.watch,
+            ended: self.ended,
         }
     }
 }
@@ -143,6 +181,15 @@ impl Shortage {
 }
 
 impl Listener {
+    /// The kernel would reset those who wait when their socket is closed.
+    async fn admit_waiting(self, socket: Listening, ended: oneshot::Receiver<()>) {
+        // After that nobody else holds the socket.
+        let _ = ended.await;
+        while let Ok((stream, peer)) = socket.accept_now() {
+            self.admit(stream, peer);
+        }
+    }
+
     /// Starts the connection's task, or says why not.
     fn admit(&self, socket: Socket, peer: Peer) -> Option<Refused> {
         match self.context.limiter.admit(peer.ip()) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::Context;
-use super::bind::{Listening, SocketFile, bind, set_mode};
+use super::bind::{Listening, SocketFile, bind, bind_over, excludes_another, set_mode};
 use super::inherit::Inherited;
 use super::listener::{AcceptLoop, Acceptor, Probe};
 use crate::config::{self, Config, Diagnostic, Diagnostics, ListenAddress};
@@ -84,7 +84,7 @@ impl Listeners {
             if self.keeps(name, &listener.address) {
                 continue;
             }
-            match self.open(listener, &mut inherited) {
+            match self.open(config, listener, &mut inherited) {
                 Ok(opened) => bound.push((name.clone(), opened)),
                 Err(error) => findings.push(Diagnostic::new(
                     (*listener.place).clone(),
@@ -129,7 +129,13 @@ impl Listeners {
             }
             tracing::info!(listener = name, address = socket.address(), "listening");
             let (context, watch) = (Arc::clone(&self.context), self.watch.clone());
-            let accept_loop = AcceptLoop::start(name.as_str().into(), acceptor, context, watch);
+            let moves = gone
+                .get(&name)
+                .is_some_and(|old| !is_taken_over(config, old));
+            let old = if moves { gone.remove(&name) } else { None };
+            let left = old.map(|old| old.accept_loop.leave(old.socket));
+            let name_of_loop = name.as_str().into();
+            let accept_loop = AcceptLoop::start(name_of_loop, acceptor, left, context, watch);
             let running = Running {
                 configured,
                 socket,
@@ -149,6 +155,7 @@ impl Listeners {
     /// newly bound.
     fn open(
         &self,
+        config: &Config,
         listener: &config::Listener,
         inherited: &mut Vec<Inherited>,
     ) -> io::Result<Opened> {
@@ -163,7 +170,7 @@ impl Listeners {
         } else if let Some(running) = in_service {
             (running.socket.try_clone()?, None)
         } else {
-            bind(address)?
+            self.bind_anew(config, listener)?
         };
         let _runtime = self.data_plane.enter();
         let acceptor = Acceptor::new(socket.try_clone()?)?;
@@ -174,4 +181,36 @@ impl Listeners {
             acceptor,
         })
     }
+
+    /// A new socket; where those overlap it that the configuration takes away,
+    /// beside them.
+    fn bind_anew(
+        &self,
+        config: &Config,
+        listener: &config::Listener,
+    ) -> io::Result<(Listening, Option<SocketFile>)> {
+        let (error, address) = match (bind(&listener.address), &listener.address) {
+            (Err(error), ListenAddress::Tcp(address))
+                if error.kind() == io::ErrorKind::AddrInUse =>
+            {
+                (error, *address)
+            }
+            (done, _) => return done,
+        };
+        let overlapping = self
+            .running
+            .values()
+            .filter(|running| running.socket.overlaps(address) && !is_taken_over(config, running));
+        let leaving: Vec<&Listening> = overlapping.map(|running| &running.socket).collect();
+        if leaving.is_empty() || excludes_another(config, &listener.name, address) {
+            return Err(error);
+        }
+        Ok((bind_over(address, &leaving)?, None))
+    }
+}
+
+/// Whether a listener of the configuration has the socket, under whatever name.
+fn is_taken_over(config: &Config, running: &Running) -> bool {
+    let mut listeners = config.listeners.values();
+    listeners.any(|listener| running.socket.is_at(&listener.address))
 }

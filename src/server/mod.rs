@@ -20,6 +20,7 @@ mod rlimit;
 mod stop;
 mod systemd;
 mod watch;
+mod would_bind;
 
 use std::io;
 use std::path::PathBuf;
@@ -30,8 +31,8 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-pub use bind::{could_bind, could_hold_socket};
 pub use rlimit::raise_open_files;
+pub use would_bind::{Incumbent, would_bind};
 
 use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
@@ -95,7 +96,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let mut overseer = Overseer::new(&state);
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
-    let mut watchdog = Watchdog::new(manager.clone());
+    let data_plane = setup.data_plane.clone();
+    let mut watchdog = Watchdog::new(manager.clone(), data_plane, Arc::clone(&state.registry));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();

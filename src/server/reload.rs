@@ -4,7 +4,7 @@
 //! All or nothing: until the commit nothing that serves has changed, and the
 //! commit cannot fail.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::inherit::Inherited;
@@ -19,7 +19,7 @@ use crate::logging::{Logging, Settings};
 use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
-use crate::tls;
+use crate::tls::{self, Contents};
 use crate::tunnel::{Cause, CloseOrder};
 
 /// What asked for a reload.
@@ -44,7 +44,9 @@ pub(super) struct Reloader {
     listeners: Listeners,
     /// The contents of the config files and of those that they name, at the
     /// last attempt.
-    attempted: (u64, u64),
+    attempted: (u64, Contents),
+    /// Those of the named files when the configuration in force was made.
+    in_force: Contents,
 }
 
 impl Reloader {
@@ -64,7 +66,8 @@ impl Reloader {
             watcher,
             listeners: Listeners::new(data_plane, Arc::clone(&context), watch),
             context,
-            attempted: (0, 0),
+            attempted: (0, Contents::new()),
+            in_force: Contents::new(),
         }
     }
 
@@ -78,19 +81,24 @@ impl Reloader {
         inherited: Vec<Inherited>,
     ) -> Result<(), StartError> {
         self.attend(&loaded);
-        let (hash, result) = (loaded.hash, loaded.result);
-        let prepared = result.and_then(|config| self.state.prepare(config, hash));
-        let prepared = prepared.map_err(StartError::Config)?;
-        let bound = self.listeners.bind(prepared.config(), inherited);
-        let bound = bound.map_err(StartError::Bind)?;
-        let committed = self.commit(prepared, bound);
+        let config = loaded.result.map_err(StartError::Config)?;
+        let prepared = self.state.prepare(config.clone(), loaded.hash);
+        let bound = self.listeners.bind(&config, inherited);
+        let committed = match (prepared, bound) {
+            (Ok(prepared), Ok(bound)) => self.commit(prepared, bound),
+            (Ok(_), Err(findings)) => return Err(StartError::Bind(findings)),
+            (Err(mut findings), bound) => {
+                findings.append(bound.err().unwrap_or_default());
+                return Err(StartError::Config(findings));
+            }
+        };
         self.follow(committed);
         Ok(())
     }
 
     /// Looks at the files and, if they changed, puts them in force.
     pub(super) fn reload(&mut self, trigger: Trigger) {
-        let before = self.attempted;
+        let before = self.attempted.clone();
         let loaded = config::load(&self.path);
         self.attend(&loaded);
         if trigger == Trigger::Edit && self.attempted == before {
@@ -140,14 +148,21 @@ impl Reloader {
         let current = self.state.snapshot();
         let config = loaded.result.as_ref().unwrap_or(&current.config);
         files.extend(config.files.paths().map(ToOwned::to_owned));
-        self.attempted = (loaded.hash, tls::contents_hash(config.files.paths()));
+        self.attempted = (loaded.hash, tls::contents(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
     }
 
     fn apply(&mut self, config: Config, hash: u64) -> Result<Committed, Diagnostics> {
-        let prepared = self.state.prepare(config, hash)?;
-        let bound = self.listeners.bind(prepared.config(), Vec::new())?;
-        Ok(self.commit(prepared, bound))
+        let prepared = self.state.prepare(config.clone(), hash);
+        // Also where that has failed, for what it finds: every mistake at once.
+        match (prepared, self.listeners.bind(&config, Vec::new())) {
+            (Ok(prepared), Ok(bound)) => Ok(self.commit(prepared, bound)),
+            (Ok(_), Err(findings)) => Err(findings),
+            (Err(mut findings), bound) => {
+                findings.append(bound.err().unwrap_or_default());
+                Err(findings)
+            }
+        }
     }
 
     /// Cannot fail.
@@ -174,14 +189,20 @@ impl Reloader {
             renewed,
         } = committed;
         self.warn(&warnings);
-        let mut changes = changes(&previous.config, &snapshot.config);
-        for chain in renewed {
-            let separator = if changes.is_empty() { "" } else { "; " };
-            changes.push_str(&format!(
-                "{separator}certificate {} loaded",
-                chain.display()
-            ));
-        }
+        let mut all = vec![changes(&previous.config, &snapshot.config)];
+        all.extend(
+            renewed
+                .iter()
+                .map(|chain| format!("certificate {} loaded", chain.display())),
+        );
+        all.extend(
+            self.changed_files()
+                .iter()
+                .map(|file| format!("{} changed", file.display())),
+        );
+        all.retain(|change| !change.is_empty());
+        let changes = all.join("; ");
+        self.in_force = self.attempted.1.clone();
         self.state
             .metrics
             .reloads
@@ -218,6 +239,16 @@ impl Reloader {
             );
             tokio::spawn(async move { registry.close_paced(tunnels, order, window).await });
         }
+    }
+
+    /// The named files whose content is another than at the last commit.
+    fn changed_files(&self) -> Vec<&Path> {
+        let (_, now) = &self.attempted;
+        let changed = now.iter().filter(|(file, hash)| {
+            let before = self.in_force.get(*file);
+            before.is_some_and(|before| before != *hash)
+        });
+        changed.map(|(file, _)| file.as_path()).collect()
     }
 
     fn warn(&self, warnings: &[Warning]) {

@@ -11,7 +11,8 @@ use super::{Asked, Signals};
 use crate::config;
 use crate::drain::{Drain, Stage};
 use crate::net::Limiter;
-use crate::tunnel::{Cause, CloseOrder, Registry, Side, State, Tunnel};
+use crate::proxy::log_closed;
+use crate::tunnel::{Cause, CloseOrder, Registry, Side, State};
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -84,40 +85,19 @@ pub(super) async fn stop(stop: Stop<'_>) {
             () = watchdog.due() => watchdog.beat(Vec::new()),
         }
     }
+    // Their own tasks will not come to say so.
     for tunnel in registry.select(&|_| true) {
-        cut(&tunnel);
+        log_closed(&tunnel, &tunnel.outcome(Side::Longhaul, Cause::Drain));
     }
     drain.enter(Stage::Ending);
-}
-
-/// The line of a tunnel that ends with the process: its own task will not come
-/// to write one.
-fn cut(tunnel: &Tunnel) {
-    let facts = tunnel.facts();
-    tracing::info!(
-        target: "access",
-        id = facts.id,
-        listener = &*facts.labels.listener,
-        client = facts.client.map(tracing::field::display),
-        route = &*facts.labels.route,
-        upstream = &*facts.labels.upstream,
-        backend = &*facts.labels.backend,
-        sticky = facts.sticky.as_deref(),
-        ended_by = Side::Longhaul.label(),
-        cause = %Cause::Drain,
-        duration_ms = tunnel.age().as_millis() as u64,
-        bytes_in = tunnel.bytes_in(),
-        bytes_out = tunnel.bytes_out(),
-        messages_in = tunnel.messages_in(),
-        messages_out = tunnel.messages_out(),
-        "tunnel closed"
-    );
 }
 
 /// Handshakes that were under way when the stop began have become tunnels since.
 fn close_latecomers(registry: &Registry, settings: &config::Drain) {
     let order = Arc::new(CloseOrder::new(Cause::Drain, settings));
-    for tunnel in registry.select(&|tunnel| tunnel.state() != State::Closing) {
+    for tunnel in
+        registry.select(&|tunnel| matches!(tunnel.state(), State::Open | State::HalfClosed))
+    {
         tunnel.close(Arc::clone(&order));
     }
 }

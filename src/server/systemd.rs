@@ -3,14 +3,19 @@
 //! Nobody here waits for it: [`Notices`] does.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listener::Probe;
 use super::notices::{Kind, Notices};
+use crate::tunnel::Registry;
 
 /// How long the end of the process waits for the manager to have been told.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -98,18 +103,25 @@ fn send(text: &str) {
 }
 
 /// Keep-alive messages that are tied to real work: one goes out only after
-/// every accept loop has answered.
+/// everyone who does some has answered.
 pub(super) struct Watchdog {
     manager: Manager,
+    data_plane: Handle,
+    registry: Arc<Registry>,
     interval: Option<Duration>,
     next: Instant,
 }
 
+/// Resolves when whoever was asked has answered, or is over.
+type Question = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Watchdog {
-    pub(super) fn new(manager: Manager) -> Self {
+    pub(super) fn new(manager: Manager, data_plane: Handle, registry: Arc<Registry>) -> Self {
         let interval = sd_notify::watchdog_enabled().map(|deadline| deadline / 3);
         Self {
             manager,
+            data_plane,
+            registry,
             interval,
             next: Instant::now(),
         }
@@ -123,38 +135,46 @@ impl Watchdog {
         }
     }
 
-    /// Asks the accept loops and, if all answer in time, tells systemd.
+    /// Asks the accept loops, the data plane's runtime and the threads of the
+    /// tunnel engine and, if all answer in time, tells systemd.
     pub(super) fn beat(&mut self, loops: Vec<Probe>) {
         let Some(interval) = self.interval else {
             return;
         };
         self.next = Instant::now() + interval;
-        let manager = self.manager.clone();
+        let (manager, answers) = (self.manager.clone(), self.ask(loops));
         tokio::spawn(async move {
-            if all_answer(loops, interval).await {
+            if timeout(interval, answers).await.is_ok() {
                 manager.alive();
             } else {
-                tracing::error!("an accept loop does not answer; no watchdog message");
+                tracing::error!("the data plane does not answer; no watchdog message");
             }
         });
+    }
+
+    /// Resolves when all have answered.
+    fn ask(&self, loops: Vec<Probe>) -> impl Future<Output = ()> + use<> {
+        let task = self.data_plane.spawn(async {});
+        let mut questions: Vec<Question> = loops.into_iter().map(question).collect();
+        questions.push(Box::pin(async move { drop(task.await) }));
+        for answered in self.registry.ask_engine() {
+            questions.push(Box::pin(async move {
+                // An error: the thread is over.
+                let _ = answered.await;
+            }));
+        }
+        async move { drop(join_all(questions).await) }
     }
 }
 
-/// Whether each accept loop answers within `limit`.
-async fn all_answer(loops: Vec<Probe>, limit: Duration) -> bool {
-    for probe in loops {
+/// Whether an accept loop goes round. One that has ended is not stuck.
+fn question(accept_loop: Probe) -> Question {
+    Box::pin(async move {
         let (answer, answered) = oneshot::channel();
-        let asked = timeout(limit, async {
-            // A loop that has ended is not stuck.
-            if probe.send(answer).await.is_ok() {
-                let _ = answered.await;
-            }
-        });
-        if asked.await.is_err() {
-            return false;
+        if accept_loop.send(answer).await.is_ok() {
+            let _ = answered.await;
         }
-    }
-    true
+    })
 }
 
 #[cfg(test)]
@@ -176,18 +196,41 @@ mod tests {
         probe
     }
 
+    async fn all_answer(loops: Vec<Probe>) -> bool {
+        let questions = loops.into_iter().map(question);
+        timeout(LIMIT, join_all(questions)).await.is_ok()
+    }
+
     #[tokio::test]
-    async fn the_watchdog_is_fed_only_if_every_loop_answers() {
-        assert!(all_answer(vec![], LIMIT).await);
-        assert!(all_answer(vec![answering(), answering()], LIMIT).await);
+    async fn every_loop_has_to_answer() {
+        assert!(all_answer(vec![]).await);
+        assert!(all_answer(vec![answering(), answering()]).await);
         let (stuck, _questions) = mpsc::channel(1);
-        assert!(!all_answer(vec![answering(), stuck], LIMIT).await);
+        assert!(!all_answer(vec![answering(), stuck]).await);
         let (full, _unread) = mpsc::channel(1);
         let (answer, _) = oneshot::channel();
         full.try_send(answer).unwrap();
-        assert!(!all_answer(vec![full], LIMIT).await);
+        assert!(!all_answer(vec![full]).await);
         let (ended, questions) = mpsc::channel(1);
         drop(questions);
-        assert!(all_answer(vec![ended, answering()], LIMIT).await);
+        assert!(all_answer(vec![ended, answering()]).await);
+    }
+
+    /// As during a stop, when there are no accept loops to ask.
+    #[tokio::test]
+    async fn a_data_plane_that_is_stuck_does_not_answer() {
+        let data_plane = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let handle = data_plane.handle().clone();
+        let watchdog = Watchdog::new(Manager(None), handle, Registry::new());
+        watchdog.ask(Vec::new()).await;
+        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        data_plane.spawn(async move { assert!(stuck.recv().is_err()) });
+        assert!(timeout(LIMIT, watchdog.ask(Vec::new())).await.is_err());
+        drop(release);
+        watchdog.ask(Vec::new()).await;
+        data_plane.shutdown_background();
     }
 }

@@ -168,6 +168,7 @@ fn routes(
             settings: settings.clone(),
             drain: config.drain,
             upstream: Arc::clone(upstream),
+            labels: proxy::SharedLabels::default(),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
         });

@@ -1,47 +1,30 @@
 //! The server's handshake under one deadline, and why it failed.
 //!
-//! It looks at the first bytes before rustls does, so that a browser that
-//! speaks plain HTTP to this port is told so in words. It does not log, count
-//! or limit handshakes in flight: the caller holds the permit.
+//! It does not log, count or limit handshakes in flight: the caller holds the
+//! permit.
 //!
 //! Invariant: whatever the client does, [`accept`] returns by its deadline.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::server::Acceptor;
 use rustls::{AlertDescription, CertificateError, ServerConfig, ServerConnection};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 use super::SEND_BUFFER;
 use super::facts::Facts;
+use super::hello::hello;
 use super::pair::{parse, system_time};
 
-/// The type of the first record of a handshake (RFC 8446 section 5.1).
-const HANDSHAKE: u8 = 0x16;
-
-/// The header of a record; less than any whole message, so rustls always has
-/// something left to read by itself.
-const OPENING: usize = 5;
-
-/// After the answer to plain HTTP, for the client to read it: closing with
-/// unread bytes would send a reset that overtakes it.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Bytes that are read and dropped meanwhile.
-const LINGER_BYTES: u64 = 64 * 1024;
-
-const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    content-type: text/plain; charset=utf-8\r\n\
-    content-length: 55\r\n\
-    connection: close\r\n\
-    \r\n\
-    this port speaks https; the request came in plain http\n";
+/// The longest that a handshake keeps its turn: what is expensive has long been
+/// calculated, and clients that stay away must not keep the others waiting.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Why a handshake did not finish. All but [`AcceptError::Io`] are the
 /// client's doing.
@@ -108,31 +91,19 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut opening = [0; OPENING];
-    let read = timeout_at(deadline, stream.read(&mut opening)).await;
-    let length = read.map_err(|_| AcceptError::Timeout)??;
-    let opening = &opening[..length];
-    match opening.first() {
-        None => return Err(AcceptError::Eof),
-        Some(&HANDSHAKE) => {}
-        // Methods are upper case by custom (RFC 9110 section 9.1). What else begins
-        // so gets an answer it does not understand, which harms nobody.
-        Some(first) if first.is_ascii_uppercase() => {
-            // The verdict stands, whether or not the client takes the answer.
-            let _ = timeout_at(deadline, answer_plain_http(stream)).await;
-            return Err(AcceptError::NotTls(Opening::PlainHttp));
-        }
-        Some(_) => return Err(AcceptError::NotTls(Opening::Garbage)),
-    }
-    let mut acceptor = Acceptor::default();
-    acceptor.read_tls(&mut &*opening)?;
-    let hello = LazyConfigAcceptor::new(acceptor, stream);
-    let hello = timeout_at(deadline, hello).await;
-    let hello = hello.map_err(|_| AcceptError::Timeout)??;
+    let accepted = hello(&mut stream, deadline).await?;
+    let hello = StartHandshake::from_parts(accepted, stream);
     // Silence costs nothing and takes no turn: only what comes now does.
     let handshake = async {
-        let _turn = turns.acquire().await;
-        hello.into_stream(config).await
+        let turn = turns.acquire().await;
+        let mut handshake = pin!(hello.into_stream(config));
+        match timeout(TURN, &mut handshake).await {
+            Ok(done) => done,
+            Err(_) => {
+                drop(turn);
+                handshake.await
+            }
+        }
     };
     let handshake = timeout_at(deadline, handshake).await;
     let mut stream = handshake.map_err(|_| AcceptError::Timeout)??;
@@ -160,19 +131,6 @@ fn check_resumed_client(connection: &ServerConnection, now: SystemTime) -> Resul
     }
 }
 
-async fn answer_plain_http<S>(mut stream: S) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    stream.write_all(PLAIN_HTTP_ANSWER).await?;
-    stream.shutdown().await?;
-    let mut rest = stream.take(LINGER_BYTES);
-    let mut sink = tokio::io::sink();
-    let drained = tokio::io::copy(&mut rest, &mut sink);
-    let _ = timeout_at(Instant::now() + LINGER, drained).await;
-    Ok(())
-}
-
 /// tokio-rustls hands rustls's errors over inside of I/O errors.
 impl From<io::Error> for AcceptError {
     fn from(error: io::Error) -> Self {
@@ -189,7 +147,7 @@ impl From<io::Error> for AcceptError {
 }
 
 impl AcceptError {
-    fn from_rustls(error: &rustls::Error) -> Self {
+    pub(super) fn from_rustls(error: &rustls::Error) -> Self {
         use AlertDescription as Alert;
         match error {
             rustls::Error::NoCertificatesPresented => Self::NoClientCertificate,
@@ -221,8 +179,9 @@ impl std::fmt::Display for Opening {
 mod tests {
     use std::str;
 
-    use tokio::io::duplex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
+    use super::super::hello::LINGER_BYTES;
     use super::*;
     use crate::tls::tests::certificates::Ca;
     use crate::tls::tests::handshakes::{Clients, Servers, handshake};

@@ -1,21 +1,22 @@
 //! Whether the files that a configuration names have changed.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::pem::PemFile;
 
-/// A hash of the contents of certificate, key and CA files, in this order;
-/// blocks. One that cannot be read counts as empty.
-pub fn contents_hash<'p>(files: impl IntoIterator<Item = &'p Path>) -> u64 {
-    let mut hash = Xxh3::new();
-    for file in files {
+/// A hash of the content of each certificate, key and CA file.
+pub type Contents = BTreeMap<PathBuf, u64>;
+
+/// Reads the files; blocks. One that cannot be read counts as empty.
+pub fn contents<'p>(files: impl IntoIterator<Item = &'p Path>) -> Contents {
+    let hash = |file: &Path| {
         // Bounded, and only of regular files.
         let content = PemFile::read(file);
-        let content = content.as_ref().map_or(&[][..], |file| file.bytes());
-        hash.update(&(content.len() as u64).to_le_bytes());
-        hash.update(content);
-    }
-    hash.digest()
+        xxh3_64(content.as_ref().map_or(&[][..], |file| file.bytes()))
+    };
+    let files = files.into_iter();
+    files.map(|file| (file.to_owned(), hash(file))).collect()
 }

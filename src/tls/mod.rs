@@ -17,6 +17,7 @@ mod accept;
 mod client;
 mod contents;
 mod facts;
+mod hello;
 mod pair;
 mod pem;
 mod server;
@@ -29,7 +30,7 @@ mod tests;
 
 pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
-pub use contents::contents_hash;
+pub use contents::{Contents, contents};
 pub use pair::Pair;
 pub use server::{ServerOptions, server_config};
 pub use store::{Freshness, Pairs};

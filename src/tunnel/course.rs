@@ -12,7 +12,7 @@
 use super::clock::{NEVER, Ticks, later};
 use super::direction::{CloseSent, Direction, Flow, Sink, Way};
 use super::entry::{CloseOrder, State};
-use super::options::Limits;
+use super::options::{LINGER, Limits};
 use super::outcome::{Cause, Side};
 use crate::ws::close::close_frame;
 
@@ -83,7 +83,7 @@ impl Course {
     }
 
     /// The stream of `side` has broken, both ways.
-    pub(super) fn broken(&mut self, side: Side, cause: Cause, limits: &Limits, now: Ticks) {
+    pub(super) fn broken(&mut self, side: Side, cause: Cause, now: Ticks) {
         self.note_closes();
         self.begin(side, cause);
         for way in Way::BOTH {
@@ -94,7 +94,7 @@ impl Course {
             }
         }
         if self.phase == Phase::Open {
-            self.end_plainly(limits, now);
+            self.end_plainly(now);
         }
     }
 
@@ -111,7 +111,7 @@ impl Course {
             .iter()
             .any(|direction| direction.cursor.is_lost())
         {
-            self.end_plainly(limits, now);
+            self.end_plainly(now);
             return;
         }
         self.phase = Phase::Polite;
@@ -132,7 +132,7 @@ impl Course {
     }
 
     /// The deadline is over.
-    pub(super) fn expired(&mut self, limits: &Limits, now: Ticks) {
+    pub(super) fn expired(&mut self, now: Ticks) {
         if self.deadline > now {
             return;
         }
@@ -141,9 +141,9 @@ impl Course {
                 if !self.both_closes_sent() {
                     self.began = Some((Side::Longhaul, Cause::HalfCloseTimeout));
                 }
-                self.end_plainly(limits, now);
+                self.end_plainly(now);
             }
-            Phase::Polite => self.end_plainly(limits, now),
+            Phase::Polite => self.end_plainly(now),
             Phase::Plain | Phase::Over => self.phase = Phase::Over,
         }
     }
@@ -163,7 +163,7 @@ impl Course {
         }
         let mut news = false;
         if self.phase == Phase::Polite && self.directions.iter().any(Direction::is_adrift) {
-            self.end_plainly(limits, now);
+            self.end_plainly(now);
             news = true;
         }
         match (self.phase, order) {
@@ -227,9 +227,9 @@ impl Course {
         }
     }
 
-    fn end_plainly(&mut self, limits: &Limits, now: Ticks) {
+    fn end_plainly(&mut self, now: Ticks) {
         self.phase = Phase::Plain;
-        self.deadline = later(now, limits.linger);
+        self.deadline = later(now, LINGER);
         for direction in &mut self.directions {
             direction.flow = Flow::Stopped;
         }

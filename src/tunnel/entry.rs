@@ -5,7 +5,6 @@
 //! else only reads them, without a lock.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 use super::clock::{self, NEVER, Ticks};
 use super::direction::Way;
 use super::engine::Door;
+use super::opening::Opening;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
@@ -37,6 +37,8 @@ const SHORT_IDLE: Ticks = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     pub listener: Arc<str>,
+    /// What the client speaks: `1.1` or `2`.
+    pub http: &'static str,
     pub route: Arc<str>,
     pub upstream: Arc<str>,
     pub backend: Arc<str>,
@@ -49,10 +51,10 @@ pub struct Facts {
     pub id: u64,
     /// Build it once for each backend where you can: it is shared.
     pub labels: Arc<Labels>,
-    /// `None` for a client on a Unix socket.
-    pub client: Option<SocketAddr>,
-    /// The source of the sticky key, such as `cookie:sid`.
-    pub sticky: Option<Arc<str>>,
+    /// The hash of the sticky key; 0 if there was none (a key whose hash is 0 is
+    /// taken for none).
+    pub key: u64,
+    pub opening: Opening,
 }
 
 /// An order to end a tunnel.
@@ -84,6 +86,8 @@ pub enum State {
     HalfClosed,
     /// longhaul is ending it.
     Closing,
+    /// It is over and has been told of.
+    Ended,
 }
 
 /// A live tunnel.
@@ -93,6 +97,8 @@ pub struct Tunnel {
     opened: Instant,
     pub(super) limits: Limits,
     meters: [Meter; 2],
+    /// When a byte last passed each way.
+    active: [AtomicU32; 2],
     /// When the relay wants to be woken.
     deadline: AtomicU32,
     /// Where the engine's thread keeps it; only that thread looks.
@@ -110,7 +116,6 @@ pub struct Tunnel {
 struct Meter {
     bytes: AtomicU64,
     messages: AtomicU64,
-    active: AtomicU32,
 }
 
 impl Tunnel {
@@ -119,7 +124,8 @@ impl Tunnel {
             facts,
             opened: Instant::now(),
             limits,
-            meters: [Meter::new(now), Meter::new(now)],
+            meters: [Meter::new(), Meter::new()],
+            active: [AtomicU32::new(now), AtomicU32::new(now)],
             deadline: AtomicU32::new(NEVER),
             slot: AtomicU32::new(u32::MAX),
             signals: Signals::new(),
@@ -170,8 +176,15 @@ impl Tunnel {
         match self.state.load(Ordering::Relaxed) {
             0 => State::Open,
             1 => State::HalfClosed,
-            _ => State::Closing,
+            2 => State::Closing,
+            _ => State::Ended,
         }
+    }
+
+    /// Claims the last word on the tunnel, which one gets: whoever closes its
+    /// streams, or a process that will not wait for that.
+    pub fn claim_last_word(&self) -> bool {
+        self.state.swap(State::Ended as u8, Ordering::AcqRel) != State::Ended as u8
     }
 
     /// Tells the tunnel to end. The first order stands; says whether it was
@@ -184,8 +197,8 @@ impl Tunnel {
         first
     }
 
-    /// What is left to say of it, but for the Close frames that were seen.
-    pub(super) fn outcome(&self, ended_by: Side, cause: Cause) -> Outcome {
+    /// What is to say of its end so far, but for the Close frames that were seen.
+    pub fn outcome(&self, ended_by: Side, cause: Cause) -> Outcome {
         Outcome {
             ended_by,
             cause,
@@ -201,7 +214,7 @@ impl Tunnel {
 
     /// When a byte last passed from the client and from the backend.
     pub(super) fn last_active(&self) -> [Ticks; 2] {
-        [Way::In, Way::Out].map(|way| self.meter(way).active.load(Ordering::Relaxed))
+        Way::BOTH.map(|way| self.active[way as usize].load(Ordering::Relaxed))
     }
 
     pub(super) fn passed(&self, way: Way, bytes: usize, messages: u64) {
@@ -212,11 +225,16 @@ impl Tunnel {
     }
 
     pub(super) fn touch(&self, way: Way, now: Ticks) {
-        self.meter(way).active.store(now, Ordering::Relaxed);
+        self.active[way as usize].store(now, Ordering::Relaxed);
     }
 
+    /// Where the relay stands; the last word stays the last.
     pub(super) fn set_state(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
+        let _ = self
+            .state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                (now != State::Ended as u8).then_some(state as u8)
+            });
     }
 
     pub(super) fn order(&self) -> Option<&Arc<CloseOrder>> {
@@ -272,9 +290,13 @@ impl Tunnel {
         if self.order().is_none() {
             let limits = &self.limits;
             if limits.dies_at <= now {
-                self.close_for(Cause::MaxLifetime, limits.code, "maximum lifetime reached");
+                self.close_for(
+                    Cause::MaxLifetime,
+                    limits.code(),
+                    "maximum lifetime reached",
+                );
             } else if self.idle_until() <= now {
-                let code = limits.code.map(|_| GOING_AWAY);
+                let code = limits.code().map(|_| GOING_AWAY);
                 self.close_for(Cause::IdleTimeout, code, "idle for too long");
             }
         }
@@ -325,11 +347,10 @@ impl Tunnel {
 }
 
 impl Meter {
-    fn new(now: Ticks) -> Self {
+    fn new() -> Self {
         Self {
             bytes: AtomicU64::new(0),
             messages: AtomicU64::new(0),
-            active: AtomicU32::new(now),
         }
     }
 }

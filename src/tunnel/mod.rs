@@ -16,6 +16,7 @@ mod course;
 mod direction;
 mod engine;
 mod entry;
+mod opening;
 mod options;
 mod outcome;
 mod pump;
@@ -28,6 +29,7 @@ mod sync;
 
 pub use engine::{Engine, OnEnd};
 pub use entry::{CloseOrder, Facts, Labels, State, Tunnel};
+pub use opening::Opening;
 pub use options::{Close, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};
 pub use registry::{Registry, Ticket};

@@ -1,13 +1,16 @@
 //! What a tunnel is told at birth, by value, so that no reload can change it.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::config::{Clocks, Drain};
 
 use super::clock::{self, NEVER, Ticks};
 
-/// How long the end of a plain close may wait for a peer that still sends.
-const LINGER: Duration = Duration::from_secs(1);
+/// A plain close shuts both ways and then reads on for this long, because a
+/// socket that is closed with unread bytes resets its peer, which may lose what
+/// was delivered.
+pub(super) const LINGER: Ticks = 10;
 
 /// Whether the bytes of a tunnel are WebSocket frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +29,6 @@ pub struct Close {
     /// From the order to close until both sides have answered; then the close
     /// is plain.
     pub timeout: Duration,
-    /// A plain close shuts both ways and then reads on for this long, because
-    /// a socket that is closed with unread bytes resets its peer, which may
-    /// lose what was delivered.
-    pub linger: Duration,
 }
 
 /// Everything a tunnel goes by.
@@ -48,7 +47,6 @@ impl Options {
             close: Close {
                 code: drain.close_code,
                 timeout: drain.close_timeout,
-                linger: LINGER,
             },
         }
     }
@@ -58,11 +56,11 @@ impl Options {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) framing: Framing,
-    pub(super) code: Option<u16>,
+    /// Never 0, which is no status code.
+    code: Option<NonZeroU16>,
     pub(super) idle: Ticks,
     pub(super) half_close: Ticks,
     pub(super) close: Ticks,
-    pub(super) linger: Ticks,
     /// A point in time, its jitter drawn.
     pub(super) dies_at: Ticks,
 }
@@ -72,15 +70,19 @@ impl Limits {
         let clocks = &options.clocks;
         Self {
             framing: options.framing,
-            code: options.close.code,
+            code: options.close.code.and_then(NonZeroU16::new),
             idle: clocks.idle_timeout.map_or(NEVER, clock::span),
             half_close: clock::span(clocks.half_close_timeout),
             close: clock::span(options.close.timeout),
-            linger: clock::span(options.close.linger),
             dies_at: clocks.max_lifetime.map_or(NEVER, |most| {
                 clock::later(now, lifetime(most, clocks.max_lifetime_jitter))
             }),
         }
+    }
+
+    /// The status code of a close on longhaul's own account.
+    pub(super) fn code(&self) -> Option<u16> {
+        self.code.map(NonZeroU16::get)
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::clock::{Clock, NEVER, TICK, Ticks};
@@ -170,6 +170,12 @@ impl Registry {
 
     pub(super) fn set_engine(&self, engine: Option<Arc<Doors>>) {
         self.engine.store(engine);
+    }
+
+    /// Has every thread of the engine answer, so that one that is stuck is found.
+    pub fn ask_engine(&self) -> Vec<oneshot::Receiver<()>> {
+        let engine = self.engine.load_full();
+        engine.map(|engine| engine.ask()).unwrap_or_default()
     }
 
     pub(super) fn now(&self) -> Ticks {

@@ -115,7 +115,7 @@ impl<C, B, X> Relay<C, B, X> {
             self.course.ordered(order, &tunnel.limits, now);
         }
         if expired {
-            self.course.expired(&tunnel.limits, now);
+            self.course.expired(now);
         }
         self.settle();
     }
@@ -252,8 +252,7 @@ where
             Side::Longhaul => {}
         }
         let now = self.ticket.now();
-        self.course
-            .broken(side, cause, &self.ticket.tunnel().limits, now);
+        self.course.broken(side, cause, now);
         true
     }
 

@@ -33,3 +33,9 @@ impl Drop for Scratch {
         SPARE.set(Some(std::mem::take(&mut self.0)));
     }
 }
+
+/// Has this thread read no more than `size` bytes at once.
+#[cfg(test)]
+pub(super) fn shrink_to(size: usize) {
+    SPARE.set(Some(vec![0; size].into_boxed_slice()));
+}

@@ -134,10 +134,13 @@ impl Connection {
     /// See [`ConnectError`].
     pub async fn open(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Self, ConnectError> {
         let io = BackendIo::new(dialer.dial(backend).await?);
+        let io = io.with_patience(dialer.keepalive.user_timeout);
         let finish = io.finish_handle();
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .max_buf_size(MAX_BUFFER)
+            // The buffer alone would let through what comes in one read.
+            .max_header_size(MAX_BUFFER)
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(io))
             .await?;

@@ -30,6 +30,10 @@ pub struct Upstream {
     name: Arc<str>,
     settings: config::Upstream,
     dialer: Arc<Dialer>,
+    /// What log and registry call the sources of the sticky key, in the
+    /// settings' order.
+    sticky_labels: Vec<Arc<str>>,
+    no_sticky_label: Arc<str>,
     /// In the order of the settings'.
     backends: Vec<Arc<Backend>>,
     turn: AtomicU64,
@@ -78,6 +82,8 @@ impl Upstream {
             .collect();
         Self {
             name: settings.name.as_str().into(),
+            sticky_labels: settings.sticky.iter().map(label).collect(),
+            no_sticky_label: "none".into(),
             settings,
             dialer: Arc::new(dialer),
             backends,
@@ -91,6 +97,16 @@ impl Upstream {
 
     pub fn settings(&self) -> &config::Upstream {
         &self.settings
+    }
+
+    /// The words for the sources of the sticky key, in the settings' order.
+    pub fn sticky_labels(&self) -> &[Arc<str>] {
+        &self.sticky_labels
+    }
+
+    /// The word for a request that has none of them.
+    pub fn no_sticky_label(&self) -> &Arc<str> {
+        &self.no_sticky_label
     }
 
     pub fn backends(&self) -> &[Arc<Backend>] {
@@ -166,4 +182,8 @@ impl Upstream {
         let mut backends = self.backends.iter();
         backends.position(|backend| backend.cookie_value() == value)
     }
+}
+
+fn label(source: &config::StickySource) -> Arc<str> {
+    source.to_string().into()
 }

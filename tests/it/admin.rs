@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
-use crate::kit::{Echo, Proxy, Setup, Site, handshake, nobody, soon};
+use crate::kit::{Echo, Proxy, Setup, Site, dial, handshake, nobody, soon};
 
 /// Gauges are brought up to date every second.
 async fn settles(proxy: &Proxy, metric: &str, value: f64) {
@@ -29,6 +30,23 @@ async fn the_socket_has_its_mode_and_goes_with_the_process() {
         proxy.exit().await;
         assert!(!socket.exists());
     }
+}
+
+#[tokio::test]
+async fn admin_connections_are_few_at_a_time_and_have_one_request() {
+    let proxy = Proxy::start(Site::one(&nobody().await)).await;
+    let socket = format!("unix:{}", proxy.path("admin.sock").display());
+    let mut idle = Vec::new();
+    for _ in 0..32 {
+        idle.push(dial(&socket).await);
+    }
+    let mut waits = dial(&socket).await;
+    waits.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    waits.silent_for(Duration::from_millis(300)).await;
+    idle.pop();
+    assert_eq!(waits.response().await.head.status, 200);
+    // Nothing more on this one.
+    waits.eof().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::kit::{
     Authority, Echo, End, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, dial_from, eventually,
     handshake,
@@ -16,6 +18,24 @@ async fn site(limits: &str) -> (Proxy, Echo) {
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
+/// Each of these clients has one line in the log, and no more, with this message
+/// and refusal.
+async fn one_line_each(proxy: &Proxy, clients: &[String], message: &str, refusal: &str) {
+    for client in clients {
+        let facts = [("client", &**client), ("refusal", refusal)];
+        proxy.log.wait(message, &facts).await;
+    }
+    // The log keeps its order: what was to come has come before this line.
+    let address = proxy.address("main").await;
+    dial(&address).await.abort();
+    proxy.signal(Signal::HUP);
+    proxy.log.wait("config reloaded", &[]).await;
+    for client in clients {
+        let lines = proxy.log.all(|event| event.text("client") == client);
+        assert_eq!(lines.len(), 1, "{client}: {lines:?}");
+    }
+}
+
 async fn ask(wire: &mut Wire) -> u16 {
     wire.send(GET).await;
     wire.response().await.head.status
@@ -25,12 +45,20 @@ async fn ask(wire: &mut Wire) -> u16 {
 async fn a_client_that_says_nothing_is_closed() {
     let (proxy, _backend) = site("first_byte_timeout = '300ms'").await;
     let start = Instant::now();
-    proxy.connect().await.eof().await;
+    let mut wire = proxy.connect().await;
+    wire.eof().await;
     let took = start.elapsed();
     assert!(
         took > Duration::from_millis(250) && took < Duration::from_secs(3),
         "{took:?}"
     );
+    one_line_each(
+        &proxy,
+        &[wire.local_address()],
+        "request",
+        "first_byte_timeout",
+    )
+    .await;
 }
 
 /// What comes back for a head that is not finished in time.
@@ -44,6 +72,7 @@ async fn timed_out(wire: &mut Wire) {
 #[tokio::test]
 async fn half_a_head_is_closed_however_it_trickles() {
     let (proxy, backend) = site("request_head_timeout = '500ms'").await;
+    let mut clients = Vec::new();
     for head in [
         "G",
         "GET / HTTP/1.1\r\n",
@@ -52,8 +81,10 @@ async fn half_a_head_is_closed_however_it_trickles() {
         let mut wire = proxy.connect().await;
         wire.send(head).await;
         timed_out(&mut wire).await;
+        clients.push(wire.local_address());
     }
     let mut wire = proxy.connect().await;
+    clients.push(wire.local_address());
     wire.send("GET / HTTP/1.1\r\nHost: h\r\nX: ").await;
     let start = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
@@ -65,6 +96,7 @@ async fn half_a_head_is_closed_however_it_trickles() {
         "a trickle resets nothing"
     );
     assert_eq!(backend.connections(), 0);
+    one_line_each(&proxy, &clients, "request", "request_head_timeout").await;
 }
 
 #[tokio::test]
@@ -103,8 +135,12 @@ async fn a_head_has_a_size_and_a_number_of_lines() {
         (format!("x: {}\r\n", "y".repeat(10_000)), 431),
         (format!("x: {}\r\n", "y".repeat(1_000_000)), 431),
     ];
+    let mut refused = Vec::new();
     for (headers, status) in cases {
         let mut wire = proxy.connect().await;
+        if status != 200 {
+            refused.push(wire.local_address());
+        }
         // A refusal may come before all of it is sent.
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         let _ = wire.try_send(head).await;
@@ -119,6 +155,7 @@ async fn a_head_has_a_size_and_a_number_of_lines() {
         }
     }
     let mut wire = proxy.connect().await;
+    refused.push(wire.local_address());
     wire.send(format!(
         "GET /{} HTTP/1.1\r\nHost: h\r\n\r\n",
         "x".repeat(10_000)
@@ -127,6 +164,7 @@ async fn a_head_has_a_size_and_a_number_of_lines() {
     let status = wire.response_head().await.status;
     assert!(status == 414 || status == 431, "{status}");
     assert_eq!(backend.requests().len(), 2);
+    one_line_each(&proxy, &refused, "request", "bad_head").await;
 }
 
 #[tokio::test]
@@ -196,11 +234,14 @@ const HALF_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 7, 7, 7, 7];
 #[tokio::test]
 async fn half_a_client_hello_is_closed_in_time() {
     let (proxy, _backend, authority) = tls_site("tls_handshake_timeout = '400ms'").await;
+    let mut clients = Vec::new();
     for start in [&b""[..], HALF_HELLO] {
         let mut wire = proxy.connect().await;
         wire.send(start).await;
         wire.rest_and_end().await;
+        clients.push(wire.local_address());
     }
+    one_line_each(&proxy, &clients, "tls handshake failed", "timeout").await;
     let mut wire = proxy.tls(&authority.client(), "localhost").await;
     assert_eq!(ask(&mut wire).await, 200);
 }
@@ -208,11 +249,15 @@ async fn half_a_client_hello_is_closed_in_time() {
 #[tokio::test]
 async fn silence_after_the_tls_handshake_is_closed_in_time() {
     let (proxy, _backend, authority) = tls_site("first_byte_timeout = '300ms'").await;
-    proxy
-        .tls(&authority.client(), "localhost")
-        .await
-        .end()
-        .await;
+    let mut wire = proxy.tls(&authority.client(), "localhost").await;
+    wire.end().await;
+    one_line_each(
+        &proxy,
+        &[wire.local_address()],
+        "request",
+        "first_byte_timeout",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -229,20 +274,17 @@ async fn handshakes_in_flight_are_bounded_and_the_next_waits_its_turn() {
     let mut stuck = proxy.connect().await;
     stuck.send(client.hello("localhost")).await;
     // When exactly that one is in flight cannot be seen, but once it is, the next
-    // of these waits for it, for nearly all of its time.
+    // of these waits for it: until it has had its turn, not until its deadline.
     let start = Instant::now();
     let mut longest = Duration::ZERO;
-    while start.elapsed() < Duration::from_millis(2_500) {
+    while start.elapsed() < Duration::from_millis(1_500) {
         let began = Instant::now();
-        // The waiting counts for a handshake's own time: it may end by that.
-        if let Ok(mut wire) = proxy.try_tls(&client, "localhost").await {
-            let _ = wire.try_send(GET).await;
-            wire.next_response_head().await;
-        }
+        let mut wire = proxy.tls(&client, "localhost").await;
+        assert_eq!(ask(&mut wire).await, 200);
         longest = longest.max(began.elapsed());
     }
     assert!(
-        longest > Duration::from_secs(1),
+        longest > Duration::from_millis(500),
         "beside the one in flight: {longest:?} at most"
     );
     stuck.rest_and_end().await;

@@ -16,6 +16,9 @@ const CONTROLS: u64 = 50;
 /// Each tunnel sends a message this often.
 const BEAT: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(250);
+/// With no message later than this where longhaul is not in between, the machine has no
+/// part in what is late.
+const QUIET: Duration = Duration::from_millis(25);
 
 /// What all tunnels have seen so far.
 #[derive(Default)]
@@ -147,8 +150,12 @@ async fn two_thousand_tunnels_through_136_reloads() {
     let machine = Duration::from_micros(control.slowest_micros.load(Ordering::Relaxed));
     println!("slowest without longhaul {machine:?}");
     // An echo through longhaul has twice as many hops on which to wait for a core.
+    let allowed = match machine < QUIET {
+        true => LATE,
+        false => LATE + 2 * machine,
+    };
     assert!(
-        slowest < LATE + 2 * machine,
+        slowest < allowed,
         "the slowest echo took {slowest:?}, without longhaul {machine:?}"
     );
     assert!(proxy.running());

@@ -1,6 +1,9 @@
-//! Every example of `config/examples` runs: it starts, and its first route answers.
+//! Every example of `config/examples` runs: it starts, its first route answers, and it
+//! does what it is there to show ([`features`]).
 //!
 //! Addresses and files that only the example's reader has are replaced, nothing else.
+
+mod features;
 
 use std::cell::Cell;
 use std::fs;
@@ -51,6 +54,8 @@ impl World {
                     *text = format!("unix:{}", self.setup.path("front.sock").display());
                 }
                 "address" if text.starts_with("[::]:") => PORT_0.clone_into(text),
+                // One of the proxies in front is this test.
+                "trusted_proxies" if text == "192.0.2.7" => "127.0.0.1".clone_into(text),
                 "address" => *text = self.another_address(),
                 _ => {}
             },
@@ -70,9 +75,11 @@ impl World {
     fn write_files(&self, table: &Table) {
         let text = |key: &str| table.get(key).and_then(Value::as_str);
         if let (Some(chain), Some(key)) = (text("chain"), text("key")) {
-            let pair = self
-                .authority
-                .pair(&["localhost", "chat.example.com", "*.example.com"]);
+            let own = match chain.contains("chat") {
+                true => "chat.example.com",
+                false => "*.example.com",
+            };
+            let pair = self.authority.pair(&["localhost", own]);
             self.setup.write(chain, &pair.chain);
             self.setup.write(key, &pair.key);
         }
@@ -202,6 +209,11 @@ async fn every_example_starts_and_its_first_route_answers() {
             let expected = expected(&config, &route, listener);
             assert_eq!(head.status, expected, "{what}, listener {name}: {head:?}");
         }
-        drop(backend);
+        let example = features::Example {
+            proxy,
+            authority,
+            backend,
+        };
+        example.does_what_it_shows(&what).await;
     }
 }

@@ -1,8 +1,11 @@
 //! Plain HTTP: streaming both ways, interim answers, trailers, the pool, and who left when.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::kit::{End, Over, Proxy, RawBackend, Setup, Site, Wire, nobody, over_each};
+use crate::kit::{
+    Authority, End, Event, Over, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, nobody,
+    over_each,
+};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -385,6 +388,72 @@ async fn a_client_that_reset_ends_the_backends_connection_at_once(over: Over) {
     }
 }
 
+/// hyper reads no further then, so the end of the stream lies behind unread bytes.
+#[tokio::test]
+async fn a_client_that_leaves_behind_its_next_request_is_noticed_at_once() {
+    // With more unread than the kernel's buffers hold, no FIN gets through, and
+    // nobody can know; a reset does.
+    let cases = [
+        (300, false),
+        (20_000, false),
+        (20_000, true),
+        (300_000, true),
+    ];
+    for (more, reset) in cases {
+        for more in [GET.repeat(more / GET.len()), "x".repeat(more)] {
+            let (proxy, backend) = site(Over::Http1).await;
+            let (client, mut server) = pending(&proxy, &backend, &format!("{GET}{more}")).await;
+            server.silent_for(Duration::from_millis(100)).await;
+            match reset {
+                true => client.abort(),
+                false => drop(client),
+            }
+            server.end().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tls_client_that_leaves_behind_its_next_request_is_noticed_at_once() {
+    let backend = RawBackend::start().await;
+    let authority = Authority::new();
+    let pair = authority.pair(&["localhost"]);
+    let setup = Setup::new();
+    setup.write("site.pem", &pair.chain);
+    setup.write("site.key", &pair.key);
+    let site = Site::one(backend.address())
+        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
+    let proxy = setup.start(site).await;
+    let mut client = proxy.tls(&authority.client(), "localhost").await;
+    client.send(format!("{GET}{GET}")).await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    server.silent_for(Duration::from_millis(100)).await;
+    drop(client);
+    server.end().await;
+}
+
+/// A client that sends all its requests and then ends its half gets all answers.
+#[tokio::test]
+async fn requests_before_the_end_of_the_stream_are_all_answered() {
+    let (proxy, backend) = site(Over::Http1).await;
+    let mut client = proxy.connect().await;
+    client
+        .send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
+    client.finish().await;
+    for n in ["1", "2"] {
+        let mut server = backend.accept().await;
+        assert_eq!(server.request().await.target, format!("/{n}"));
+        server.eof().await;
+        server
+            .send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"))
+            .await;
+        assert_eq!(client.response().await.text(), n);
+    }
+    client.eof().await;
+}
+
 async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed(over: Over) {
     let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
@@ -462,6 +531,45 @@ async fn a_backend_that_does_not_speak_http_is_502(over: Over) {
         server.send(answer).await;
         drop(server);
         assert_eq!(client.response().await.head.status, 502, "{what}");
+        one_line(&proxy, "502", "backend_protocol").await;
+    }
+}
+
+/// The exchange has one line in the log, with this status and refusal.
+async fn one_line(proxy: &Proxy, status: &str, refusal: &str) {
+    let facts = [("status", status), ("refusal", refusal)];
+    proxy.log.wait("request", &facts).await;
+    // The log keeps its order: what was to come has come before this line.
+    let mut last = proxy.connect().await;
+    last.send("GET /../ HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    last.response().await;
+    proxy.log.wait("request", &[("refusal", "bad_path")]).await;
+    let access = |event: &Event| event.target == "access" && event.text("refusal") != "bad_path";
+    assert_eq!(proxy.log.all(access).len(), 1);
+}
+
+#[tokio::test]
+async fn a_backends_head_has_a_size_and_a_number_of_lines() {
+    let lines = |n: usize| (0..n).fold(String::new(), |text, n| text + &format!("x-{n}: y\r\n"));
+    let cases = [
+        ("60 KiB", format!("x: {}\r\n", "y".repeat(60 << 10)), 200),
+        ("70 KiB", format!("x: {}\r\n", "y".repeat(70 << 10)), 502),
+        ("a megabyte", format!("x: {}\r\n", "y".repeat(1 << 20)), 502),
+        // With the content length.
+        ("256 lines", lines(255), 200),
+        ("257 lines", lines(256), 502),
+    ];
+    for (what, headers, status) in cases {
+        let (proxy, backend) = site(Over::Http1).await;
+        let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{headers}\r\n");
+        // It is given up before all of it is sent.
+        let _ = server.try_send(head).await;
+        assert_eq!(client.response().await.head.status, status, "{what}");
+        if status == 502 {
+            one_line(&proxy, "502", "backend_protocol").await;
+            server.end().await;
+        }
     }
 }
 
@@ -470,6 +578,75 @@ async fn a_backend_that_never_answers_is_504_after_the_response_timeout(over: Ov
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     assert_eq!(client.response().await.head.status, 504);
     server.end().await;
+}
+
+/// The time to reach a backend, its silence, and both once more on another
+/// connection come out of one purse.
+#[tokio::test]
+async fn a_plain_request_has_one_deadline() {
+    let (stuck, silent) = (Stuck::start(), RawBackend::start().await);
+    let stuck = stuck.address();
+    let site = Site::of(&[("stuck", &stuck), ("silent", silent.address())])
+        .route("response_timeout = '1200ms'")
+        .upstream("balance = 'round_robin'\ndial_timeout = '800ms'");
+    let proxy = Proxy::start(site).await;
+    // One of the two begins at the backend that cannot be reached.
+    for _ in 0..2 {
+        let mut client = proxy.connect().await;
+        let start = Instant::now();
+        client.send(GET).await;
+        let mut server = silent.accept().await;
+        server.request().await;
+        assert_eq!(client.response().await.head.status, 504);
+        let took = start.elapsed();
+        assert!(
+            took > Duration::from_millis(1150) && took < Duration::from_millis(1900),
+            "{took:?}"
+        );
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_try_does_not_begin_the_deadline_anew() {
+    let (proxy, backend) = site_with(Over::Http1, "response_timeout = '1s'").await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server.send(OK).await;
+    client.response().await;
+    let start = Instant::now();
+    client.send(GET).await;
+    server.request().await;
+    server.silent_for(Duration::from_millis(700)).await;
+    drop(server);
+    let mut server = backend.accept().await;
+    server.request().await;
+    assert_eq!(client.response().await.head.status, 504);
+    let took = start.elapsed();
+    assert!(took < Duration::from_millis(1600), "{took:?}");
+}
+
+/// The one exception: whoever is still sending has not begun to wait.
+#[tokio::test]
+async fn the_deadline_counts_from_the_last_part_of_the_request() {
+    let (proxy, backend) = site_with(Over::Http1, "response_timeout = '1500ms'").await;
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\na")
+        .await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    for part in ["a", "b", "c"] {
+        assert_eq!(server.take(1).await.len(), 1);
+        client.silent_for(Duration::from_millis(900)).await;
+        client.send(part).await;
+    }
+    let start = Instant::now();
+    assert_eq!(client.response().await.head.status, 504);
+    let took = start.elapsed();
+    assert!(
+        took > Duration::from_millis(1400) && took < Duration::from_millis(2700),
+        "{took:?}"
+    );
 }
 
 async fn a_response_body_may_take_longer_than_the_response_timeout(over: Over) {
@@ -483,6 +660,57 @@ async fn a_response_body_may_take_longer_than_the_response_timeout(over: Over) {
     server.send("1\r\na\r\n0\r\n\r\n").await;
     assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
     assert_eq!(client.chunk().await, None);
+}
+
+#[tokio::test]
+async fn a_response_that_stalls_is_broken_off_if_asked() {
+    let (proxy, backend) = site_with(Over::Http1, "response_idle_timeout = '500ms'").await;
+    let (mut client, mut server) = pending(&proxy, &backend, GET).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    client.response_head().await;
+    // Each part begins it anew.
+    for _ in 0..3 {
+        client.silent_for(Duration::from_millis(250)).await;
+        server.send("1\r\na\r\n").await;
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
+    }
+    let (rest, _) = client.rest_and_end().await;
+    assert!(rest.is_empty(), "not a last chunk: {rest:?}");
+    server.end().await;
+    let event = proxy.log.wait("request", &[("status", "200")]).await;
+    assert!(
+        event.text("cut").contains("response_idle_timeout"),
+        "{}",
+        event.line
+    );
+}
+
+/// There is no `TCP_USER_TIMEOUT` on a Unix socket.
+#[tokio::test]
+async fn a_client_on_a_unix_socket_that_takes_nothing_is_given_up() {
+    let backend = RawBackend::start().await;
+    let setup = Setup::new();
+    let front = format!("unix:{}", setup.path("front.sock").display());
+    let more = format!("[listeners.local]\naddress = '{front}'\n[tcp]\nuser_timeout = '500ms'\n");
+    let proxy = setup.start(Site::one(backend.address()).more(&more)).await;
+    let mut client = dial(&front).await;
+    client.send(GET).await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        .await;
+    client.response_head().await;
+    let start = Instant::now();
+    while server.try_send([0; 65_536]).await.is_ok() {}
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    proxy.log.wait("request", &[("client", "unix")]).await;
 }
 
 async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer(over: Over) {

@@ -3,9 +3,11 @@
 //! One module for each paragraph of what longhaul must do. Nothing here may
 //! look inside the library.
 
+mod addresses;
 mod admin;
 mod bad_input;
 mod bounds;
+mod check;
 mod crowd;
 mod demo;
 mod examples;
@@ -26,5 +28,6 @@ mod route;
 mod smoke;
 mod start;
 mod stop;
+mod stream;
 mod tunnel;
 mod upgrade;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kit::{
-    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Stuck, Ws, eventually, nobody,
+    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Stuck, Ws, dial_from, eventually, nobody,
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -170,6 +170,29 @@ async fn names_are_hashed_and_not_addresses_and_few_keys_move() {
         assert!(old == "c" || *old == new, "{old} moved to {new}");
         assert_ne!(new, "c");
     }
+}
+
+/// Newcomers are placed by their address and stick by the cookie, also where their
+/// address changes; who says who it is gets none.
+#[tokio::test]
+async fn a_cookie_outlives_the_address_that_it_began_with() {
+    let backends = [Echo::start("a").await, Echo::start("b").await];
+    let sticky = "sticky = ['cookie', 'query:room', 'client_ip']";
+    let proxy = Proxy::start(site(&backends, sticky)).await;
+    let first = proxy.get("/").await;
+    let (pair, _) = cookie(&first.head).expect("a cookie");
+    let address = proxy.address("main").await;
+    for last in 2..12 {
+        let mut wire = dial_from(&format!("127.0.0.{last}"), &address).await;
+        wire.send(format!(
+            "GET / HTTP/1.1\r\nHost: h\r\nCookie: {pair}\r\n\r\n"
+        ))
+        .await;
+        let response = wire.response().await;
+        assert_eq!(response.text(), first.text());
+        assert_eq!(response.head.header("set-cookie"), None);
+    }
+    assert_eq!(cookie(&proxy.get("/?room=7").await.head), None);
 }
 
 /// The cookie that an answer sets, as (name=value, attributes).

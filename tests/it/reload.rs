@@ -364,44 +364,6 @@ async fn the_hash_is_of_the_text_that_is_there() {
     );
 }
 
-/// `check` finds what a reload finds, in the same words.
-#[tokio::test]
-async fn check_finds_everything_that_a_reload_would() {
-    let backend = Echo::start("a").await;
-    let proxy = Proxy::start(variant(&backend, 0)).await;
-    let site = |n| variant(&backend, n);
-    let missing = "certificates = [{ chain = 'none.pem', key = 'none.key' }]";
-    let wrong = [
-        site(1).route("idle_timout = '1s'"),
-        site(2).upstream("balance = 'hsh'").route("path = 'x'"),
-        site(3).more(&format!(
-            "[listeners.two]\naddress = '127.0.0.1:0'\n{missing}"
-        )),
-        site(4).more("[listeners.two]\naddress = '192.0.2.1:1'"),
-        site(5).more("[listeners.two]\naddress = 'unix:/no/such/directory/front.sock'"),
-        site(6).more("[[routes]]\nhost = 'x'\nupstream = 'nowhere'"),
-        // Mistakes of every kind at once.
-        site(7).route("idle_timout = '1s'").more(&format!(
-            "[listeners.two]\naddress = '192.0.2.1:1'\n{missing}"
-        )),
-    ];
-    for config in wrong {
-        let event = proxy.refuse(&config).await;
-        let check = longhaul()
-            .arg("check")
-            .arg(proxy.config_path())
-            .output()
-            .expect("to check");
-        assert_eq!(check.status.code(), Some(2), "{config}\n{}", event.line);
-        let said = String::from_utf8_lossy(&check.stderr).into_owned();
-        let findings = event.text("findings");
-        assert!(!findings.is_empty(), "{}", event.line);
-        for line in findings.lines() {
-            assert!(said.contains(line.trim()), "{line} in {said}");
-        }
-    }
-}
-
 #[tokio::test]
 async fn what_cannot_be_prepared_changes_nothing() {
     let backend = Echo::start("a").await;
@@ -610,6 +572,38 @@ async fn tunnels_of_a_removed_backend_are_drained_if_asked() {
             .len(),
         1
     );
+}
+
+/// A CA is not loaded as a pair is: the line says that its file is another.
+#[tokio::test]
+async fn the_log_names_a_changed_ca_file() {
+    let backend = Echo::start("a").await;
+    let (servers, old, new) = (Authority::new(), Authority::new(), Authority::new());
+    let pair = servers.pair(&["localhost"]);
+    let setup = Setup::new();
+    setup.write("site.pem", &pair.chain);
+    setup.write("site.key", &pair.key);
+    setup.write("clients.pem", old.pem());
+    let site = Site::one(backend.address()).listener(
+        "certificates = [{ chain = 'site.pem', key = 'site.key' }]\n\
+         client_certificates = { ca = 'clients.pem' }",
+    );
+    let proxy = setup.start(site).await;
+    let log = proxy.log.tail();
+    proxy.write("clients.pem", new.pem());
+    let event = log.wait("config reloaded", &[]).await;
+    let file = proxy.path("clients.pem");
+    let changes = format!("{} changed", file.display());
+    assert_eq!(event.text("changes"), changes);
+    let ann = new.client_pair("ann");
+    let client = servers.client_with(crate::kit::TlsVersion::V12, Some(&ann));
+    assert!(proxy.try_tls(&client, "localhost").await.is_ok());
+
+    // And once only.
+    let log = proxy.log.tail();
+    proxy.signal(Signal::HUP);
+    let event = log.wait("config reloaded", &[]).await;
+    assert_eq!(event.text("changes"), "none");
 }
 
 #[tokio::test]

@@ -255,6 +255,26 @@ async fn the_deadline_ends_what_will_not_end(over: Over) {
     client.end().await;
     pending.end().await;
     stuck.end().await;
+    one_line_for_the_tunnel(&proxy, "deadline").await;
+}
+
+/// A tunnel that the end of the process cuts off is told of once, and whole.
+async fn one_line_for_the_tunnel(proxy: &Proxy, why: &str) {
+    proxy.log.end().await;
+    let ends = proxy.log.all(|event| event.message == "tunnel closed");
+    let [end] = &ends[..] else {
+        panic!("{} lines at the {why}", ends.len());
+    };
+    for (field, text) in [
+        ("host", "h"),
+        ("method", "GET"),
+        ("path", "/"),
+        ("ended_by", "longhaul"),
+        ("cause", "drain"),
+    ] {
+        assert_eq!(end.text(field), text, "{field} in {}", end.line);
+    }
+    assert!(end.text("client").starts_with("127.0.0.1:"), "{}", end.line);
 }
 
 async fn a_second_sigterm_ends_it_at_once(over: Over) {
@@ -271,6 +291,7 @@ async fn a_second_sigterm_ends_it_at_once(over: Over) {
         "{:?}",
         start.elapsed()
     );
+    one_line_for_the_tunnel(&proxy, "second signal").await;
     client.rest_and_end().await;
 }
 

@@ -291,6 +291,40 @@ async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it(over: Ove
     ended(&closed(&proxy).await, "longhaul", "idle_timeout");
 }
 
+/// A single byte counts, wherever in a frame it stands; a frame that never ends
+/// is no reason to end the tunnel.
+#[tokio::test]
+async fn single_bytes_of_a_frame_reset_the_idle_timeout() {
+    let (proxy, backend) = site(Over::Http1, "idle_timeout = '1s'").await;
+    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (up, down) = (
+        masked(Opcode::Text, true, b"up"),
+        plain(Opcode::Text, true, b"down"),
+    );
+    let pause = Duration::from_millis(700);
+    // Header, mask and payload; each alone is short of the time, all together not.
+    for byte in &up[..5] {
+        client.send([*byte]).await;
+        assert_eq!(server.take(1).await, [*byte]);
+        client.silent_for(pause).await;
+    }
+    for byte in &down[..3] {
+        server.send([*byte]).await;
+        assert_eq!(client.take(1).await, [*byte]);
+        client.silent_for(pause).await;
+    }
+    client.send(&up[5..]).await;
+    assert_eq!(server.take(up.len() - 5).await, &up[5..]);
+    server.send(&down[3..]).await;
+    assert_eq!(client.take(down.len() - 3).await, &down[3..]);
+    let start = Instant::now();
+    assert_eq!(client.frame().await.opcode, Opcode::Close);
+    assert!(start.elapsed() > pause, "{:?}", start.elapsed());
+    assert_eq!(server.frame().await.opcode, Opcode::Close);
+    drop((client, server));
+    ended(&closed(&proxy).await, "longhaul", "idle_timeout");
+}
+
 async fn no_idle_timeout_by_default(over: Over) {
     let (proxy, backend) = site(
         over,

@@ -547,6 +547,108 @@ async fn a_client_that_leaves_during_the_handshake_takes_the_backend_along(over:
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_behind_its_first_frames_is_noticed_at_once() {
+    let (proxy, backend) = site(Over::Http1).await;
+    let hello = masked(Opcode::Binary, true, &[7; 100_000]);
+    let request = [handshake("/", "h", "").as_bytes(), &hello].concat();
+    for reset in [false, true] {
+        let mut client = proxy.connect().await;
+        client.send(&request).await;
+        let mut server = backend.accept().await;
+        server.request().await;
+        server.silent_for(Duration::from_millis(100)).await;
+        let from = client.local_address();
+        match reset {
+            true => client.abort(),
+            false => drop(client),
+        }
+        server.end().await;
+        let left = [("client", &*from), ("refusal", "client_left")];
+        proxy.log.wait("request", &left).await;
+    }
+}
+
+const OPAQUE: &str =
+    "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x-tunnel\r\n\r\n";
+const OPAQUE_101: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x-tunnel\r\n\r\n";
+
+/// Other protocols may end one half and go on: the backend hears of it at once,
+/// and may still answer.
+#[tokio::test]
+async fn the_end_of_a_clients_half_is_passed_on_before_an_opaque_upgrade() {
+    let route = "upgrades = ['x-tunnel']\nhalf_close_timeout = '500ms'";
+    let (proxy, backend) = site_with(Over::Http1, route).await;
+    let (mut client, mut server, _) = asked(&proxy, &backend, OPAQUE).await;
+    client.finish().await;
+    server.eof().await;
+    server.send(format!("{OPAQUE_101}welcome")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    assert_eq!(client.take(7).await, b"welcome");
+    server.finish().await;
+    client.eof().await;
+
+    // One that never answers has half_close_timeout.
+    let (mut client, mut server, _) = asked(&proxy, &backend, OPAQUE).await;
+    client.finish().await;
+    server.eof().await;
+    assert_eq!(client.response().await.head.status, 504);
+    let facts = [("status", "504"), ("refusal", "backend_timeout")];
+    let event = proxy.log.wait("request", &facts).await;
+    assert!(
+        event.text("reason").contains("half_close_timeout"),
+        "{}",
+        event.line
+    );
+
+    // What came behind the request goes before the end.
+    let mut client = proxy.connect().await;
+    client.send(format!("{OPAQUE}glued")).await;
+    client.finish().await;
+    let mut server = backend.accept().await;
+    server.request().await;
+    server.silent_for(Duration::from_millis(100)).await;
+    server.send(OPAQUE_101).await;
+    assert_eq!(client.response_head().await.status, 101);
+    assert_eq!(server.rest().await, b"glued");
+}
+
+#[tokio::test]
+async fn a_client_that_resets_before_an_opaque_upgrade_is_noticed_at_once() {
+    let (proxy, backend) = site_with(Over::Http1, "upgrades = ['x-tunnel']").await;
+    let (client, mut server, _) = asked(&proxy, &backend, OPAQUE).await;
+    client.abort();
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_opaque_upgrade_is_answered_with_its_own_protocol_or_not_at_all() {
+    let (proxy, backend) = site_with(Over::Http1, "upgrades = ['x-tunnel', 'x-other']").await;
+    let answers = [
+        ("another", OPAQUE_101.replace("x-tunnel", "x-other")),
+        ("websocket", OPAQUE_101.replace("x-tunnel", "websocket")),
+        ("two", OPAQUE_101.replace("x-tunnel", "x-tunnel, x-other")),
+        ("none", OPAQUE_101.replace("Upgrade: x-tunnel\r\n", "")),
+        (
+            "no connection",
+            OPAQUE_101.replace("Connection: Upgrade\r\n", ""),
+        ),
+    ];
+    let count = answers.len();
+    for (what, answer) in answers {
+        let (mut client, mut server, _) = asked(&proxy, &backend, OPAQUE).await;
+        server.send(&answer).await;
+        assert_eq!(client.response().await.head.status, 502, "{what}");
+        server.end().await;
+        let from = client.local_address();
+        let facts = [("client", &*from), ("refusal", "unasked_upgrade")];
+        proxy.log.wait("request", &facts).await;
+    }
+    let access = |event: &Event| event.target == "access";
+    assert_eq!(proxy.log.all(access).len(), count, "one line for each");
+}
+
+#[tokio::test]
 async fn bytes_glued_to_the_heads_arrive_first() {
     let (proxy, backend) = site(Over::Http1).await;
     for size in [1, 100, 70_000] {
@@ -718,6 +820,36 @@ async fn a_tls_backend_that_cannot_prove_itself_is_502() {
             "{what}: no TLS session"
         );
         assert_eq!(client.response().await.head.status, 502, "{what}");
+    }
+}
+
+/// `SSL_CERT_FILE` stands for the distribution's bundle.
+#[tokio::test]
+async fn without_a_ca_of_its_own_an_https_upstream_trusts_those_of_the_system() {
+    let (known, unknown) = (Authority::new(), Authority::new());
+    for (what, authority) in [("known", &known), ("unknown", &unknown)] {
+        let pair = authority.pair(&["chat.internal"]);
+        let backend = RawBackend::tls(authority.acceptor(&pair, None)).await;
+        let setup = Setup::new();
+        let bundle = setup.write("bundle.pem", known.pem());
+        let setup = setup.after(&format!("export SSL_CERT_FILE={}", bundle.display()));
+        let tls = "scheme = 'https'\ntls = { server_name = 'chat.internal' }";
+        let proxy = setup
+            .start(Site::one(backend.address()).upstream(tls))
+            .await;
+        let mut client = proxy.connect().await;
+        client.send(handshake("/", "h", "")).await;
+        let accepted = backend.try_accept().await;
+        let status = match accepted {
+            Ok(mut server) => {
+                server.request().await;
+                server.send(switching("")).await;
+                client.response_head().await.status
+            }
+            Err(_) => client.response().await.head.status,
+        };
+        let expected = if what == "known" { 101 } else { 502 };
+        assert_eq!(status, expected, "{what}");
     }
 }
 

@@ -8,8 +8,10 @@ notifications arrived; nothing waits by sleeping.
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +26,17 @@ PLAIN, TLS = 80, 443
 LOG_DROP_IN = f"[Service]\nStandardOutput=append:{SERVICE_LOG}\nStandardError=append:{SERVICE_LOG}\n"
 CAP_NET_BIND_SERVICE = 1 << 10
 DYNAMIC_USERS = range(61184, 65520)
+# Read before the world covers the directory they are in.
+ROOT = Path(__file__).resolve().parent.parent.parent
+REPOSITORY = {
+    name: (ROOT / name).read_bytes()
+    for name in (
+        "README.md",
+        "certs-example/make.sh",
+        "config/longhaul.toml",
+        "systemd/longhaul.service",
+    )
+}
 
 
 def main_config():
@@ -331,6 +344,34 @@ def without_the_group_the_key_cannot_be_read(case):
     assert "pair.key" in SERVICE_LOG.read_text()
 
 
+def the_steps_of_the_readme_start_it(case):
+    """Literally, in a copy of the repository; the last case, for it replaces the config."""
+    manager = case.manager
+    repository = world.SCRATCH / "repository"
+    for name, content in REPOSITORY.items():
+        path = repository / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755)
+    (manager.units / "longhaul.service.d/keys.conf").unlink()
+    (manager.units / "longhaul.service").unlink()
+    shutil.rmtree(CONFIG)
+    _, _, section = REPOSITORY["README.md"].decode().partition("## Under systemd")
+    steps = section.split("```sh\n")[1].split("```")[0]
+    assert "systemctl enable --now longhaul" in steps
+    # Whoever runs this is root already.
+    script = 'set -eu\nsudo() { "$@"; }\n' + steps
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=repository, env=manager.environment,
+        capture_output=True, text=True, timeout=world.CALL_LIMIT,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert manager.show("ActiveState") == "active"
+    assert get(PLAIN) == 308, "the redirect"
+    # Nobody is behind it: 502 is longhaul's own answer, after the handshake.
+    assert get(TLS, tls=True) == 502
+
+
 BOTH = [
     start_returns_when_every_listener_is_bound,
     start_fails_when_a_listener_cannot_be_bound,
@@ -349,6 +390,7 @@ BOTH = [
 SYSTEM = [
     it_runs_as_nobody_in_particular_in_its_sandbox,
     without_the_group_the_key_cannot_be_read,
+    the_steps_of_the_readme_start_it,
 ]
 
 

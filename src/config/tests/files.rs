@@ -1,6 +1,7 @@
 //! The files that are shipped are true.
 
 use super::{all_shipped, parsed, shipped, with_defaults};
+use crate::config::keys::{KEYS, MAIN};
 use crate::config::{Config, load};
 use std::path::Path;
 
@@ -38,6 +39,77 @@ fn the_defaults_in_comments_are_the_defaults() {
     let (mut written, plain) = (parsed(&written), parsed(&text));
     assert_eq!(written.admin.take().map(|admin| admin.mode), Some(0o600));
     assert_eq!(written, plain);
+}
+
+/// The text with the examples that stand in comments.
+fn with_examples(text: &str) -> String {
+    let line = |line: &str| {
+        let example = line.strip_prefix("# ").unwrap_or_default();
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let is_key = example.trim_start_matches(word).starts_with(" = ");
+        match is_key || example.starts_with('[') {
+            true => example.to_owned(),
+            false => line.to_owned(),
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_examples_in_comments_are_good() {
+    let text = std::fs::read_to_string(shipped("longhaul.toml")).unwrap();
+    let (plain, whole) = (parsed(&text), parsed(&with_examples(&text)));
+    assert_eq!(whole.listeners.len(), plain.listeners.len() + 2);
+    assert_eq!(whole.routes.len(), plain.routes.len() + 1);
+    assert_eq!(whole.upstreams.len(), plain.upstreams.len() + 1);
+}
+
+/// Each key stands in a section that may have it.
+#[test]
+fn the_main_file_has_every_key() {
+    let text = std::fs::read_to_string(shipped("longhaul.toml")).unwrap();
+    let is_header = |line: &&str| line.trim_start_matches(['#', ' ']).starts_with('[');
+    let header = |line: &str| line.trim_start_matches(['#', ' ']).replace("[[", "[");
+    let has = |owner: &str, key: &str| {
+        let mut inside = owner.is_empty();
+        text.lines().any(|line| {
+            if is_header(&line) {
+                inside = header(line).starts_with(owner);
+            }
+            let mut words = line.split([' ', '#', '{', ',']);
+            inside && (words.any(|word| word == key) && line.contains(&format!("{key} =")))
+        })
+    };
+    let mut missing = Vec::new();
+    for (section, keys) in KEYS {
+        let owner = match section.rsplit_once(" of ") {
+            Some((_, owner)) => owner,
+            None => section,
+        };
+        let owner = owner.replace("[[", "[").replace("NAME]", "");
+        let owner = owner.trim_end_matches(']');
+        let is_section = |key: &&&str| {
+            let tables = [
+                "limits",
+                "http2",
+                "tcp",
+                "log",
+                "drain",
+                "admin",
+                "listeners",
+                "routes",
+            ];
+            *section == MAIN && (tables.contains(key) || **key == "upstreams")
+                || text.contains(&format!(".{key}]"))
+        };
+        let keys = keys.iter().filter(|key| !is_section(key));
+        let owner = if *section == MAIN { "" } else { owner };
+        missing.extend(
+            keys.filter(|key| !has(owner, key))
+                .map(|key| (section, key)),
+        );
+    }
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
 
 use self::inbox::{Bell, Inbox};
 use self::worker::Worker;
@@ -69,6 +70,8 @@ enum Message {
     Adopt(Box<Adoption>),
     /// There is an order, or a deadline is over.
     Told(Arc<Tunnel>),
+    /// Whether the thread still goes round.
+    Ask(oneshot::Sender<()>),
 }
 
 /// A tunnel that has ended.
@@ -158,6 +161,22 @@ impl Doors {
             Some(door) => door.adopt(adoption),
             None => Err(Box::new(adoption)),
         }
+    }
+
+    /// Has each thread answer. One that has ended drops the question.
+    pub(super) fn ask(&self) -> Vec<oneshot::Receiver<()>> {
+        let ask = |door: &Arc<Door>| {
+            let (answer, answered) = oneshot::channel();
+            let _ = door.inbox.push(Message::Ask(answer));
+            answered
+        };
+        self.0.iter().map(ask).collect()
+    }
+
+    /// These doors and no others.
+    #[cfg(test)]
+    pub(super) fn of(doors: Vec<Arc<Door>>) -> Arc<Self> {
+        Arc::new(Self(doors))
     }
 }
 

@@ -163,6 +163,10 @@ impl Worker {
         for message in messages.drain(..) {
             match message {
                 Message::Adopt(adoption) => self.adopt(*adoption),
+                Message::Ask(answer) => {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(());
+                }
                 Message::Told(tunnel) => {
                     let slot = tunnel.slot();
                     if let Some(entry) = self.tunnels.get_mut(slot)

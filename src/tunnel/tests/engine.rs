@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::oneshot::error::TryRecvError;
 
-use super::super::engine::Adoption;
+use super::super::engine::testing::Worker;
+use super::super::engine::{Adoption, Doors};
 use super::*;
 use crate::ws::frame::FrameCursor;
 
@@ -384,4 +386,37 @@ fn a_stop_does_not_wait_for_a_peer_that_reads_nothing() {
     drop(engine);
     assert!(start.elapsed() < HANGS);
     outcome.recv_timeout(HANGS).unwrap();
+}
+
+/// A worker that nobody turns is a thread that is stuck.
+#[test]
+fn a_thread_that_does_not_go_round_answers_no_question() {
+    let registry = Registry::new();
+    assert!(registry.ask_engine().is_empty(), "there is no engine");
+    let (mut turning, _ends) = Worker::by_hand(&registry);
+    let (mut stuck, _others) = Worker::by_hand(&registry);
+    let doors = [&turning, &stuck].map(|worker| Arc::clone(worker.door()));
+    registry.set_engine(Some(Doors::of(doors.to_vec())));
+    let mut answers = registry.ask_engine();
+    turning.turn_once();
+    assert_eq!(answers[0].try_recv(), Ok(()));
+    assert_eq!(answers[1].try_recv(), Err(TryRecvError::Empty));
+    stuck.turn_once();
+    assert_eq!(answers[1].try_recv(), Ok(()));
+
+    // One that has ended is not stuck: it drops the question.
+    drop(stuck);
+    let mut answers = registry.ask_engine();
+    assert_eq!(answers[1].try_recv(), Err(TryRecvError::Closed));
+}
+
+#[test]
+fn every_thread_of_an_engine_answers() {
+    let registry = Registry::new();
+    let _engine = Engine::start(&registry, 3).unwrap();
+    let answers = registry.ask_engine();
+    assert_eq!(answers.len(), 3);
+    for answer in answers {
+        assert_eq!(answer.blocking_recv(), Ok(()));
+    }
 }

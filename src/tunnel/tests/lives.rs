@@ -47,10 +47,11 @@ pub(super) const QUIET: Duration = Duration::from_secs(1);
 /// Half-close or close, linger, and the coarseness of the clock.
 pub(super) const BOUND: Duration = Duration::from_secs(30 + 1 + 1);
 
-/// How many lives are played: `gate` in the gate.
+/// How many lives are played: `gate` in the gate, or what `LONGHAUL_CASES` says
+/// (`tests/long` has 100,000).
 pub(super) fn cases(gate: u32) -> u32 {
-    let given = std::env::var("PROPTEST_CASES").ok();
-    given.and_then(|cases| cases.parse().ok()).unwrap_or(gate)
+    let given = std::env::var("LONGHAUL_CASES").ok();
+    given.map_or(gate, |cases| cases.parse().expect("a number of cases"))
 }
 
 fn frame(masked: bool) -> impl Strategy<Value = Vec<u8>> {

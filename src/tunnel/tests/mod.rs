@@ -12,14 +12,19 @@ use crate::config::Clocks;
 
 use super::*;
 
+mod actor;
 mod ends;
 mod engine;
+mod ground;
 mod live;
 mod lives;
 mod model;
+mod points;
 mod pressure;
 mod races;
 mod rig;
+mod sealed;
+mod shares;
 mod sizes;
 mod sockets;
 mod tls;
@@ -35,6 +40,7 @@ pub(super) fn registry() -> Arc<Registry> {
 pub(super) fn facts(id: u64) -> Facts {
     let labels = Labels {
         listener: "public".into(),
+        http: "1.1",
         route: "chat".into(),
         upstream: "chat".into(),
         backend: format!("chat-{}", id % 2).into(),
@@ -42,8 +48,8 @@ pub(super) fn facts(id: u64) -> Facts {
     Facts {
         id,
         labels: Arc::new(labels),
-        client: None,
-        sticky: None,
+        key: 0,
+        opening: Opening::default(),
     }
 }
 
@@ -61,7 +67,6 @@ pub(super) fn options(framing: Framing) -> Options {
         close: Close {
             code: Some(1012),
             timeout: Duration::from_secs(5),
-            linger: Duration::from_secs(1),
         },
     }
 }

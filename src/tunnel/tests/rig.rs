@@ -2,21 +2,25 @@
 //! the test's thread: no other thread, and no time but the registry's clock.
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::mpsc;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::TlsStream;
 
 use super::super::engine::Adoption;
 use super::super::engine::testing::{Ends, Worker};
 use super::*;
-use crate::net::Socket;
+use crate::net::{Socket, Transport};
 
 /// What relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Engines {
     Tokio,
+    /// The same, with TLS on both sides.
+    Tls,
     /// The engine of its own.
     Own,
 }
@@ -30,7 +34,7 @@ pub(super) struct Rig {
 }
 
 enum Driver {
-    Tokio(Runtime),
+    Tokio(Rc<Runtime>),
     Own(Worker, Ends),
 }
 
@@ -38,6 +42,14 @@ enum Driver {
 pub(super) enum Near {
     Unix(std::os::unix::net::UnixStream),
     Tcp(std::net::TcpStream),
+    /// Known to that runtime.
+    Tls(Box<TlsStream<Socket>>, Rc<Runtime>),
+}
+
+/// One in which the driver is asked for events at every turn.
+pub(super) fn runtime() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_io().event_interval(1).build().unwrap()
 }
 
 impl Rig {
@@ -64,14 +76,15 @@ impl Rig {
                 assert!(worker.door().adopt(adoption).is_ok());
                 Driver::Own(worker, ends)
             }
-            Engines::Tokio => {
-                // The driver is asked for events at every turn.
-                let mut builder = Builder::new_current_thread();
-                let runtime = builder.enable_io().event_interval(1).build().unwrap();
+            Engines::Tokio | Engines::Tls => {
+                let runtime = match &client.stream {
+                    Near::Tls(_, runtime) => Rc::clone(runtime),
+                    _ => Rc::new(runtime()),
+                };
                 let guard = runtime.enter();
                 let relay = relay(
-                    map(client, Near::into_tokio),
-                    map(backend, Near::into_tokio),
+                    map(client, Near::into_transport),
+                    map(backend, Near::into_transport),
                     ticket,
                 );
                 drop(guard);
@@ -119,17 +132,38 @@ fn map<T>(leg: Leg<Near>, into: impl FnOnce(Near) -> T) -> Leg<T> {
 }
 
 impl Near {
+    /// Another handle on it, if it is TCP.
+    pub(super) fn another(&self) -> Option<std::net::TcpStream> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(stream) => Some(stream.try_clone().unwrap()),
+            Self::Tls(stream, _) => match stream.get_ref().0 {
+                Socket::Unix(_) => None,
+                Socket::Tcp(stream) => Some(stream.as_fd().try_clone_to_owned().unwrap().into()),
+            },
+        }
+    }
+
     fn into_fd(self) -> OwnedFd {
         match self {
             Self::Unix(stream) => stream.into(),
             Self::Tcp(stream) => stream.into(),
+            Self::Tls(..) => unreachable!("it stays in tokio"),
         }
     }
 
-    fn into_tokio(self) -> Socket {
+    fn into_transport(self) -> Transport {
+        match self {
+            Self::Tls(stream, _) => Transport::Tls(stream),
+            plain => Transport::Plain(plain.into_tokio()),
+        }
+    }
+
+    pub(super) fn into_tokio(self) -> Socket {
         match self {
             Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream).unwrap()),
             Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream).unwrap()),
+            Self::Tls(..) => unreachable!("it is there already"),
         }
     }
 }

@@ -131,6 +131,7 @@ fn frame(kind: Kind, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Fra
     Frame::new(kind, flags, stream, payload)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn frames_and_settings() -> Vec<Case> {
     let settings = |pairs: &[(u16, u32)]| vec![Frame::settings(pairs)];
     vec![
@@ -277,6 +278,7 @@ fn frames_and_settings() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn streams() -> Vec<Case> {
     vec![
         fixed(
@@ -534,6 +536,7 @@ fn flow_control() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn messages() -> Vec<Case> {
     vec![
         with("8.1", "a request", Status(200), &[]),

@@ -106,7 +106,7 @@ async fn serve(mut wire: Wire, name: &'static str, shared: Arc<Shared>) {
             .lock()
             .expect("no panic")
             .push(request.clone());
-        if request.header("upgrade").is_some() {
+        if request.header("sec-websocket-key").is_some() {
             echo(wire, &request, name).await;
             return;
         }

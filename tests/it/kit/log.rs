@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::panic::Location;
 use std::process::ChildStderr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -90,6 +91,7 @@ impl Event {
 struct Lines {
     events: Mutex<Vec<Event>>,
     arrived: Notify,
+    ended: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -113,6 +115,8 @@ impl Log {
                     .push(Event::parse(&line));
                 lines.arrived.notify_waiters();
             }
+            lines.ended.store(true, Ordering::Release);
+            lines.arrived.notify_waiters();
         });
         log
     }
@@ -134,6 +138,22 @@ impl Log {
         let mut events = self.events();
         events.retain(wanted);
         events
+    }
+
+    /// Waits for the last line of a program that has ended.
+    pub async fn end(&self) {
+        let ended = async {
+            loop {
+                let arrived = self.lines.arrived.notified();
+                tokio::pin!(arrived);
+                arrived.as_mut().enable();
+                if self.lines.ended.load(Ordering::Acquire) {
+                    return;
+                }
+                arrived.await;
+            }
+        };
+        super::soon("the end of the log", ended).await;
     }
 
     /// The first event that fits, past or to come.

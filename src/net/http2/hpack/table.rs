@@ -11,10 +11,13 @@ const OVERHEAD: usize = 32;
 /// What may be kept (SETTINGS_HEADER_TABLE_SIZE, which is not sent: the default).
 const LARGEST: usize = 4096;
 
+/// Name and value.
+type Field = (Box<[u8]>, Box<[u8]>);
+
 #[derive(Debug)]
 pub(super) struct Table {
     /// The newest first.
-    entries: VecDeque<(Box<[u8]>, Box<[u8]>)>,
+    entries: VecDeque<Field>,
     size: usize,
     most: usize,
 }

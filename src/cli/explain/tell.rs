@@ -1,0 +1,154 @@
+//! What is said about a request at the place of the router and the proxy.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::Request;
+
+use super::request::Spelling;
+use crate::config::Balance;
+use crate::exchange::headers::renew_hop_by_hop;
+use crate::exchange::{Body, Exchange, Refusal, Target};
+use crate::proxy::{self, Affinity};
+use crate::route::{self, PRECEDENCE};
+use crate::state::Snapshot;
+use crate::upstream::Upstream;
+use crate::ws::handshake;
+
+pub(super) fn tell(
+    text: &mut String,
+    snapshot: &Snapshot,
+    mut request: Request<Body>,
+) -> Result<(), Refusal> {
+    tell_routes(text, snapshot, &request);
+    let host = request
+        .extensions()
+        .get::<Target>()
+        .map_or("", |target| target.host.as_str());
+    let route = snapshot
+        .table
+        .lookup(&route::Request {
+            host,
+            path: request.uri().path(),
+            method: request.method(),
+            headers: request.headers(),
+        })
+        .map(|entry| Arc::clone(&entry.route))
+        .ok_or(Refusal::NoRoute)?;
+    line(text, "route", &route.name);
+    let asked = proxy::asked_upgrade(&route, &request)?;
+    if asked.as_deref() == Some(handshake::WEBSOCKET) {
+        handshake::check_request(request.method(), request.version(), request.headers())?;
+    }
+    tell_backend(text, &route, &request);
+    renew_hop_by_hop(request.headers_mut(), asked.as_deref());
+    tell_head(text, &request);
+    Ok(())
+}
+
+fn tell_routes(text: &mut String, snapshot: &Snapshot, request: &Request<Body>) {
+    let host = request
+        .extensions()
+        .get::<Target>()
+        .map_or("", |target| target.host.as_str());
+    let looked_up = route::Request {
+        host,
+        path: request.uri().path(),
+        method: request.method(),
+        headers: request.headers(),
+    };
+    line(text, "routes", "the first that matches, in this order:");
+    for considered in snapshot.table.explain(&looked_up) {
+        let verdict = if considered.matches() {
+            "matches".to_owned()
+        } else {
+            let misses: Vec<String> = considered.misses.iter().map(ToString::to_string).collect();
+            format!("not for this: {}", misses.join(", "))
+        };
+        line(
+            text,
+            "",
+            &format!("- {}: {verdict}", considered.target.route.name),
+        );
+    }
+    line(text, "order", PRECEDENCE);
+}
+
+fn tell_backend(text: &mut String, route: &proxy::Route, request: &Request<Body>) {
+    let Some(exchange) = request.extensions().get::<Exchange>() else {
+        return;
+    };
+    let upstream = &route.upstream;
+    let affinity = proxy::affinity(upstream, exchange, request.uri(), request.headers());
+    line(
+        text,
+        "sticky",
+        &sticky(upstream, exchange, request, &affinity),
+    );
+    line(text, "upstream", upstream.name());
+    let Some(index) = affinity
+        .backend
+        .filter(|index| upstream.may_use(*index))
+        .or_else(|| upstream.pick(affinity.key, &[]))
+    else {
+        line(text, "backend", "none can be tried");
+        return;
+    };
+    let by_key = affinity.backend.is_some()
+        || affinity.key.is_some() && upstream.settings().balance == Balance::Hash;
+    let note = if by_key {
+        ""
+    } else {
+        " (this time: the pick does not depend on a key)"
+    };
+    let backend = &upstream.backends()[index];
+    line(
+        text,
+        "backend",
+        &format!("{} at {}{note}", backend.name(), backend.address()),
+    );
+    if affinity.sets_cookie && affinity.backend != Some(index) {
+        let (cookie, value) = (&upstream.settings().cookie, upstream.cookie_value(index));
+        line(text, "cookie", &format!("set to {}={value}", cookie.name));
+    }
+}
+
+/// The source, the key itself and its hash.
+fn sticky(
+    upstream: &Upstream,
+    exchange: &Exchange,
+    request: &Request<Body>,
+    affinity: &Affinity,
+) -> String {
+    let mut text = affinity.source.to_string();
+    if let Some(hash) = affinity.key {
+        let (uri, headers) = (request.uri(), request.headers());
+        if let Some(key) = proxy::sticky_key(upstream, exchange, uri, headers) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, " {:?}", String::from_utf8_lossy(&key));
+        }
+        let _ = write!(text, ", key hash {hash:016x}");
+    }
+    text
+}
+
+/// Byte for byte as it goes on the wire, but for line ends.
+fn tell_head(text: &mut String, request: &Request<Body>) {
+    text.push_str("\nthe backend would get:\n\n");
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{} {} HTTP/1.1", request.method(), request.uri());
+    let spelling = request.extensions().get::<Spelling>().cloned();
+    let spelling = spelling.unwrap_or_default();
+    for name in request.headers().keys() {
+        let values = request.headers().get_all(name).iter();
+        for (index, value) in values.enumerate() {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let _ = writeln!(text, "{}: {value}", spelling.of(name, index));
+        }
+    }
+}
+
+pub(super) fn line(text: &mut String, what: &str, value: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{what:<9} {value}");
+}

@@ -1,0 +1,221 @@
+//! One peer of a random life over real sockets: what it sends, reads and
+//! answers, a little at a time.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::ground::FarSocket;
+use super::lives::{Event, Peer, Witness, answer, cursor};
+use super::*;
+use crate::ws::frame::FrameCursor;
+
+/// A patience that only a hang outlasts.
+const HANGS: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
+
+/// One peer while it lives.
+pub(super) struct Actor {
+    side: Side,
+    script: VecDeque<u8>,
+    outbox: VecDeque<u8>,
+    /// `None` once it has broken off.
+    socket: Option<FarSocket>,
+    pub(super) random: StdRng,
+    pub(super) peer: Peer,
+    pub(super) sent: Vec<u8>,
+    pub(super) seen: Vec<u8>,
+    sent_cursor: FrameCursor,
+    seen_cursor: FrameCursor,
+    buffer: Vec<u8>,
+    /// It has said that it ends, and has ended when the outbox is empty.
+    ends: bool,
+    ended: bool,
+    pub(super) shut: bool,
+    stalled: bool,
+    answered: bool,
+}
+
+impl Actor {
+    pub(super) fn new(
+        side: Side,
+        peer: &Peer,
+        socket: FarSocket,
+        read_ahead: bool,
+    ) -> (Self, Bytes) {
+        let mut script: VecDeque<u8> = peer.script.concat().into();
+        let ahead = if read_ahead { script.len().min(20) } else { 0 };
+        let ahead: Bytes = script.drain(..ahead).collect();
+        let actor = Self {
+            side,
+            script,
+            outbox: VecDeque::new(),
+            socket: Some(socket),
+            random: StdRng::seed_from_u64(peer.chaos.seed),
+            peer: peer.clone(),
+            sent: ahead.to_vec(),
+            seen: Vec::new(),
+            sent_cursor: cursor(&ahead),
+            seen_cursor: FrameCursor::new(),
+            buffer: vec![0; peer.chaos.most],
+            ends: false,
+            ended: false,
+            shut: false,
+            stalled: false,
+            answered: false,
+        };
+        (actor, ahead)
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Send(_, bytes) if !self.ends && !self.answered => {
+                let bytes = usize::from(bytes).min(self.script.len());
+                self.outbox.extend(self.script.drain(..bytes));
+            }
+            Event::Send(..) | Event::Order => {}
+            Event::End(_) => self.ends = true,
+            Event::Break(_) => {
+                if let Some(socket) = self.socket.take() {
+                    socket.prepare_reset();
+                }
+                self.outbox.clear();
+            }
+            Event::Stall(_, stalled) => self.stalled = stalled,
+        }
+    }
+
+    /// Reads and writes a little; says whether anything came of it.
+    pub(super) fn act(&mut self) -> bool {
+        self.react();
+        let reads = !self.stalled && !self.shut;
+        let mut moved = self
+            .socket
+            .as_mut()
+            .is_some_and(|socket| socket.pump(reads));
+        let budget = self.random.random_range(1..=40);
+        for _ in 0..budget {
+            let (wrote, read) = (self.write(), self.read());
+            moved |= wrote | read;
+            if !wrote && !read {
+                break;
+            }
+        }
+        moved
+    }
+
+    fn chunk(&mut self) -> usize {
+        self.random.random_range(1..=self.peer.chaos.most)
+    }
+
+    fn write(&mut self) -> bool {
+        let most = self.chunk();
+        let Some(socket) = &mut self.socket else {
+            return false;
+        };
+        if self.outbox.is_empty() {
+            let due = self.ends && !self.ended;
+            self.ended |= due && socket.end();
+            return due && self.ended;
+        }
+        let (bytes, _) = self.outbox.as_slices();
+        match socket.write(&bytes[..most.min(bytes.len())]) {
+            Ok(written) => {
+                self.sent_cursor.advance(&bytes[..written]);
+                self.sent.extend(self.outbox.drain(..written));
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(_) => {
+                // The tunnel is gone: nothing more can be sent.
+                self.outbox.clear();
+                false
+            }
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let most = self.chunk();
+        let Some(socket) = self.socket.as_mut().filter(|_| !self.stalled && !self.shut) else {
+            return false;
+        };
+        match socket.read(&mut self.buffer[..most]) {
+            Ok(0) => {
+                self.shut = true;
+                true
+            }
+            Ok(read) => {
+                self.seen.extend_from_slice(&self.buffer[..read]);
+                self.seen_cursor.advance(&self.buffer[..read]);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(_) => {
+                self.shut = true;
+                true
+            }
+        }
+    }
+
+    /// Answers a Close frame between its own messages, and an end of stream.
+    fn react(&mut self) {
+        if !self.peer.polite || self.ends || !self.outbox.is_empty() {
+            return;
+        }
+        let told = self.seen_cursor.close().is_some();
+        let said = &self.sent_cursor;
+        let has_said = said.close().is_some();
+        if told && said.at_message_boundary() && !has_said && !self.answered {
+            self.outbox.extend(answer(self.side));
+            self.answered = true;
+        }
+        let server_is_done = self.side == Side::Backend && told && (has_said || self.answered);
+        self.ends = self.shut || server_is_done;
+    }
+
+    /// Its socket, if it is TCP.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        self.socket.as_ref()?.tcp()
+    }
+
+    /// Whether it has something to send that the kernel does not take yet.
+    pub(super) fn is_held_up(&self) -> bool {
+        let flushes = |socket: &FarSocket| {
+            !self.outbox.is_empty() || socket.is_flushing() || (self.ends && !self.ended)
+        };
+        self.socket.as_ref().is_some_and(flushes)
+    }
+
+    /// What it waits for.
+    pub(super) fn poll(&self) -> Option<PollFd<'_>> {
+        let stream = self.tcp().filter(|_| !self.shut)?;
+        let mut events = PollFlags::IN;
+        events.set(PollFlags::OUT, !self.outbox.is_empty());
+        Some(PollFd::new(stream, events))
+    }
+
+    /// The tunnel is over, and has closed its end.
+    pub(super) fn witness(mut self) -> Witness {
+        // What is in its socket has reached it, and what is on its way will.
+        self.stalled = false;
+        loop {
+            while self.read() {}
+            let Some(polled) = self.poll() else { break };
+            let ready = rustix::event::poll(&mut [polled], Some(&HANGS)).unwrap();
+            assert!(ready > 0, "the end does not come");
+        }
+        Witness {
+            side: self.side,
+            sent: self.sent,
+            seen: self.seen,
+            shut: self.shut,
+            polite: self.peer.polite,
+        }
+    }
+}

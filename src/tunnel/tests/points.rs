@@ -1,0 +1,247 @@
+//! What can happen to a tunnel, at every point of its stream: a Close of
+//! longhaul's own, a half-close and a reset, behind each byte of a script with
+//! every kind of frame. Under both engines and over TLS, over sockets that take a
+//! few bytes at a time, by splice and by copies.
+//!
+//! `sockets` does the same at random; here nothing is left out.
+
+use std::io::{Read, Write};
+
+use super::ground::{Deliveries, FarSocket, Ground};
+use super::lives::cursor;
+use super::rig::{Engines, Rig};
+use super::*;
+
+/// A fragmented message with a ping in it, a long header, an empty message.
+fn script(masked: bool) -> Vec<u8> {
+    let key: &[u8] = if masked { &[9, 8, 7, 6] } else { &[] };
+    let bit = if masked { 0x80 } else { 0 };
+    let frame = |first: u8, length: &[u8], payload: usize| {
+        let head = [&[first, bit | length[0]], &length[1..], key].concat();
+        [head, vec![0x88; payload]].concat()
+    };
+    [
+        frame(0x01, &[3], 3),
+        frame(0x89, &[2], 2),
+        frame(0x80, &[1], 1),
+        frame(0x82, &[126, 0, 2], 2),
+        frame(0x82, &[127, 0, 0, 0, 0, 0, 0, 0, 1], 1),
+        frame(0x81, &[0], 0),
+    ]
+    .concat()
+}
+
+struct Far {
+    socket: Option<FarSocket>,
+    seen: Vec<u8>,
+    ended: bool,
+}
+
+struct Scene {
+    rig: Rig,
+    /// The client and the backend.
+    far: [Far; 2],
+    deliveries: Option<Deliveries>,
+}
+
+const CLIENT: usize = 0;
+const BACKEND: usize = 1;
+
+impl Scene {
+    fn new(engine: Engines, ground: Ground) -> Self {
+        ground.prepare();
+        let [(client, near_client), (backend, near_backend)] = ground.pairs(engine);
+        let deliveries = Deliveries::of([&near_client, &near_backend]);
+        let options = options(Framing::WebSocket);
+        let far = |socket| Far {
+            socket: Some(socket),
+            seen: Vec::new(),
+            ended: false,
+        };
+        Self {
+            rig: Rig::new(engine, &options, leg(near_client), leg(near_backend)),
+            far: [far(client), far(backend)],
+            deliveries,
+        }
+    }
+
+    /// Byte by byte.
+    fn send(&mut self, side: usize, bytes: &[u8]) {
+        for byte in bytes {
+            let write = |scene: &mut Self| {
+                let socket = scene.far[side].socket.as_mut().unwrap();
+                socket.write(&[*byte])
+            };
+            if write(self).is_err() {
+                // Its buffer is full.
+                self.settle();
+                assert_eq!(write(self).unwrap(), 1);
+            }
+            self.rig.turn();
+        }
+        self.settle();
+    }
+
+    fn end(&mut self, side: usize) {
+        assert!(self.far[side].socket.as_mut().unwrap().end());
+        self.settle();
+    }
+
+    fn reset(&mut self, side: usize) {
+        let socket = self.far[side].socket.take().unwrap();
+        socket.prepare_reset();
+        drop(socket);
+        self.settle();
+    }
+
+    /// Until nothing happens any more.
+    fn settle(&mut self) {
+        let mut calm = 0;
+        while calm < 4 {
+            calm += 1;
+            self.rig.turn();
+            if let Some(deliveries) = &mut self.deliveries {
+                let sockets = self.far.iter().filter_map(|far| far.socket.as_ref());
+                deliveries.make(sockets.filter_map(FarSocket::tcp));
+            }
+            for far in &mut self.far {
+                let socket = far.socket.as_mut();
+                let pumped = socket.is_some_and(|socket| socket.pump(true));
+                if pumped | far.read() {
+                    calm = 0;
+                }
+            }
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        self.rig.outcome().expect("an end")
+    }
+}
+
+impl Far {
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 64];
+        let Some(socket) = self.socket.as_mut().filter(|_| !self.ended) else {
+            return false;
+        };
+        match socket.read(&mut buffer) {
+            Ok(0) => self.ended = true,
+            Ok(read) => self.seen.extend_from_slice(&buffer[..read]),
+            Err(error) => {
+                let kind = error.kind();
+                assert_eq!(kind, std::io::ErrorKind::WouldBlock);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What came, and whether the stream ended behind it.
+    fn account(&self) -> (&[u8], bool) {
+        (&self.seen, self.ended)
+    }
+}
+
+/// Plays `scene` at every point of the script, from each side, everywhere.
+fn everywhere(tcp: &[bool], scene: impl Fn(Scene, usize, usize)) {
+    for (engine, pipes) in [
+        (Engines::Own, None),
+        (Engines::Own, Some(1)),
+        (Engines::Tokio, None),
+        (Engines::Tls, None),
+    ] {
+        for &tcp in tcp {
+            let ground = Ground::narrow(tcp, pipes);
+            for side in [CLIENT, BACKEND] {
+                for point in 0..=script(side == CLIENT).len() {
+                    scene(Scene::new(engine, ground), side, point);
+                }
+            }
+        }
+    }
+}
+
+/// The Close frame of an order, unmasked.
+fn said(side: usize, bytes: &[u8]) -> Vec<u8> {
+    if side == CLIENT {
+        return bytes.to_vec();
+    }
+    let (head, key, payload) = (&bytes[..2], &bytes[2..6], &bytes[6..]);
+    let payload = payload.iter().zip(key.iter().cycle());
+    let head = [head[0], head[1] & 0x7f];
+    head.into_iter()
+        .chain(payload.map(|(a, b)| a ^ b))
+        .collect()
+}
+
+#[test]
+fn a_close_goes_in_at_the_first_boundary_wherever_it_is_ordered() {
+    const CLOSE: &[u8] = &[0x88, 0x05, 0x03, 0xf4, b'b', b'y', b'e'];
+    everywhere(&[false, true], |mut scene, side, point| {
+        let (script, other) = (script(side == CLIENT), 1 - side);
+        scene.send(side, &script[..point]);
+        assert_eq!(scene.far[other].account(), (&script[..point], false));
+        assert!(scene.rig.tunnel.close(Arc::new(drain(Some(1012)))));
+        scene.settle();
+        let mut at = cursor(&script[..point]);
+        let boundary = point + at.advance_to_message_boundary(&script[point..]);
+        scene.send(side, &script[point..]);
+        let (passed, close) = scene.far[other].seen.split_at(boundary);
+        assert!(passed == &script[..boundary], "ordered at {point}");
+        assert_eq!(said(other, close), CLOSE, "ordered at {point}");
+        assert_eq!(said(side, &scene.far[side].seen), CLOSE);
+        // Both answer, and the backend ends first.
+        for side in [BACKEND, CLIENT] {
+            scene.send(side, lives::answer([Side::Client, Side::Backend][side]));
+            scene.end(side);
+        }
+        let outcome = scene.outcome();
+        assert_eq!(
+            (outcome.ended_by, outcome.cause),
+            (Side::Longhaul, Cause::Drain)
+        );
+        assert!(scene.far.iter().all(|far| far.ended));
+    });
+}
+
+#[test]
+fn a_half_close_passes_at_every_point_and_the_other_way_goes_on() {
+    everywhere(&[false, true], |mut scene, side, point| {
+        let (sent, other) = (script(side == CLIENT), 1 - side);
+        let answer = script(other == CLIENT);
+        scene.send(side, &sent[..point]);
+        scene.end(side);
+        assert_eq!(scene.far[other].account(), (&sent[..point], true));
+        assert_eq!(scene.rig.tunnel.state(), State::HalfClosed);
+        scene.send(other, &answer);
+        scene.end(other);
+        assert_eq!(scene.far[side].account(), (&answer[..], true));
+        let outcome = scene.outcome();
+        let by = [Side::Client, Side::Backend][side];
+        assert_eq!((outcome.ended_by, outcome.cause), (by, Cause::Eof));
+        let mut ways = [
+            (outcome.bytes_in as usize, outcome.messages_in),
+            (outcome.bytes_out as usize, outcome.messages_out),
+        ];
+        ways.rotate_left(side);
+        let messages = [cursor(&sent[..point]), cursor(&answer)].map(|cursor| cursor.messages());
+        assert_eq!(ways, [(point, messages[0]), (answer.len(), messages[1])]);
+    });
+}
+
+#[test]
+fn a_reset_at_every_point_ends_the_other_side_behind_what_had_passed() {
+    // A Unix socket has no reset of its own.
+    everywhere(&[true], |mut scene, side, point| {
+        let (sent, other) = (script(side == CLIENT), 1 - side);
+        scene.send(side, &sent[..point]);
+        scene.reset(side);
+        assert_eq!(scene.far[other].account(), (&sent[..point], true));
+        scene.end(other);
+        let outcome = scene.outcome();
+        let by = [Side::Client, Side::Backend][side];
+        assert_eq!((outcome.ended_by, outcome.cause), (by, Cause::Reset));
+        assert_eq!(outcome.bytes_in + outcome.bytes_out, point as u64);
+    });
+}

@@ -1,0 +1,196 @@
+//! What one tunnel of the engine may take, of its thread, of memory and of
+//! pipes: a worker turned by hand, with several tunnels.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::super::engine::Adoption;
+use super::super::engine::testing::{Ends, Worker, Worth, at_most, lent, set_worth};
+use super::super::scratch;
+use super::*;
+
+/// Splices whatever there is.
+const ALWAYS: Worth = Worth {
+    start: 1,
+    tail: 1,
+    thin: 1,
+    full_reads: 0,
+    full_reads_blind: 0,
+};
+const NEVER: Worth = Worth {
+    start: u64::MAX,
+    full_reads_blind: u8::MAX,
+    ..ALWAYS
+};
+
+struct Thread {
+    registry: Arc<Registry>,
+    worker: Worker,
+    ends: Ends,
+}
+
+struct Far<S> {
+    client: S,
+    backend: S,
+    tunnel: Arc<Tunnel>,
+}
+
+impl Thread {
+    fn new(worth: Worth, pipes: usize) -> Self {
+        set_worth(worth);
+        at_most(pipes);
+        scratch::shrink_to(scratch::SIZE);
+        let registry = Registry::new();
+        let (worker, ends) = Worker::by_hand(&registry);
+        Self {
+            registry,
+            worker,
+            ends,
+        }
+    }
+
+    fn tunnel(&mut self) -> Far<UnixStream> {
+        let [(client, near_client), (backend, near_backend)] =
+            [(); 2].map(|()| UnixStream::pair().unwrap());
+        for stream in [&client, &near_client, &backend, &near_backend] {
+            stream.set_nonblocking(true).unwrap();
+        }
+        let tunnel = self.adopt(near_client, near_backend);
+        Far {
+            client,
+            backend,
+            tunnel,
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        client: impl Into<std::os::fd::OwnedFd>,
+        backend: impl Into<std::os::fd::OwnedFd>,
+    ) -> Arc<Tunnel> {
+        let ticket = self.registry.open(facts(1), &options(Framing::Opaque));
+        let tunnel = Arc::clone(ticket.tunnel());
+        let adoption = Adoption {
+            client: leg(client.into()),
+            backend: leg(backend.into()),
+            ticket,
+            on_end: Box::new(|_| ()),
+        };
+        assert!(self.worker.door().adopt(adoption).is_ok());
+        self.turn();
+        tunnel
+    }
+
+    fn turn(&mut self) {
+        self.worker.turn_once();
+        self.ends.run();
+    }
+
+    /// Writes until nobody takes any more, however often the worker turns; says
+    /// how much it was.
+    fn fill(&mut self, stream: &mut UnixStream, bytes: &[u8]) -> usize {
+        let (mut at, mut refused) = (0, 0);
+        while at < bytes.len() && refused < 10 {
+            match stream.write(&bytes[at..]) {
+                Ok(written) => (at, refused) = (at + written, 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+            self.turn();
+        }
+        at
+    }
+
+    /// Writes the rest of `bytes` from `at` on, and reads and compares them all.
+    fn drain(&mut self, far: &mut Far<UnixStream>, bytes: &[u8], mut at: usize) {
+        let (mut read, mut idle, mut part) = (0, 0, vec![0; 50_000]);
+        while read < bytes.len() {
+            assert!(idle < 10, "stuck after {read} bytes");
+            if let Ok(written) = far.client.write(&bytes[at..]) {
+                at += written;
+            }
+            self.turn();
+            match far.backend.read(&mut part) {
+                Ok(count) => {
+                    assert!(part[..count] == bytes[read..read + count]);
+                    (read, idle) = (read + count, 0);
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    idle += 1;
+                }
+            }
+        }
+    }
+}
+
+fn bytes(count: usize) -> Vec<u8> {
+    (0..count).map(|at| (at / 7 + at) as u8).collect()
+}
+
+#[test]
+fn a_flood_waits_for_its_next_turn_and_needs_no_event_for_it() {
+    const READ: usize = 100;
+    // Four turns of eight reads each.
+    const SHARE: u64 = 4 * 8 * READ as u64;
+    for worth in [NEVER, ALWAYS] {
+        let mut thread = Thread::new(worth, 0);
+        scratch::shrink_to(READ);
+        let (mut flood, mut small) = (thread.tunnel(), thread.tunnel());
+        flood.client.write_all(&[7; 50_000]).unwrap();
+        small.client.write_all(b"hello").unwrap();
+        thread.turn();
+        assert_eq!(flood.tunnel.bytes_in(), SHARE);
+        let mut hello = [0; 5];
+        small.backend.read_exact(&mut hello).unwrap();
+        assert_eq!(&hello, b"hello");
+        // Its socket was not read empty, so epoll has nothing more to tell.
+        thread.turn();
+        assert_eq!(flood.tunnel.bytes_in(), 2 * SHARE);
+    }
+}
+
+#[test]
+fn a_reader_that_stalls_stalls_the_writer_with_and_without_pipes() {
+    for (worth, pipes) in [(NEVER, 0), (ALWAYS, 0), (ALWAYS, 8)] {
+        let mut thread = Thread::new(worth, pipes);
+        let mut far = thread.tunnel();
+        let bytes = bytes(8 << 20);
+        let written = thread.fill(&mut far.client, &bytes);
+        // Two sockets of the kernel's, and one buffer or one pipe.
+        assert!(written < 2 << 20, "{written} bytes have gone somewhere");
+        assert!((far.tunnel.bytes_in() as usize) < written);
+        thread.drain(&mut far, &bytes, written);
+        assert_eq!(far.tunnel.bytes_in() as usize, bytes.len());
+        assert_eq!(lent(), 0);
+    }
+}
+
+#[test]
+fn where_pipes_run_out_bytes_are_copied() {
+    let mut thread = Thread::new(ALWAYS, 1);
+    let [mut first, mut second] = [thread.tunnel(), thread.tunnel()];
+    let bytes = bytes(4 << 20);
+    let held = thread.fill(&mut first.client, &bytes);
+    assert_eq!(lent(), 1, "the one pipe is full");
+    let written = thread.fill(&mut second.client, &bytes);
+    thread.drain(&mut second, &bytes, written);
+    assert_eq!(lent(), 1);
+    thread.drain(&mut first, &bytes, held);
+    assert_eq!(lent(), 0);
+}
+
+#[test]
+fn a_pipe_that_nobody_drains_is_given_back_and_its_bytes_are_kept() {
+    let mut thread = Thread::new(ALWAYS, 1);
+    let mut far = thread.tunnel();
+    let bytes = bytes(4 << 20);
+    let written = thread.fill(&mut far.client, &bytes);
+    assert_eq!(lent(), 1);
+    for _ in 0..2 {
+        thread.registry.pass(10);
+        thread.turn();
+    }
+    assert_eq!(lent(), 0, "it is still held");
+    thread.drain(&mut far, &bytes, written);
+}

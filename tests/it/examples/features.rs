@@ -1,0 +1,341 @@
+//! What each example is there to show, seen from outside.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::kit::h2::{H2, Setting};
+use crate::kit::{
+    Authority, Echo, End, Event, Proxy, Response, TlsVersion, Wire, Ws, dial, handshake, soon,
+};
+
+pub struct Example {
+    pub proxy: Proxy,
+    pub authority: Authority,
+    /// Behind every address.
+    pub backend: Echo,
+}
+
+impl Example {
+    pub async fn does_what_it_shows(self, file: &str) {
+        match file {
+            "behind-a-proxy.toml" => self.behind_a_proxy().await,
+            "drain.toml" => self.drain().await,
+            "hash-by-room.toml" => self.hash_by_room().await,
+            "health.toml" => self.health().await,
+            "http2.toml" => self.http2().await,
+            "https-backends.toml" => self.https_backends().await,
+            "includes.toml" => self.includes().await,
+            "least-connections.toml" => self.least_connections().await,
+            "logging-and-limits.toml" => self.logging_and_limits().await,
+            "minimal.toml" => self.minimal().await,
+            "mqtt.toml" => self.mqtt().await,
+            "mutual-tls.toml" => self.mutual_tls().await,
+            "other-upgrades.toml" => self.other_upgrades().await,
+            "path-and-header-routing.toml" => self.routing().await,
+            "redirect.toml" => self.redirect().await,
+            "socketio.toml" => self.socketio().await,
+            "sticky-cookie.toml" => self.sticky_cookie().await,
+            "timeouts.toml" => self.timeouts().await,
+            "tls-sni.toml" => self.tls_sni().await,
+            "unix-sockets.toml" => self.unix_sockets().await,
+            other => panic!("what does {other} show?"),
+        }
+    }
+
+    async fn public(&self) -> Wire {
+        self.proxy.connect_to("public").await
+    }
+
+    async fn ask(&self, head: &str) -> Response {
+        let mut wire = self.public().await;
+        wire.send(format!("{head}\r\n\r\n")).await;
+        wire.response().await
+    }
+
+    /// A GET of this target, and its line in the log.
+    async fn get(&self, target: &str, host: &str, lines: &str) -> (Response, Event) {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}{lines}");
+        let response = self.ask(&head).await;
+        let path = target.split('?').next().expect("a path");
+        let asked =
+            |event: &Event| event.message == "request" && event.text("path").starts_with(path);
+        let event = self.proxy.log.wait_for(asked).await;
+        (response, event)
+    }
+
+    async fn behind_a_proxy(self) {
+        let told = "\r\nX-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https";
+        let (response, event) = self.get("/told", "localhost", told).await;
+        assert_eq!(event.text("forwarded_for"), "198.51.100.7");
+        let cookie = response.head.header("set-cookie").expect("a cookie");
+        assert!(cookie.contains("; Secure"), "{cookie}");
+        let seen = self.backend.requests().pop().expect("a request");
+        assert_eq!(
+            seen.header("x-forwarded-for"),
+            Some("198.51.100.7, 127.0.0.1")
+        );
+        assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    }
+
+    async fn drain(self) {
+        let mut ws = Ws::open(self.public().await, "/", "h", "").await;
+        ws.greeting().await;
+        self.proxy.terminate();
+        self.proxy.log.wait("draining", &[("tunnels", "1")]).await;
+        // It paces over a minute: the deadline is not for this test.
+        let left = self.proxy.log.wait("still draining", &[]).await;
+        assert!(left.number("seconds_left") > 100, "{}", left.line);
+    }
+
+    async fn hash_by_room(self) {
+        let mut chosen = Vec::new();
+        for (target, source) in [
+            ("/rooms?room=7&try=1", "query:room"),
+            ("/rooms?room=7&try=2", "query:room"),
+            ("/doc/42/a", "path:2"),
+            ("/doc/42/b", "path:2"),
+        ] {
+            self.ask(&format!("GET {target} HTTP/1.1\r\nHost: h")).await;
+            let all = self.proxy.log.all(|event| event.message == "request");
+            assert!(!all.is_empty());
+            let sticky = [("sticky", source)];
+            let event = self.proxy.log.wait("request", &sticky).await;
+            chosen.push(event.text("backend").to_owned());
+        }
+        assert_eq!((&chosen[0], &chosen[2]), (&chosen[1], &chosen[3]));
+        assert!(chosen[0].starts_with("rooms-") && chosen[2].starts_with("documents-"));
+    }
+
+    async fn health(self) {
+        let good = "longhaul_probes_total{upstream=\"chat\"";
+        soon("every backend to be probed with success", async {
+            while self.proxy.metric(good).await < 3.0 {}
+        })
+        .await;
+        let status = self.proxy.status().await;
+        for backend in status["upstreams"][0]["backends"]
+            .as_array()
+            .expect("backends")
+        {
+            assert_eq!(backend["health"], "up", "{backend}");
+            assert_eq!(backend["last_probe"]["ok"], true, "{backend}");
+        }
+    }
+
+    /// One listener says that WebSockets may go over HTTP/2, the other does not.
+    async fn http2(self) {
+        let client = self.authority.client().alpn(&["h2"]);
+        for (listener, allowed) in [("public", Some(1)), ("careful", None)] {
+            let address = self.proxy.address(listener).await;
+            let wire = client.connect(&address, "localhost").await;
+            let wire = wire.expect("a TLS handshake");
+            let client = H2::over(wire.into_parts().0).await;
+            let setting = client.setting(Setting::ENABLE_CONNECT_PROTOCOL);
+            assert_eq!(setting, allowed, "{listener}");
+            let most = client.setting(Setting::MAX_CONCURRENT_STREAMS);
+            assert_eq!(most, Some(500), "{listener}");
+        }
+    }
+
+    async fn https_backends(self) {
+        // The backend speaks no TLS: what came to it was a ClientHello and no request.
+        assert!(self.backend.connections() > 0);
+        assert_eq!(self.backend.requests().len(), 0);
+        let refused = [("refusal", "dial_failed"), ("upstream", "partner")];
+        self.proxy.log.wait("request", &refused).await;
+    }
+
+    async fn includes(self) {
+        let status = self.proxy.status().await;
+        let upstreams = status["upstreams"].as_array().expect("upstreams");
+        assert!(upstreams.len() > 1, "from more than one file: {status}");
+    }
+
+    async fn least_connections(self) {
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let mut ws = Ws::open(self.public().await, "/live/x", "h", "").await;
+            ws.greeting().await;
+            open.push(ws);
+        }
+        // By weight: one and two.
+        let on = |name: &str| {
+            let opened = |event: &Event| event.is("tunnel opened", &[("backend", name)]);
+            self.proxy.log.all(opened).len()
+        };
+        self.proxy
+            .log
+            .wait_for(|_| on("tickers-1") + on("tickers-2") == 3)
+            .await;
+        assert_eq!((on("tickers-1"), on("tickers-2")), (1, 2));
+    }
+
+    async fn logging_and_limits(self) {
+        let (_, event) = self.get("/asked?token=secret", "h", "").await;
+        assert!(event.line.starts_with('{') && !event.line.contains("secret"));
+        let lines: String = (0..64).map(|n| format!("\r\nx-{n}: y")).collect();
+        let head = format!("GET / HTTP/1.1\r\nHost: h{lines}");
+        assert_eq!(self.ask(&head).await.head.status, 431);
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\nx: {}", "y".repeat(17 << 10));
+        assert_eq!(self.ask(&head).await.head.status, 431);
+    }
+
+    async fn minimal(self) {
+        let (_, one) = self.get("/one", "h", "").await;
+        let (_, two) = self.get("/two", "h", "").await;
+        assert_eq!(one.text("sticky"), "client_ip");
+        assert_eq!(one.text("backend"), two.text("backend"));
+    }
+
+    async fn mqtt(self) {
+        let offer = |name: &str| format!("Sec-WebSocket-Protocol: {name}\r\n");
+        for (lines, status) in [
+            (offer("mqtt"), 101),
+            (offer("chat"), 404),
+            (String::new(), 404),
+        ] {
+            let mut wire = self.public().await;
+            wire.send(handshake("/mqtt", "h", &lines)).await;
+            assert_eq!(wire.response_head().await.status, status, "{lines}");
+        }
+    }
+
+    async fn mutual_tls(self) {
+        let address = self.proxy.address("devices").await;
+        let bare = self.authority.client_with(TlsVersion::V12, None);
+        assert!(bare.connect(&address, "localhost").await.is_err());
+        let refusal = [("refusal", "no_client_certificate")];
+        self.proxy.log.wait("tls handshake failed", &refusal).await;
+        let shown = [("client_subject", "CN=device")];
+        self.proxy.log.wait("request", &shown).await;
+    }
+
+    async fn other_upgrades(self) {
+        let upgrade = |path: &str| {
+            format!("POST {path} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp")
+        };
+        // The backend knows it not and answers plainly; elsewhere it is not asked.
+        let answer = self.ask(&upgrade("/containers/1/attach")).await;
+        assert_eq!(answer.head.status, 200);
+        let seen = self.backend.requests().pop().expect("a request");
+        assert_eq!(seen.header("upgrade"), Some("tcp"));
+        assert_eq!(self.ask(&upgrade("/elsewhere")).await.head.status, 501);
+    }
+
+    async fn routing(self) {
+        let route = async |target: &str, lines: &str| {
+            let (_, event) = self.get(target, "app.example.com", lines).await;
+            event.text("upstream").to_owned()
+        };
+        assert_eq!(route("/ws/deep", "").await, "chat");
+        assert_eq!(route("/doc/1/live", "").await, "documents");
+        assert_eq!(
+            route("/doc/2/live", "\r\nX-Tenant: acme").await,
+            "documents-next"
+        );
+        assert_eq!(route("/api/in", "\r\nAuthorization: x").await, "api");
+        assert_eq!(route("/api/out", "").await, "site");
+        let mut wire = self.public().await;
+        wire.send(handshake(
+            "/api/ws",
+            "app.example.com",
+            "Authorization: x\r\n",
+        ))
+        .await;
+        assert_eq!(wire.response().await.head.status, 501, "upgrades = []");
+    }
+
+    async fn redirect(self) {
+        let mut wire = self.proxy.connect_to("plain").await;
+        wire.send("GET /a HTTP/1.1\r\nHost: example.com\r\n\r\n")
+            .await;
+        let head = wire.response().await.head;
+        assert_eq!(head.header("location"), Some("https://example.com:8443/a"));
+    }
+
+    async fn socketio(self) {
+        let (response, first) = self.get("/socket.io/poll", "h", "").await;
+        let cookie = response.head.header("set-cookie").expect("a cookie");
+        let cookie = cookie.split(';').next().expect("a pair");
+        let mut ws = Ws::open(
+            self.public().await,
+            "/socket.io/up",
+            "h",
+            &format!("Cookie: {cookie}\r\n"),
+        )
+        .await;
+        ws.greeting().await;
+        let opened = self.proxy.log.wait("tunnel opened", &[]).await;
+        assert_eq!(opened.text("sticky"), "cookie");
+        assert_eq!(opened.text("backend"), first.text("backend"));
+    }
+
+    async fn sticky_cookie(self) {
+        let (response, _) = self.get("/new", "h", "").await;
+        let cookie = response.head.header("set-cookie").expect("a cookie");
+        let (pair, attributes) = cookie.split_once(';').expect("attributes");
+        assert!(pair.starts_with("longhaul="), "{cookie}");
+        for attribute in ["Path=/", "HttpOnly", "SameSite=Lax", "Max-Age=86400"] {
+            assert!(attributes.contains(attribute), "{attribute} in {cookie}");
+        }
+        let (response, event) = self
+            .get("/known", "h", &format!("\r\nCookie: {pair}"))
+            .await;
+        assert_eq!(response.head.header("set-cookie"), None);
+        assert_eq!(event.text("sticky"), "cookie");
+    }
+
+    async fn timeouts(self) {
+        let mut wire = self.public().await;
+        let start = Instant::now();
+        wire.eof().await;
+        let took = start.elapsed();
+        assert!(
+            took > Duration::from_secs(4) && took < Duration::from_secs(9),
+            "{took:?}"
+        );
+        let refusal = [("refusal", "first_byte_timeout")];
+        self.proxy.log.wait("request", &refusal).await;
+    }
+
+    async fn tls_sni(self) {
+        let address = self.proxy.address("public").await;
+        let client = self.authority.client();
+        let shown = async |name: &str| {
+            let wire = client.connect(&address, name).await.expect("TLS");
+            wire.peer_certificate().to_vec()
+        };
+        // One has its name, the other fits by wildcard.
+        assert_ne!(
+            shown("chat.example.com").await,
+            shown("www.example.com").await
+        );
+        let old = self.authority.client_with(TlsVersion::V12, None);
+        assert!(old.connect(&address, "www.example.com").await.is_err());
+        let mut wire = client
+            .connect(&address, "chat.example.com")
+            .await
+            .expect("TLS");
+        wire.send("GET / HTTP/1.1\r\nHost: chat.example.com\r\n\r\n")
+            .await;
+        assert_eq!(wire.response().await.head.status, 200);
+        let facts = [("sni", "chat.example.com"), ("upstream", "chat")];
+        self.proxy.log.wait("request", &facts).await;
+    }
+
+    async fn unix_sockets(self) {
+        let socket = self.proxy.path("front.sock");
+        let mode = |path: &std::path::Path| {
+            let found = fs::metadata(path).expect("the socket");
+            found.permissions().mode() & 0o777
+        };
+        assert_eq!(mode(&socket), 0o660);
+        assert_eq!(mode(&self.proxy.path("admin.sock")), 0o600);
+        let mut wire = dial(&format!("unix:{}", socket.display())).await;
+        wire.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            .await;
+        assert_eq!(wire.response().await.text(), "a");
+        assert_eq!(wire.end().await, End::Eof);
+    }
+}
