@@ -9,9 +9,11 @@ import http
 import importlib.util
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import stat
+import subprocess
 import tempfile
 import threading
 
@@ -23,7 +25,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Response
 
-from longhaul import Longhaul, certificate, site
+from longhaul import DEADLINE, Longhaul, binary, certificate, site
 
 SOCKETS = 50
 PAGE = (pathlib.Path(__file__).parent / "browsers.html").read_bytes()
@@ -159,6 +161,36 @@ def check(browser, longhaul, address):
     assert causes == {"close 4001", "close 4002", "drain"}, causes
 
 
+def check_demo(browser, directory):
+    """The demo's own page over TLS: its tunnel is in the log as one of HTTP/2."""
+    demo = subprocess.Popen(
+        [binary(), "demo", "--port", "0", "--tls-port", "0", "--dir", f"{directory}/demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        greeting = ""
+        while "Ctrl-C" not in greeting:
+            line = demo.stdout.readline()
+            assert line, f"the demo ended: {greeting}"
+            greeting += line
+        browser.get(re.search(r"https://localhost:[0-9]+/", greeting).group())
+        for line in demo.stderr:
+            if "tunnel opened" in line:
+                assert 'http="2"' in line, line
+                break
+        else:
+            raise AssertionError("the demo's page opened no tunnel")
+        demo.send_signal(signal.SIGINT)
+        # To the end, so that it is not kept from writing.
+        demo.communicate(timeout=DEADLINE)
+        assert demo.returncode == 0, demo.returncode
+    finally:
+        demo.kill()
+        demo.wait()
+
+
 def main():
     with Backend() as backend:
         for name, start in (("chromium", chromium), ("firefox", firefox)):
@@ -172,6 +204,7 @@ def main():
                     version = browser.capabilities["browserVersion"]
                     with Longhaul(config) as longhaul:
                         check(browser, longhaul, f"https://localhost:{longhaul.port()}/")
+                    check_demo(browser, directory)
                 finally:
                     browser.quit()
                 print(f"{name} {version}: {SOCKETS} sockets on one HTTP/2 connection")
