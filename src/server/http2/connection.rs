@@ -166,6 +166,8 @@ struct Frames {
     /// Gone once it has ended.
     connection: Option<Connection<Io, Chunk>>,
     ready: Arc<Ready>,
+    /// Whether its streams have had their turn since it last had its own.
+    waited: bool,
 }
 
 impl Frames {
@@ -173,6 +175,7 @@ impl Frames {
         Self {
             connection: Some(connection),
             ready: Arc::default(),
+            waited: false,
         }
     }
 
@@ -208,6 +211,15 @@ impl Frames {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(None);
         };
+        if !self.waited {
+            // The runtime runs a task that was just woken before all others. So
+            // the first stream with something to send would have it sent alone;
+            // let the others add theirs, for one record and one write.
+            self.waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.waited = false;
         self.ready.begin();
         let arrival = connection.poll_accept(cx);
         self.ready.settle(cx.waker());
