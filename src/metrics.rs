@@ -31,6 +31,9 @@ pub struct Metrics {
     pub certificate_failures: Counter,
     pub backend_up: Family<OfBackend, Gauge>,
     pub probes: Family<Probed, Counter>,
+    pub reports: Family<Reported, Counter>,
+    pub backend_full: Family<OfBackend, Counter>,
+    pub discoveries: Family<Discovered, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -66,6 +69,21 @@ pub struct Probed {
     pub result: &'static str,
 }
 
+/// What a client met that speaks against a backend.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reported {
+    pub upstream: String,
+    pub backend: String,
+    pub report: &'static str,
+}
+
+/// How asking for an upstream's backends went: `ok` or `failed`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Discovered {
+    pub upstream: String,
+    pub result: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct End {
     pub ended_by: &'static str,
@@ -91,6 +109,9 @@ impl Default for Metrics {
             certificate_failures: Counter::default(),
             backend_up: Family::default(),
             probes: Family::default(),
+            reports: Family::default(),
+            backend_full: Family::default(),
+            discoveries: Family::default(),
         };
         metrics.register();
         metrics.register_backends();
@@ -183,10 +204,25 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "backend_up",
-            "Whether a backend is up by its probes",
+            "Whether a backend is up by its probes and its traffic",
             self.backend_up.clone(),
         );
         registry.register("probes", "Probes by result", self.probes.clone());
+        registry.register(
+            "reports",
+            "What clients met that speaks against a backend",
+            self.reports.clone(),
+        );
+        registry.register(
+            "backend_full",
+            "Handshakes that a backend did not admit",
+            self.backend_full.clone(),
+        );
+        registry.register(
+            "discoveries",
+            "Questions for the backends of an upstream, by result",
+            self.discoveries.clone(),
+        );
     }
 }
 

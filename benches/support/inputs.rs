@@ -119,6 +119,7 @@ pub fn members(count: usize, weights: u32) -> Vec<Member> {
     let member = |index| Member {
         id: member_id(&format!("backend-{index}")),
         weight: 1 + index as u32 % weights,
+        ramp: 100,
         load: index as u32 % 7,
     };
     (0..count).map(member).collect()

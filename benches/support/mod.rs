@@ -72,6 +72,7 @@ impl Relays {
             opening: Opening::default(),
         };
         let options = Options {
+            expiry: None,
             framing: Framing::WebSocket,
             clocks: Clocks {
                 handshake_timeout: Duration::from_secs(10),

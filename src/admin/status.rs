@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::state::{LastReload, State};
-use crate::upstream::{LastProbe, Upstream};
+use crate::upstream::{Ejected, LastAnswer, LastProbe, Listed, Standing, Upstream};
 
 pub(super) fn status(state: &State) -> Value {
     let snapshot = state.snapshot();
@@ -38,32 +38,54 @@ fn last_probe(probe: &LastProbe) -> Value {
     json!({ "ok": probe.error.is_none(), "at_unix": at, "error": probe.error.as_deref() })
 }
 
+fn last_answer(answer: &LastAnswer) -> Value {
+    let at = unix(answer.at);
+    json!({ "ok": answer.error.is_none(), "at_unix": at, "error": answer.error.as_deref() })
+}
+
+fn ejection(ejected: &Ejected) -> Value {
+    json!({
+        "report": ejected.report.label(),
+        "in_a_row": ejected.in_a_row,
+        "seconds_left": ejected.left().as_secs_f64(),
+    })
+}
+
 fn unix(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
 fn upstream(upstream: &Upstream) -> Value {
-    let backends: Vec<Value> = upstream
-        .backends()
+    let backends = upstream.backends();
+    let list: Vec<Value> = backends
+        .list()
         .iter()
-        .zip(&upstream.settings().backends)
         .enumerate()
-        .map(|(index, (backend, settings))| {
-            json!({
-                "name": **backend.name(),
-                "address": settings.address.to_string(),
-                "weight": settings.weight,
-                "tunnels": backend.tunnels(),
-                "requests": backend.requests(),
-                "health": upstream.standing(index).label(),
-                "last_probe": backend.last_probe().map(|probe| last_probe(&probe)),
-            })
-        })
+        .map(|(index, listed)| backend(listed, backends.standing(index)))
         .collect();
     json!({
         "name": **upstream.name(),
-        "panic": upstream.in_panic(),
-        "backends": backends,
+        "panic": backends.in_panic(),
+        "discovery": upstream.last_answer().map(|answer| last_answer(&answer)),
+        "backends": list,
+    })
+}
+
+fn backend(listed: &Listed, standing: Standing) -> Value {
+    let backend = listed.backend();
+    json!({
+        "name": **backend.name(),
+        "address": backend.address().to_string(),
+        "weight": listed.weight(),
+        "state": listed.state().label(),
+        "state_by": listed.state_by(),
+        "tunnels": backend.tunnels(),
+        "handshakes": backend.handshakes(),
+        "queued": backend.queued(),
+        "requests": backend.requests(),
+        "health": standing.label(),
+        "ejection": backend.ejected().map(|ejected| ejection(&ejected)),
+        "last_probe": backend.last_probe().map(|probe| last_probe(&probe)),
     })
 }

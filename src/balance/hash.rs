@@ -5,8 +5,8 @@
 //! the choice depends on the *set* of members only: order does not matter, a
 //! member that comes or goes moves just the keys it wins or had won, and the
 //! next best (skip the first) is where a key goes while its member is away.
-//! Nothing is kept between picks. It does not bound the load of a member: a
-//! key that is hot stays together. A pick looks at every member, for a few
+//! Nothing is kept between picks. [`rendezvous`] does not bound the load of a
+//! member: a key that is hot stays together; [`bounded`] does. A pick looks at every member, for a few
 //! nanoseconds each.
 //!
 //! Invariant: the arithmetic below is a fixed format. Changing a seed, a shift
@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Member, Skip, eligible, mix};
+use super::{Member, Skip, eligible, mix, width};
 
 /// Seeds keep a key and a member of the same text apart.
 const MEMBER_SEED: u64 = 0x6c6f_6e67_6861_756c;
@@ -63,6 +63,28 @@ pub fn rendezvous(key: u64, members: &[Member], skip: Skip<'_>) -> Option<usize>
         }
     }
     best.map(|(index, _)| index)
+}
+
+/// [`rendezvous`], but a member that has `max_load` times its share of the load
+/// already is passed over for the next in the key's order.
+///
+/// That order is the same everywhere; where in it a key stops depends on the
+/// load that is seen here. `max_load` is at least 1, and so somebody has room.
+pub fn bounded(key: u64, members: &[Member], skip: Skip<'_>, max_load: f64) -> Option<usize> {
+    let (mut load, mut widths) = (1, 0);
+    for (_, member) in eligible(members, skip) {
+        load += u64::from(member.load);
+        widths += width(member);
+    }
+    let full = |index: usize| {
+        let member = &members[index];
+        // As real numbers: an error of one in 2^52 moves nobody's bound.
+        let share = load as f64 * (width(member) as f64 / widths as f64);
+        f64::from(member.load) >= (max_load * share).ceil()
+    };
+    rendezvous(key, members, &|index| skip(index) || full(index))
+        // Rounding has made a bound too low.
+        .or_else(|| rendezvous(key, members, skip))
 }
 
 struct Score {

@@ -13,7 +13,7 @@
 mod hash;
 mod spread;
 
-pub use hash::{key_hash, member_id, rendezvous};
+pub use hash::{bounded, key_hash, member_id, rendezvous};
 pub use spread::{least_connections, random_of_two, round_robin};
 
 use crate::config::Balance;
@@ -25,6 +25,9 @@ pub struct Member {
     pub id: u64,
     /// Share relative to the others; a member of weight 0 is never chosen.
     pub weight: u32,
+    /// Per cent of the weight that count for now (slow start). Not for hashes
+    /// of keys: those would move a little with every second.
+    pub ramp: u32,
     /// Live uses: tunnels and requests under way.
     pub load: u32,
 }
@@ -32,7 +35,7 @@ pub struct Member {
 /// Which members are out of the question, by index.
 pub type Skip<'a> = &'a dyn Fn(usize) -> bool;
 
-/// Chooses as the config says.
+/// Chooses as the config says; for `Hash` without a bound ([`bounded`] has one).
 ///
 /// `number` is, by `balance`: for `Hash` the [`key_hash`] of the sticky key,
 /// for `RoundRobin` a counter that goes up by one with every pick, for
@@ -54,6 +57,11 @@ fn eligible<'a>(
         .iter()
         .enumerate()
         .filter(move |&(index, member)| member.weight > 0 && !skip(index))
+}
+
+/// What a member counts for at this moment.
+fn width(member: &Member) -> u64 {
+    u64::from(member.weight) * u64::from(member.ramp)
 }
 
 /// 2^64 divided by the golden ratio.

@@ -6,7 +6,7 @@
 //!
 //! Invariant: integers only, and no overflow for any weight and load.
 
-use super::{GOLDEN, Member, Skip, eligible, mix};
+use super::{GOLDEN, Member, Skip, eligible, mix, width};
 
 /// The member that would be least loaded for its weight after this pick.
 ///
@@ -62,13 +62,8 @@ pub fn random_of_two(random: u64, members: &[Member], skip: Skip<'_>) -> Option<
 
 /// The load of `member` with one more, scaled to compare it with `other`'s:
 /// `(load + 1) / weight` of both, multiplied by both weights.
-fn loads(member: &Member, other: &Member) -> u64 {
-    // At most 2^32 times 2^32 - 1.
-    (u64::from(member.load) + 1) * width(other)
-}
-
-fn width(member: &Member) -> u64 {
-    u64::from(member.weight)
+fn loads(member: &Member, other: &Member) -> u128 {
+    (u128::from(member.load) + 1) * u128::from(width(other))
 }
 
 fn draw(random: u64, members: &[Member], skip: Skip<'_>) -> Option<usize> {

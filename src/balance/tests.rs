@@ -21,6 +21,9 @@ use super::spread::{least_connections, random_of_two, round_robin};
 use super::*;
 use proptest::prelude::*;
 
+mod bounded;
+mod slow_start;
+
 const KEYS: u64 = 100_000;
 
 fn nobody(_: usize) -> bool {
@@ -31,6 +34,7 @@ fn member(name: &str, weight: u32) -> Member {
     Member {
         id: member_id(name),
         weight,
+        ramp: 100,
         load: 0,
     }
 }
@@ -359,6 +363,7 @@ fn extreme_weights_and_loads_overflow_nothing() {
     let full = Member {
         id: 1,
         weight: u32::MAX,
+        ramp: 100,
         load: u32::MAX,
     };
     let free = Member {
@@ -384,7 +389,7 @@ const BALANCES: [Balance; 4] = [
 
 prop_compose! {
     fn any_member()(id: u64, weight in prop_oneof![Just(1), 0u32..30], load in 0u32..6) -> Member {
-        Member { id, weight, load }
+        Member { id, weight, ramp: 100, load }
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("[log]", &["format", "level", "access", "query_values"]),
     (
         "[drain]",
-        &["deadline", "window", "close_code", "close_timeout"],
+        &["deadline", "rate", "window", "close_code", "close_timeout"],
     ),
     ("[admin]", &["socket", "mode"]),
     (
@@ -100,6 +100,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "methods",
             "headers",
             "subprotocols",
+            "auth",
             "upgrades",
             "response_timeout",
             "response_idle_timeout",
@@ -111,24 +112,34 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "`auth` of [[routes]]",
+        &["upstream", "path", "timeout", "set_headers", "close_code"],
+    ),
+    (
         "[upstreams.NAME]",
         &[
             "scheme",
             "http2",
             "websocket_over_http2",
             "balance",
+            "max_load",
             "sticky",
             "cookie",
             "tls",
             "backends",
+            "discovery",
             "dial_timeout",
             "max_attempts",
             "on_removed",
+            "drain",
             "max_idle_connections",
             "idle_connection_timeout",
             "health",
             "on_unhealthy",
             "panic_threshold",
+            "admission",
+            "ejection",
+            "slow_start",
         ],
     ),
     (
@@ -136,6 +147,40 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "type", "path", "headers", "status", "body", "ping", "interval", "jitter", "timeout",
             "rise", "fall", "initial",
+        ],
+    ),
+    (
+        "`discovery` of [upstreams.NAME]",
+        &[
+            "dns", "file", "type", "servers", "port", "min_ttl", "max_ttl",
+        ],
+    ),
+    (
+        "`drain` of [upstreams.NAME]",
+        &["rate", "window", "deadline"],
+    ),
+    (
+        "`admission` of [upstreams.NAME]",
+        &[
+            "max_tunnels",
+            "max_handshakes_in_flight",
+            "handshake_rate",
+            "max_queued",
+            "queue_timeout",
+            "retry_after",
+        ],
+    ),
+    (
+        "`ejection` of [upstreams.NAME]",
+        &[
+            "reports",
+            "time",
+            "failures",
+            "share",
+            "window",
+            "early_end",
+            "max_time",
+            "max_ejected",
         ],
     ),
     (
@@ -152,7 +197,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "`backends` of [upstreams.NAME]",
-        &["name", "address", "weight"],
+        &["name", "address", "weight", "state"],
     ),
 ];
 

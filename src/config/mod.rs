@@ -4,9 +4,15 @@
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
+mod admission;
+mod auth;
+mod backends;
 mod cross;
 mod diagnostic;
+mod discovery;
 mod draft;
+mod drain;
+mod ejection;
 mod findings;
 mod health;
 mod http2;
@@ -21,6 +27,7 @@ mod nearest;
 mod parse;
 pub mod pattern;
 mod process;
+mod rate;
 mod routes;
 mod section;
 mod source;
@@ -29,11 +36,17 @@ mod syntax;
 mod upstreams;
 mod value;
 
+pub use admission::Admission;
+pub use auth::Auth;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use discovery::{Discovery, DnsQuery, DnsRecord, Source};
+pub use drain::{BackendDrain, Drain, Pace};
+pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use http2::Http2;
 pub use load::{Loaded, load};
 pub use model::*;
+pub use rate::Rate;
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,12 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use super::admission::Admission;
+use super::auth::Auth;
 use super::diagnostic::WrittenAt;
+use super::discovery::Discovery;
+use super::drain::{BackendDrain, Drain};
+use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
@@ -103,20 +108,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// How longhaul ends tunnels that it must end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// Closes of many tunnels are spread over this time.
-    pub window: Duration,
-    /// A stopping process ends by then whatever is left.
-    pub deadline: Duration,
-    /// The status code of the Close frame; `None` closes without one.
-    pub close_code: Option<u16>,
-    /// How long one tunnel may take to reach a message boundary and to answer
-    /// the Close frame.
-    pub close_timeout: Duration,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     pub socket: PathBuf,
@@ -175,6 +166,8 @@ pub struct Route {
     /// The client must offer one of these; empty: any or none.
     pub subprotocols: Vec<String>,
     pub upstream: String,
+    /// Who is asked first; `None`: nobody.
+    pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
     /// To the backend's response head for plain requests.
@@ -210,16 +203,23 @@ pub struct Upstream {
     pub websocket_over_http2: bool,
     pub tls: UpstreamTls,
     pub balance: Balance,
+    /// How many times its share of the load a backend may have before a key of
+    /// its goes to another; `None`: as many as come. For `Hash` only.
+    pub max_load: Option<f64>,
     /// Where the sticky key comes from: the first source that is present.
     pub sticky: Vec<StickySource>,
     /// The cookie that longhaul itself sets, for [`StickySource::OwnCookie`].
     pub cookie: StickyCookie,
+    /// Empty if they are to be discovered.
     pub backends: Vec<Backend>,
+    pub discovery: Option<Discovery>,
     /// To one backend, TLS handshake included.
     pub dial_timeout: Duration,
     /// Backends tried for one request.
     pub max_attempts: usize,
     pub on_removed: OnRemoved,
+    /// The pace at which tunnels of a backend are closed.
+    pub drain: BackendDrain,
     /// Idle keep-alive connections kept for each backend.
     pub max_idle_connections: usize,
     pub idle_connection_timeout: Duration,
@@ -228,6 +228,12 @@ pub struct Upstream {
     pub on_unhealthy: OnUnhealthy,
     /// Share of usable backends, 0.0–1.0, below which all are used.
     pub panic_threshold: f64,
+    /// `None`: no limits.
+    pub admission: Option<Admission>,
+    /// `None`: reports eject nobody.
+    pub ejection: Option<Ejection>,
+    /// How long a backend that is new or returns takes to get its whole share.
+    pub slow_start: Option<Duration>,
     pub place: WrittenAt,
 }
 
@@ -306,6 +312,38 @@ pub struct Backend {
     pub address: BackendAddress,
     /// Share of keys relative to the others; at least 1.
     pub weight: u32,
+    pub state: BackendState,
+}
+
+/// Whether a backend is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BackendState {
+    #[default]
+    Active,
+    /// Nothing new goes there, and the tunnels that are there are closed.
+    Draining,
+    /// Nothing new goes there, and it is not probed; its tunnels stay.
+    Disabled,
+}
+
+impl BackendState {
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("active", Self::Active),
+        ("draining", Self::Draining),
+        ("disabled", Self::Disabled),
+    ];
+
+    /// The state that a word means.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let found = Self::WORDS.iter().find(|(known, _)| *known == word);
+        found.map(|(_, state)| *state)
+    }
+
+    /// The word of config, log and admin API.
+    pub fn label(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, state)| *state == self);
+        found.map_or("", |(word, _)| word)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

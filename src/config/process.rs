@@ -1,17 +1,11 @@
-//! `[log]`, `[drain]` and `[admin]`: what concerns the whole process.
-
-use toml::de::DeValue;
+//! `[log]` and `[admin]`: what concerns the whole process.
 
 use super::diagnostic::WrittenAt;
-use super::model::{Admin, Drain, Log, LogFormat};
+use super::model::{Admin, Log, LogFormat};
 use super::nearest::nearest;
 use super::section::{Section, Value, Wrong};
-use super::value::{
-    MAYBE_ZERO, POSITIVE, SECOND, boolean, duration, mode, one_of, socket_path, text, wrong,
-    wrong_near,
-};
+use super::value::{boolean, mode, one_of, socket_path, text, wrong, wrong_near};
 use crate::logging::check_level;
-use crate::ws::close::may_send;
 
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -25,26 +19,6 @@ pub(super) fn log(section: Section<'_>) -> Log {
     };
     section.finish();
     log
-}
-
-pub(super) fn drain(section: Section<'_>) -> Drain {
-    let deadline = section.or("deadline", SECOND * 60, duration(MAYBE_ZERO));
-    let window = section.or("window", deadline / 2, duration(MAYBE_ZERO));
-    if window > deadline {
-        section.report(
-            "window",
-            "`window` in [drain] is longer than `deadline`: \
-             what it paces would be cut off before its turn",
-        );
-    }
-    let drain = Drain {
-        window,
-        deadline,
-        close_code: section.or("close_code", Some(1012), close_code),
-        close_timeout: section.or("close_timeout", SECOND * 5, duration(POSITIVE)),
-    };
-    section.finish();
-    drain
 }
 
 /// `None` if there is no usable `socket`.
@@ -78,20 +52,5 @@ fn level(value: &Value<'_>) -> Result<String, Wrong> {
     match check_level(written) {
         Ok(()) => Ok(written.to_owned()),
         Err(_) => wrong(value, allowed),
-    }
-}
-
-/// A status code that an endpoint may send (RFC 6455, 7.4.1 and 7.4.2).
-fn close_code(value: &Value<'_>) -> Result<Option<u16>, Wrong> {
-    let allowed = "\"none\", or a close code that may be sent: \
-                   1000-1003, 1007-1014, 3000-4999";
-    match value.node() {
-        DeValue::String(word) if word == "none" => Ok(None),
-        DeValue::Integer(number) => match number.as_str().parse() {
-            Ok(code) if number.radix() == 10 && may_send(code) => Ok(Some(code)),
-            _ => wrong(value, allowed),
-        },
-        DeValue::String(word) => wrong_near(value, allowed, nearest(word, ["none"])),
-        _ => wrong(value, allowed),
     }
 }

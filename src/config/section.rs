@@ -334,6 +334,17 @@ impl<'a> Section<'a> {
     }
 }
 
+/// A finding if `key` is written.
+pub(super) fn has_no_effect(section: &Section<'_>, key: &'static str, without: &str) {
+    if section.value(key).is_some() {
+        let title = &section.title;
+        section.report(
+            key,
+            format!("`{key}` in {title} has no effect without {without}"),
+        );
+    }
+}
+
 /// A value as a person would name it.
 pub(super) fn describe(node: &DeValue<'_>) -> String {
     match node {

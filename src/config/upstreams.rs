@@ -1,6 +1,10 @@
 //! `[upstreams.*]`: groups of backends.
 
-use super::diagnostic::{Diagnostic, Place};
+use super::admission::admission;
+use super::backends::{backends, host_name};
+use super::discovery::discovery;
+use super::drain::backend_drain;
+use super::ejection::ejection;
 use super::health::{health, on_unhealthy};
 use super::listeners::pair;
 use super::model::{
@@ -8,11 +12,11 @@ use super::model::{
     Upstream, UpstreamTls,
 };
 use super::named_files::NamedFiles;
-use super::section::{Section, Value, Wrong};
+use super::section::{Section, Value, Wrong, has_no_effect};
 use super::sticky;
 use super::value::{
-    COOKIE_AGE, POSITIVE, SECOND, boolean, duration, duration_or_off, integer, label, one_of, path,
-    share, socket_path, text, wrong, wrong_near,
+    COOKIE_AGE, POSITIVE, SECOND, boolean, duration, duration_or_off, integer, one_of, path, share,
+    text, times_or_off, wrong,
 };
 
 const SCHEMES: &[(&str, Scheme)] = &[("http", Scheme::Http), ("https", Scheme::Https)];
@@ -28,51 +32,32 @@ const SAME_SITES: &[(&str, SameSite)] = &[
     ("strict", SameSite::Strict),
     ("none", SameSite::None),
 ];
-const BACKENDS: &str = "an array of { name = \"NAME\", address = \"HOST:PORT\" }";
-const ADDRESS: &str = "a host and port such as \"10.0.0.11:9000\" or \"[fd00::1]:9000\", \
-                       or \"unix:\" and a path";
-
 pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles) -> Upstream {
     let scheme = section.or("scheme", Scheme::Http, one_of(SCHEMES));
     let (http2, websocket_over_http2) = http2(&section);
     let balance = section.or("balance", Balance::Hash, one_of(BALANCES));
+    let max_load = section.or("max_load", None, times_or_off);
+    if balance != Balance::Hash {
+        has_no_effect(&section, "max_load", "`balance = \"hash\"`");
+    }
     let sticky = sticky::sources(&section, balance);
     let cookie = cookie(&section);
-    if section.value("cookie").is_some() && !sticky.contains(&StickySource::OwnCookie) {
-        section.report(
-            "cookie",
-            format!(
-                "`cookie` in {} has no effect without \"cookie\" in `sticky`",
-                section.title
-            ),
-        );
+    if !sticky.contains(&StickySource::OwnCookie) {
+        has_no_effect(&section, "cookie", "\"cookie\" in `sticky`");
     }
     let tls = tls(&section, files);
-    if tls.is_some() && scheme == Scheme::Http {
-        section.report(
-            "tls",
-            format!(
-                "`tls` in {} has no effect without `scheme = \"https\"`",
-                section.title
-            ),
-        );
+    if scheme == Scheme::Http {
+        has_no_effect(&section, "tls", "`scheme = \"https\"`");
     }
     let tls = tls.unwrap_or_default();
     let backends = backends(&section);
-    let unnamed = backends
-        .iter()
-        .any(|backend| matches!(backend.address, BackendAddress::Unix(_)))
-        && tls.server_name.is_none();
-    if scheme == Scheme::Https && unnamed {
-        section.report(
-            "scheme",
-            format!(
-                "`scheme = \"https\"` in {} needs `tls.server_name`: \
-                 a backend at a `unix:` address has no host name to verify",
-                section.title
-            ),
-        );
+    let discovery = discovery(&section);
+    if section.value("backends").is_some() && section.value("discovery").is_some() {
+        let title = &section.title;
+        let message = format!("`discovery` in {title} cannot stand beside `backends`");
+        section.report("discovery", message);
     }
+    needs_server_name(&section, scheme, &tls, &backends);
     let upstream = Upstream {
         name: name.to_owned(),
         scheme,
@@ -80,21 +65,27 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         websocket_over_http2,
         tls,
         balance,
+        max_load,
         sticky,
         cookie,
         backends,
+        discovery,
         dial_timeout: section.or("dial_timeout", SECOND * 3, duration(POSITIVE)),
         max_attempts: section.or("max_attempts", 3, integer(1, 100)),
         on_removed: section.or("on_removed", OnRemoved::Keep, one_of(REMOVALS)),
+        drain: backend_drain(&section),
         max_idle_connections: section.or("max_idle_connections", 32, integer(0, 100_000)),
         idle_connection_timeout: section.or(
             "idle_connection_timeout",
-            SECOND * 30,
+            SECOND * 4,
             duration(POSITIVE),
         ),
         health: health(&section),
         on_unhealthy: on_unhealthy(&section),
         panic_threshold: section.or("panic_threshold", 0.0, share),
+        admission: admission(&section),
+        ejection: ejection(&section),
+        slow_start: section.or("slow_start", None, duration_or_off(POSITIVE)),
         place: section.written_at(),
     };
     section.finish();
@@ -114,6 +105,29 @@ fn http2(section: &Section<'_>) -> (bool, bool) {
         );
     }
     (http2, websocket_over_http2.unwrap_or(false))
+}
+
+/// A finding if there is no name by which to verify a backend.
+fn needs_server_name(
+    section: &Section<'_>,
+    scheme: Scheme,
+    tls: &UpstreamTls,
+    backends: &[Backend],
+) {
+    if scheme == Scheme::Http || tls.server_name.is_some() {
+        return;
+    }
+    let is_unix = |backend: &Backend| matches!(backend.address, BackendAddress::Unix(_));
+    let reason = if section.value("discovery").is_some() {
+        "a backend that is discovered has only an address"
+    } else if backends.iter().any(is_unix) {
+        "a backend at a `unix:` address has no host name to verify"
+    } else {
+        return;
+    };
+    let title = &section.title;
+    let message = format!("`scheme = \"https\"` in {title} needs `tls.server_name`: {reason}");
+    section.report("scheme", message);
 }
 
 fn cookie(section: &Section<'_>) -> StickyCookie {
@@ -154,134 +168,6 @@ fn tls(section: &Section<'_>, files: &mut NamedFiles) -> Option<UpstreamTls> {
     };
     table.finish();
     Some(tls)
-}
-
-fn backends(section: &Section<'_>) -> Vec<Backend> {
-    let Some(value) = section.value("backends") else {
-        section.missing("backends");
-        return Vec::new();
-    };
-    let elements = value.elements(BACKENDS).unwrap_or_default();
-    if elements.is_empty() && value.node().is_array() {
-        value.wrong(Wrong {
-            found: "an empty array".to_owned(),
-            allowed: format!("{BACKENDS}, at least one"),
-            nearest: None,
-        });
-    }
-    let mut backends: Vec<(Backend, (Place, Place))> = Vec::new();
-    for element in elements {
-        let title = format!("`backends` of {}", section.title);
-        let Some(table) = element.section(title, "{ name = \"NAME\", address = \"HOST:PORT\" }")
-        else {
-            continue;
-        };
-        let places = (table.place_of("name"), table.place_of("address"));
-        let Some(backend) = backend(table) else {
-            continue;
-        };
-        let title = &section.title;
-        for (other, (name_at, address_at)) in &backends {
-            if other.name == backend.name {
-                let message = format!("two backends named `{}` in {title}", other.name);
-                section.findings.push(
-                    Diagnostic::new(places.0.clone(), message).see("the first is", name_at.clone()),
-                );
-            }
-            if other.address == backend.address {
-                let message = format!(
-                    "`{}` has the address of `{}` in {title}",
-                    backend.name, other.name
-                );
-                section.findings.push(
-                    Diagnostic::new(places.1.clone(), message)
-                        .see("the first is", address_at.clone()),
-                );
-            }
-        }
-        backends.push((backend, places));
-    }
-    backends.into_iter().map(|(backend, _)| backend).collect()
-}
-
-/// Without a `name` it is called by its address as written.
-fn backend(table: Section<'_>) -> Option<Backend> {
-    let name = table.optional("name", label);
-    let written = table.required("address", |v| text(v, ADDRESS).map(str::to_owned));
-    let address = written
-        .is_some()
-        .then(|| table.optional("address", address))
-        .flatten();
-    let weight = table.or("weight", 1, integer(1, 1000));
-    table.finish();
-    Some(Backend {
-        name: name.or(written)?,
-        address: address?,
-        weight,
-    })
-}
-
-fn address(value: &Value<'_>) -> Result<BackendAddress, Wrong> {
-    let written = text(value, ADDRESS)?;
-    if let Some(path) = written.strip_prefix("unix:") {
-        return Ok(BackendAddress::Unix(socket_path(value, path)?));
-    }
-    if let Some((_, rest)) = written.split_once("://") {
-        let allowed = format!("{ADDRESS}; whether it is https says `scheme` of the upstream");
-        let near = rest.trim_end_matches('/');
-        return wrong_near(value, allowed, Some(near.to_owned()));
-    }
-    if written.starts_with('/') {
-        return wrong_near(value, ADDRESS, Some(format!("unix:{written}")));
-    }
-    let Some((host, port)) = written.rsplit_once(':') else {
-        return wrong(value, ADDRESS);
-    };
-    let port = match port.parse::<u16>() {
-        Ok(port) if port > 0 && port_digits(written) => port,
-        _ => return wrong(value, ADDRESS),
-    };
-    if let Some(v6) = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        return match v6.parse::<std::net::Ipv6Addr>() {
-            Ok(address) => Ok(BackendAddress::Tcp {
-                host: address.to_string(),
-                port,
-            }),
-            Err(_) => wrong(value, ADDRESS),
-        };
-    }
-    if host.parse::<std::net::Ipv6Addr>().is_ok() {
-        return wrong_near(value, ADDRESS, Some(format!("[{host}]:{port}")));
-    }
-    if !host_name(host) {
-        return wrong(value, ADDRESS);
-    }
-    Ok(BackendAddress::Tcp {
-        host: host.to_ascii_lowercase(),
-        port,
-    })
-}
-
-/// `u16::from_str` also takes a sign.
-fn port_digits(written: &str) -> bool {
-    !written.contains('+')
-}
-
-/// A name or IPv4 address. Underscores are no part of a host name, but of
-/// many names that container tools hand out.
-fn host_name(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.len() <= 253
-        && host.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
 }
 
 fn server_name(value: &Value<'_>) -> Result<String, Wrong> {

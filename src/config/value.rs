@@ -103,6 +103,21 @@ pub(super) fn share(value: &Value<'_>) -> Result<f64, Wrong> {
     }
 }
 
+/// How many times its share a backend may have, or `"off"`.
+pub(super) fn times_or_off(value: &Value<'_>) -> Result<Option<f64>, Wrong> {
+    let allowed = "\"off\", or a number from 1.0 to 100.0";
+    let number: Option<f64> = match value.node() {
+        DeValue::String(text) if text == "off" => return Ok(None),
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(number) => number.as_str().parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if (1.0..=100.0).contains(&number) => Ok(Some(number)),
+        _ => wrong(value, allowed),
+    }
+}
+
 /// One of some words.
 pub(super) fn one_of<T: Copy>(
     words: &'static [(&'static str, T)],
@@ -154,6 +169,14 @@ pub(super) const COOKIE_AGE: Range = Range {
     step: SECOND,
     said: "a duration of whole seconds from \"1s\" to \"365d\"",
     ..POSITIVE
+};
+
+/// `Retry-After` counts in seconds (RFC 9110, 10.2.3).
+pub(super) const RETRY_AFTER: Range = Range {
+    least: SECOND,
+    most: DAY,
+    step: SECOND,
+    said: "a duration of whole seconds from \"1s\" to \"1d\"",
 };
 
 /// `TCP_KEEPIDLE` and `TCP_KEEPINTVL` count in seconds up to 32767 (tcp(7)).

@@ -23,7 +23,7 @@ pub use client::{Client, Http, Place, TlsFacts};
 pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
 pub use record::{Entry, Line, Record, Words, loggable_path};
-pub use refusal::Refusal;
+pub use refusal::{Denial, Refusal};
 
 use crate::net::ClientLink;
 

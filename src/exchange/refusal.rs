@@ -7,6 +7,10 @@ use super::Body;
 use crate::net;
 use crate::ws::handshake;
 
+/// The answer of an auth upstream that denies a request.
+#[derive(Debug)]
+pub struct Denial(pub Response<Vec<u8>>);
+
 /// Why longhaul answers a request itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -28,6 +32,9 @@ pub enum Refusal {
     NoBackend,
     #[error("no backend could be reached: {0}")]
     Dial(String),
+    /// With the seconds to wait before the next try.
+    #[error("every backend has as many tunnels or handshakes as it may have")]
+    BackendsFull(u64),
     #[error("the backend did not answer in time ({0})")]
     BackendTimeout(&'static str),
     #[error("the backend's answer is not HTTP: {0}")]
@@ -43,6 +50,13 @@ pub enum Refusal {
     RequestBody(String),
     #[error("no part of the request body came within request_body_timeout")]
     RequestBodyTimeout,
+    /// With the answer that the client gets.
+    #[error("the auth upstream denies it with {}", .0.0.status())]
+    AuthDenied(Box<Denial>),
+    #[error("the auth upstream could not be asked: {0}")]
+    AuthFailed(String),
+    #[error("what the auth upstream grants has already ended")]
+    AuthExpired,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("a side left between the 101 and the tunnel")]
@@ -76,13 +90,19 @@ impl Refusal {
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
-            Self::NoBackend | Self::Stopping | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend
+            | Self::BackendsFull(_)
+            | Self::AuthFailed(_)
+            | Self::Stopping
+            | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Dial(_)
             | Self::BackendProtocol(_)
             | Self::UnaskedUpgrade
             | Self::NotUpgraded(_)
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::AuthDenied(denial) => denial.0.status(),
+            Self::AuthExpired => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => CLIENT_CLOSED_REQUEST,
         }
     }
@@ -99,6 +119,7 @@ impl Refusal {
             Self::Connect => "connect",
             Self::NoBackend => "no_backend",
             Self::Dial(_) => "dial_failed",
+            Self::BackendsFull(_) => "backends_full",
             Self::BackendTimeout(_) => "backend_timeout",
             Self::BackendProtocol(_) => "backend_protocol",
             Self::UnaskedUpgrade => "unasked_upgrade",
@@ -106,6 +127,9 @@ impl Refusal {
             Self::BackendHandshake(_) => "backend_handshake",
             Self::RequestBody(_) => "request_body",
             Self::RequestBodyTimeout => "request_body_timeout",
+            Self::AuthDenied(_) => "auth_denied",
+            Self::AuthFailed(_) => "auth_failed",
+            Self::AuthExpired => "auth_expired",
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
@@ -118,6 +142,9 @@ impl Refusal {
 
     /// The answer as the client sees it: a status and one line of reason.
     pub fn into_response(self) -> Response<Body> {
+        if let Self::AuthDenied(denial) = self {
+            return denial.0.map(Body::full);
+        }
         let mut response = Response::new(Body::full(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -134,6 +161,9 @@ impl Refusal {
                 header::SEC_WEBSOCKET_VERSION,
                 HeaderValue::from_static(version),
             );
+        }
+        if let Self::BackendsFull(seconds) = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if !self.keeps_connection() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,14 +1,19 @@
-//! Reaching a backend: pick, dial, and on to the next one if it cannot be
-//! reached. Nothing has been sent to a backend that is passed over.
+//! Reaching a backend: pick, wait to be admitted, dial, and on to the next one
+//! if it admits nobody or cannot be reached. Nothing has been sent to a backend
+//! that is passed over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::time::Instant;
 
-use super::Route;
 use super::sticky::{Affinity, set_cookie};
-use crate::exchange::{Exchange, Refusal};
-use crate::upstream::{ConnectError, Connection, Lease};
+use super::{Route, report};
+use crate::config::Report;
+use crate::exchange::{Exchange, Record, Refusal};
+use crate::metrics::{Metrics, OfBackend};
+use crate::upstream::{Backends, ConnectError, Connection, Full, Lease, Pass, Upstream};
 
 /// A connection to a backend and the right to use it.
 pub(super) struct Attempt {
@@ -16,84 +21,200 @@ pub(super) struct Attempt {
     pub(super) lease: Lease,
     /// `Set-Cookie` for the answer, if the client is to stick by cookie.
     pub(super) cookie: Option<HeaderValue>,
+    /// To be dropped when a handshake has its answer.
+    pub(super) pass: Pass,
 }
 
-/// Whether a connection that others have used will do.
+/// What the connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freshness {
-    Pooled,
-    New,
-    /// HTTP/1.1, for an upgrade.
-    Own,
-    /// For an upgrade to WebSocket, which may go over HTTP/2.
+pub(super) enum Purpose {
+    /// A plain request; an idle keep-alive connection will do.
+    Request,
+    /// A plain request, on a new connection.
+    RequestAnew,
+    /// What may become a tunnel: a new connection, when the backend admits it.
+    Handshake,
+    /// The same for WebSocket, which may go over HTTP/2.
     WebSocket,
 }
 
-/// Connects to the first backend that can be reached.
+/// Where a connection is to lead.
+pub(super) struct Towards<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) metrics: &'a Metrics,
+    /// Whose line tells of the backend that is picked, if any does.
+    pub(super) record: Option<&'a Record>,
+}
+
+impl<'a> Towards<'a> {
+    /// To the backends of a route.
+    pub(super) fn of(route: &'a Route, exchange: &'a Exchange) -> Self {
+        Self {
+            upstream: &route.upstream,
+            metrics: &route.metrics,
+            record: Some(&exchange.record),
+        }
+    }
+}
+
+/// Connects to the first backend that admits it and can be reached. `secure`:
+/// the client speaks TLS, and so its cookie may only go there.
 pub(super) async fn connect(
-    route: &Route,
-    exchange: &Exchange,
+    towards: &Towards<'_>,
+    secure: bool,
     affinity: &Affinity,
-    freshness: Freshness,
+    purpose: Purpose,
 ) -> Result<Attempt, Refusal> {
-    let upstream = &route.upstream;
-    let settings = upstream.settings();
-    let mut tried = Vec::new();
+    towards.upstream.known().await;
+    let mut search = Search::new(towards, affinity);
     let mut failure = None;
-    while tried.len() < settings.max_attempts {
-        let first = affinity.backend;
-        let first = first.filter(|index| tried.is_empty() && upstream.may_use(*index));
-        let Some(index) = first.or_else(|| upstream.pick(affinity.key, &tried)) else {
+    for _ in 0..towards.upstream.settings().max_attempts {
+        let Some((index, lease, pass)) = search.next(purpose).await else {
             break;
         };
-        let lease = upstream.lease(index);
-        exchange.record.update(|entry| {
-            entry.backend = Some(Arc::clone(lease.backend().name()));
-            entry.sticky = Some(Arc::clone(&affinity.source));
-            entry.key = affinity.key;
-        });
-        match open(route, &lease, freshness).await {
+        if let Some(record) = towards.record {
+            record.update(|entry| {
+                entry.backend = Some(Arc::clone(lease.backend().name()));
+                entry.sticky = Some(Arc::clone(&affinity.source));
+                entry.key = affinity.key;
+            });
+        }
+        match open(towards.upstream, &lease, purpose).await {
             Ok(connection) => {
-                let cookie = (affinity.sets_cookie && affinity.backend != Some(index))
-                    .then(|| upstream.cookie_value(index))
-                    .and_then(|value| set_cookie(&settings.cookie, value, exchange.secure));
                 return Ok(Attempt {
+                    cookie: search.cookie(index, secure),
                     connection,
                     lease,
-                    cookie,
+                    pass,
                 });
             }
             Err(error) => {
                 tracing::warn!(
-                    upstream = &**upstream.name(),
+                    upstream = &**towards.upstream.name(),
                     backend = &**lease.backend().name(),
                     %error,
                     "backend not reached"
                 );
+                report::against(towards.metrics, lease.backend(), Report::Connect);
                 failure = Some(error);
-                tried.push(index);
             }
         }
     }
-    Err(failure.map_or(Refusal::NoBackend, |error| Refusal::Dial(error.to_string())))
+    Err(search.refusal(failure))
+}
+
+/// The backends that a request may go to, one after the other.
+struct Search<'a> {
+    affinity: &'a Affinity,
+    towards: &'a Towards<'a>,
+    backends: Arc<Backends>,
+    /// The backend of longhaul's own cookie.
+    own: Option<usize>,
+    tried: Vec<usize>,
+    /// Whether one of them takes no more handshakes.
+    any_full: bool,
+    queued_until: Instant,
+}
+
+impl<'a> Search<'a> {
+    fn new(towards: &'a Towards<'a>, affinity: &'a Affinity) -> Self {
+        let upstream = towards.upstream;
+        let backends = upstream.backends();
+        let own = affinity.backend.as_ref();
+        let own = own.and_then(|backend| backends.position(backend));
+        let admission = upstream.settings().admission;
+        let patience = admission.map_or(Duration::ZERO, |it| it.queue_timeout);
+        Self {
+            affinity,
+            towards,
+            backends,
+            own,
+            tried: Vec::new(),
+            any_full: false,
+            queued_until: Instant::now() + patience,
+        }
+    }
+
+    /// The next to try. Those that are full are passed over and are no attempt.
+    async fn next(&mut self, purpose: Purpose) -> Option<(usize, Lease, Pass)> {
+        loop {
+            let index = self.candidate()?;
+            self.tried.push(index);
+            if !matches!(purpose, Purpose::Handshake | Purpose::WebSocket) {
+                return Some((index, self.backends.lease(index), Pass::default()));
+            }
+            match self.backends.admit(index, self.queued_until).await {
+                Ok((lease, pass)) => return Some((index, lease, pass)),
+                Err(Full) => self.pass_over(index),
+            }
+        }
+    }
+
+    fn pass_over(&mut self, index: usize) {
+        self.any_full = true;
+        let backend = self.backends.get(index);
+        let labels = OfBackend {
+            upstream: backend.upstream().to_string(),
+            backend: backend.name().to_string(),
+        };
+        self.towards
+            .metrics
+            .backend_full
+            .get_or_create(&labels)
+            .inc();
+    }
+
+    fn candidate(&self) -> Option<usize> {
+        let first = self
+            .own
+            .filter(|index| self.tried.is_empty() && self.backends.may_use(*index));
+        first.or_else(|| self.backends.pick(self.affinity.key, &self.tried))
+    }
+
+    fn cookie(&self, index: usize, secure: bool) -> Option<HeaderValue> {
+        let sets = self.affinity.sets_cookie && self.own != Some(index);
+        let value = sets.then(|| self.backends.get(index).cookie_value())?;
+        set_cookie(&self.towards.upstream.settings().cookie, value, secure)
+    }
+
+    /// What the client is told when there is no more to try.
+    fn refusal(self, failure: Option<ConnectError>) -> Refusal {
+        let admission = self
+            .towards
+            .upstream
+            .settings()
+            .admission
+            .filter(|_| self.any_full);
+        match (admission, failure) {
+            (Some(admission), _) => Refusal::BackendsFull(retry_after(admission.retry_after)),
+            (None, Some(error)) => Refusal::Dial(error.to_string()),
+            (None, None) => Refusal::NoBackend,
+        }
+    }
+}
+
+/// Seconds, up to twice as long, so that not all who were refused together come
+/// back together.
+fn retry_after(least: Duration) -> u64 {
+    rand::random_range(least.as_secs()..=2 * least.as_secs())
 }
 
 async fn open(
-    route: &Route,
+    upstream: &Upstream,
     lease: &Lease,
-    freshness: Freshness,
+    purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
-    let (settings, dialer) = (route.upstream.settings(), route.upstream.dialer());
-    match freshness {
-        Freshness::Pooled | Freshness::New if settings.http2 => {
+    let (settings, dialer) = (upstream.settings(), upstream.dialer());
+    match purpose {
+        Purpose::Request | Purpose::RequestAnew if settings.http2 => {
             return Connection::shared(dialer, lease.backend()).await;
         }
-        Freshness::WebSocket if settings.websocket_over_http2 => {
+        Purpose::WebSocket if settings.websocket_over_http2 => {
             return Connection::for_websocket(dialer, lease.backend()).await;
         }
         _ => {}
     }
-    if freshness == Freshness::Pooled
+    if purpose == Purpose::Request
         && let Some(connection) =
             Connection::pooled(dialer, lease.backend(), settings.idle_connection_timeout)
     {

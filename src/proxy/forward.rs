@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::Route;
-use super::attempt::{Attempt, Freshness, connect};
+use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
+use super::{Route, report};
 use crate::exchange::headers::strip_hop_by_hop;
 use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
 use crate::net::ClientLink;
@@ -37,17 +37,25 @@ pub(super) async fn forward(
     }
     pass_on_interim(&mut request, &exchange.link, client_version);
     let mut replay = replay(&request);
-    let mut freshness = Freshness::Pooled;
+    let towards = Towards::of(&route, &exchange);
+    let mut purpose = Purpose::Request;
     // One for all of it: reaching a backend, its answer, and both once more.
     let mut deadline = Deadline::new(&route, &exchange);
     loop {
-        let attempt = connect(&route, &exchange, &affinity, freshness);
+        let attempt = connect(&towards, exchange.secure, &affinity, purpose);
         let mut attempt = timeout_at(deadline.at, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
+        let backend = Arc::clone(attempt.lease.backend());
         let answer = respond(&route, &exchange, &mut attempt, request, &mut deadline);
-        let error = match answer.await? {
-            Ok(response) => return finish(&route, exchange, attempt, response),
+        let answer = answer.await;
+        let error = match answer
+            .inspect_err(|refusal| report::refused(&route.metrics, &backend, refusal))?
+        {
+            Ok(response) => {
+                report::answered(&route.metrics, &backend, response.status());
+                return finish(&route, exchange.clone(), attempt, response);
+            }
             Err(error) => error,
         };
         // A kept connection may have been closed by the backend at any moment:
@@ -56,9 +64,16 @@ pub(super) async fn forward(
         let again = unsent.or_else(|| replay.take().filter(|_| was_closed(&error)));
         match again.filter(|_| attempt.connection.is_reused()) {
             Some(again) => request = again,
-            None => return Err(refusal(&error)),
+            None => {
+                let refusal = refusal(&error);
+                // What a kept connection does in the end says little.
+                if !attempt.connection.is_reused() {
+                    report::refused(&route.metrics, &backend, &refusal);
+                }
+                return Err(refusal);
+            }
         }
-        freshness = Freshness::New;
+        purpose = Purpose::RequestAnew;
     }
 }
 

@@ -13,11 +13,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
-use super::Route;
+use super::{Route, report};
 use crate::exchange::{ClientUpgrade, Entry, Exchange, Http, Line, Place, Refusal, access_line};
 use crate::metrics::End;
 use crate::net::{BackendIo, Transport, http2};
-use crate::tunnel::{Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
+use crate::tunnel::{Expiry, Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -31,6 +31,8 @@ pub(super) struct Handoff {
     pub(super) lease: Lease,
     pub(super) protocol: String,
     pub(super) deadline: Instant,
+    /// When what was granted ends.
+    pub(super) expiry: Option<Expiry>,
 }
 
 impl Handoff {
@@ -42,6 +44,7 @@ impl Handoff {
             lease,
             protocol,
             deadline,
+            expiry,
         } = self;
         let entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
@@ -58,7 +61,7 @@ impl Handoff {
         } else {
             Framing::Opaque
         };
-        let options = Options::new(framing, route.settings.clocks, &route.drain);
+        let options = Options::new(framing, route.settings.clocks, &route.drain, expiry);
         let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
         opened(&route, &entry);
         let last = Last {
@@ -150,8 +153,10 @@ fn opened(route: &Route, entry: &Entry) {
 
 impl Last {
     fn closed(self, outcome: &Outcome) {
+        let backend = Arc::clone(self.lease.backend());
         // Given back before anyone can read that it is over.
         drop(self.lease);
+        report::ended(&self.route.metrics, &backend, outcome);
         let end = End {
             ended_by: outcome.ended_by.label(),
             cause: outcome.cause.label(),

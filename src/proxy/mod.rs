@@ -5,9 +5,11 @@
 //! value, so a reload cannot change a request half-way.
 
 mod attempt;
+mod auth;
 mod forward;
 mod handoff;
 mod labels;
+mod report;
 mod response_body;
 mod sticky;
 mod upgrade;
@@ -43,9 +45,18 @@ pub struct Route {
     pub settings: config::Route,
     pub drain: config::Drain,
     pub upstream: Arc<Upstream>,
+    /// Who is asked before.
+    pub authority: Option<Authority>,
     pub labels: SharedLabels,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
+}
+
+/// Who decides about the requests of a route.
+#[derive(Debug)]
+pub struct Authority {
+    pub settings: config::Auth,
+    pub upstream: Arc<Upstream>,
 }
 
 impl Service<Request<Body>> for Proxy {
@@ -57,7 +68,7 @@ impl Service<Request<Body>> for Proxy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let route = Arc::clone(&self.route);
         Box::pin(async move {
             let exchange = request
@@ -69,12 +80,21 @@ impl Service<Request<Body>> for Proxy {
                 entry.route = Some(Arc::clone(&route.name));
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
             });
-            match asked_upgrade(&route, &request)? {
+            let upgrade = asked_upgrade(&route, &request)?;
+            if upgrade.is_some() && exchange.client.place.watch.stage() != Stage::Running {
                 // It would be closed as soon as it was open.
-                Some(_) if exchange.client.place.watch.stage() != Stage::Running => {
-                    Err(Refusal::Stopping)
+                return Err(Refusal::Stopping);
+            }
+            let expiry = match &route.authority {
+                Some(authority) => {
+                    auth::authorize(authority, &route.metrics, &exchange, &mut request).await?
                 }
-                Some(protocol) => upgrade::upgrade(route, exchange, request, protocol).await,
+                None => None,
+            };
+            match upgrade {
+                Some(protocol) => {
+                    upgrade::upgrade(route, exchange, request, protocol, expiry).await
+                }
                 None => forward::forward(route, exchange, request).await,
             }
         })

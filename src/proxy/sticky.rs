@@ -14,15 +14,15 @@ use crate::balance::key_hash;
 use crate::config::{SameSite, StickyCookie, StickySource};
 use crate::exchange::Exchange;
 use crate::net::client_network;
-use crate::upstream::Upstream;
+use crate::upstream::{Backend, Upstream};
 
 /// Where a request belongs, and how that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Affinity {
     /// The hash of the sticky key, if there is one.
     pub key: Option<u64>,
     /// The backend of longhaul's own cookie.
-    pub backend: Option<usize>,
+    pub backend: Option<Arc<Backend>>,
     /// The source's name, as in the config; `none` if none is present.
     pub source: Arc<str>,
     /// Whether the answer is to set longhaul's own cookie if the backend picked
@@ -43,17 +43,14 @@ pub fn affinity(
         source: Arc::clone(upstream.no_sticky_label()),
         sets_cookie: false,
     };
-    for (source, label) in upstream
-        .settings()
-        .sticky
-        .iter()
-        .zip(upstream.sticky_labels())
-    {
+    let backends = upstream.backends();
+    let sources = upstream.settings().sticky.iter();
+    for (source, label) in sources.zip(upstream.sticky_labels()) {
         if *source == StickySource::OwnCookie {
             let name = &upstream.settings().cookie.name;
             affinity.sets_cookie = true;
             affinity.backend =
-                cookie(headers, name).and_then(|value| upstream.backend_of_cookie(value));
+                cookie(headers, name).and_then(|value| backends.of_cookie(value).cloned());
             if affinity.backend.is_some() {
                 affinity.source = Arc::clone(label);
                 return affinity;

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Route;
-use super::attempt::{Attempt, Freshness, connect};
+use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::forward::{answer, refusal};
 use super::handoff::{BackendUpgrade, Handoff};
 use super::sticky::{Affinity, affinity};
+use super::{Route, report};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal};
+use crate::tunnel::Expiry;
 use crate::upstream::{Answer, HandshakeError};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
@@ -24,6 +26,7 @@ pub(super) async fn upgrade(
     exchange: Exchange,
     mut request: Request<Body>,
     protocol: String,
+    expiry: Option<Expiry>,
 ) -> Result<Response<Body>, Refusal> {
     let deadline = Instant::now() + route.settings.clocks.handshake_timeout;
     let offer = offer(&request, &protocol)?;
@@ -33,12 +36,17 @@ pub(super) async fn upgrade(
         .remove::<ClientUpgrade>()
         .ok_or(Refusal::BadRequest("its connection cannot be upgraded"))?;
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
-    let dialogue = dialogue(&route, &exchange, &affinity, request, offer.is_none());
+    let dialogue = dialogue(
+        &route,
+        &exchange,
+        &affinity,
+        request,
+        offer.is_none(),
+        deadline,
+    );
     let (attempt, answered) = tokio::select! {
         biased;
-        done = timeout_at(deadline, dialogue) => {
-            done.map_err(|_| Refusal::BackendTimeout("handshake_timeout"))??
-        }
+        done = dialogue => done?,
         // A WebSocket client that cannot send any more cannot even close
         // (RFC 6455 section 7.1.2): it has left.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
@@ -51,6 +59,7 @@ pub(super) async fn upgrade(
         Answer::Http1(_) => status == StatusCode::SWITCHING_PROTOCOLS,
         Answer::Http2(_) => status.is_success(),
     };
+    report::answered(&route.metrics, attempt.lease.backend(), status);
     if !switched {
         if client.is_stream() && status.is_success() {
             return Err(Refusal::NotUpgraded(status));
@@ -71,6 +80,7 @@ pub(super) async fn upgrade(
         lease: attempt.lease,
         protocol,
         deadline,
+        expiry,
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
@@ -108,21 +118,42 @@ fn switch(
     }
 }
 
-/// Reaches a backend and gets its answer. Clients of some protocols may end
-/// their stream and go on reading: then the backend is told, and has
-/// `half_close_timeout` to answer.
+/// Reaches a backend and gets its answer.
 async fn dialogue(
     route: &Route,
     exchange: &Exchange,
     affinity: &Affinity,
     request: Request<Body>,
     may_half_close: bool,
+    deadline: Instant,
 ) -> Result<(Attempt, Answer), Refusal> {
-    let freshness = match may_half_close {
-        true => Freshness::Own,
-        false => Freshness::WebSocket,
+    let towards = Towards::of(route, exchange);
+    let purpose = match may_half_close {
+        true => Purpose::Handshake,
+        false => Purpose::WebSocket,
     };
-    let mut attempt = connect(route, exchange, affinity, freshness).await?;
+    let attempt = connect(&towards, exchange.secure, affinity, purpose);
+    let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
+    let answer = ask(route, exchange, &mut attempt, request, may_half_close);
+    let answer = timeout_at(deadline, answer).await.map_err(late);
+    let response = answer.flatten().inspect_err(|refusal| {
+        report::refused(&route.metrics, attempt.lease.backend(), refusal);
+    })?;
+    // The handshake is over, whatever the answer.
+    drop(std::mem::take(&mut attempt.pass));
+    Ok((attempt, response))
+}
+
+/// Sends the request and waits for the head of the answer. Clients of some
+/// protocols may end their stream and go on reading: then the backend is told,
+/// and has `half_close_timeout` to answer.
+async fn ask(
+    route: &Route,
+    exchange: &Exchange,
+    attempt: &mut Attempt,
+    request: Request<Body>,
+    may_half_close: bool,
+) -> Result<Answer, Refusal> {
     let finish = attempt.connection.finish_handle();
     let answer = attempt.connection.shake_hands(request);
     let left = async {
@@ -141,7 +172,11 @@ async fn dialogue(
             return Err(Refusal::BackendTimeout("half_close_timeout"));
         }
     };
-    Ok((attempt, answer.map_err(no_answer)?))
+    answer.map_err(no_answer)
+}
+
+fn late(_: Elapsed) -> Refusal {
+    Refusal::BackendTimeout("handshake_timeout")
 }
 
 /// Checks the client's side of the handshake.

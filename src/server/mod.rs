@@ -5,6 +5,7 @@
 //! ticks. Connections run on the data plane's runtime; the two share snapshots
 //! and atomics, so that an operator's action never stalls a byte.
 
+mod backend_drain;
 mod bind;
 mod connection;
 mod entrance;
@@ -104,13 +105,19 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
-                Asked::Reload => reloader.reload(reload::Trigger::Signal),
+                Asked::Reload => {
+                    reloader.reload(reload::Trigger::Signal);
+                    overseer.look_at_files();
+                }
                 Asked::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break;
                 }
             },
-            () = edits.settled() => reloader.reload(reload::Trigger::Edit),
+            () = edits.settled() => {
+                reloader.reload(reload::Trigger::Edit);
+                overseer.look_at_files();
+            }
             _ = tick.tick() => {
                 state.purge_idle();
                 let open = reloader.limiter().open();

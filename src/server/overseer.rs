@@ -1,142 +1,227 @@
-//! Looks after the backends of the configuration in force: has them probed,
-//! says once what becomes of their health, and drains those that go down if
-//! their upstream says so.
+//! Looks after the backends of the configuration in force: has them found and
+//! probed, says once what becomes of their health and state, and drains those that are
+//! to be drained.
 //!
 //! It decides nothing about health (`upstream` does) and is in nobody's way:
-//! requests see a verdict before it is told here.
+//! requests see a change before it is told here.
 //!
-//! Invariant: after [`Overseer::look`] exactly the backends that are to be
-//! probed are probed, each by one task.
+//! Invariant: after [`Overseer::look`] exactly the upstreams that are to be
+//! found backends for, and the backends that are to be probed or drained, are,
+//! each by one task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
-use crate::config::OnUnhealthy;
+use super::backend_drain::BackendDrain;
+use crate::config::{BackendState, OnRemoved, OnUnhealthy};
 use crate::state::{Snapshot, State};
-use crate::tunnel::{Cause, CloseOrder};
-use crate::upstream::{Backend, Probing, Standing, Upstream};
+use crate::tunnel::Cause;
+use crate::upstream::{Backend, Backends, Discovery, Listed, Probing, Standing, Upstream};
 
 pub(super) struct Overseer {
     state: Arc<State>,
-    /// Whose probes and words are up to date.
-    generation: u64,
+    upstreams: HashMap<Arc<str>, Overseen>,
+    discovered: HashMap<Arc<str>, Discovery>,
     probed: HashMap<Key, Probing>,
-    told: HashMap<Key, Told>,
-    /// Upstreams in panic.
-    panics: HashMap<Arc<str>, bool>,
+    drained: HashMap<Key, BackendDrain>,
 }
 
-/// Upstream and backend.
-type Key = (Arc<str>, Arc<str>);
+/// A backend by identity: another that has its name is another.
+type Key = *const Backend;
 
-/// What has been said of a backend.
-struct Told {
-    standing: Standing,
-    drain: Option<Drain>,
-}
-
-/// The paced closes of a backend's tunnels; no more of them once it is dropped.
-struct Drain(JoinHandle<()>);
-
-impl Drop for Drain {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// An upstream as it was at the last look.
+struct Overseen {
+    upstream: Arc<Upstream>,
+    backends: Arc<Backends>,
+    panic: bool,
+    told: HashMap<Key, (Standing, BackendState)>,
 }
 
 impl Overseer {
     pub(super) fn new(state: &Arc<State>) -> Self {
         Self {
             state: Arc::clone(state),
-            generation: 0,
+            upstreams: HashMap::new(),
+            discovered: HashMap::new(),
             probed: HashMap::new(),
-            told: HashMap::new(),
-            panics: HashMap::new(),
+            drained: HashMap::new(),
         }
     }
 
-    /// Brings everything in line with the snapshot and the health of this
-    /// moment. Called within a runtime.
+    /// Brings everything in line with the snapshot, the backends and the health
+    /// of this moment. Called within a runtime.
     pub(super) fn look(&mut self) {
         let snapshot = self.state.snapshot();
-        if self.generation != snapshot.generation {
-            self.generation = snapshot.generation;
-            self.follow(&snapshot);
+        let mut before = std::mem::take(&mut self.upstreams);
+        let mut probed = std::mem::take(&mut self.probed);
+        let mut discovered = std::mem::take(&mut self.discovered);
+        for (name, upstream) in &snapshot.upstreams {
+            let was = before.remove(&**name);
+            self.discover(&mut discovered, upstream);
+            let backends = upstream.backends();
+            if let Some(was) = &was {
+                self.part(&snapshot, was, upstream, &backends);
+            }
+            let overseen = tell(was, upstream, &backends);
+            for (index, listed) in backends.list().iter().enumerate() {
+                self.probe(&mut probed, upstream, listed);
+                let standing = backends.standing(index);
+                let cause = why_drain(upstream, listed, standing, overseen.panic);
+                self.drain(&snapshot, upstream, listed.backend(), cause);
+            }
+            self.upstreams.insert(Arc::clone(upstream.name()), overseen);
         }
-        for upstream in snapshot.upstreams.values() {
-            self.tell(upstream, &snapshot);
+        for was in before.values() {
+            self.part_all(&snapshot, was);
+        }
+        // Whoever left is drained to the end, and then forgotten.
+        self.drained
+            .retain(|_, drain| drain.cause() != Cause::Removed || drain.backend().has_tunnels());
+    }
+
+    /// A file that backends are found in may have changed.
+    pub(super) fn look_at_files(&self) {
+        self.discovered.values().for_each(Discovery::look);
+    }
+
+    fn discover(&mut self, before: &mut HashMap<Arc<str>, Discovery>, upstream: &Arc<Upstream>) {
+        if upstream.settings().discovery.is_none() {
+            return;
+        }
+        let discovery = match before.remove(upstream.name()) {
+            Some(kept) => {
+                kept.follow(upstream);
+                kept
+            }
+            None => Discovery::start(Arc::clone(upstream), Arc::clone(&self.state.metrics)),
+        };
+        self.discovered
+            .insert(Arc::clone(upstream.name()), discovery);
+    }
+
+    /// The backends of an upstream that it no longer has.
+    fn part(
+        &mut self,
+        snapshot: &Snapshot,
+        was: &Overseen,
+        upstream: &Upstream,
+        backends: &Arc<Backends>,
+    ) {
+        if Arc::ptr_eq(&was.backends, backends) {
+            return;
+        }
+        for backend in was.backends.each() {
+            if backends.position(backend).is_none() {
+                // What the new file says decides, while it still has the upstream.
+                let cause = why_drain_removed(upstream);
+                self.drain(snapshot, upstream, backend, cause);
+            }
         }
     }
 
-    fn follow(&mut self, snapshot: &Snapshot) {
-        let mut before = std::mem::take(&mut self.probed);
-        for (upstream, backend) in each_backend(snapshot) {
-            if upstream.settings().health.is_none() {
-                continue;
-            }
-            let key = key(upstream, backend);
-            let kept = before.remove(&key);
-            let probing = match kept.filter(|kept| Arc::ptr_eq(kept.backend(), backend)) {
-                Some(kept) => {
-                    kept.follow(Arc::clone(upstream));
-                    kept
-                }
-                None => Probing::start(
-                    Arc::clone(upstream),
-                    Arc::clone(backend),
-                    Arc::clone(&self.state.metrics),
-                ),
-            };
-            self.probed.insert(key, probing);
+    fn part_all(&mut self, snapshot: &Snapshot, was: &Overseen) {
+        for backend in was.backends.each() {
+            let cause = why_drain_removed(&was.upstream);
+            self.drain(snapshot, &was.upstream, backend, cause);
         }
-        let mut told = std::mem::take(&mut self.told);
-        for (upstream, backend) in each_backend(snapshot) {
-            let key = key(upstream, backend);
-            if let Some(one) = told.remove(&key) {
-                self.told.insert(key, one);
-            }
-        }
-        let names = &snapshot.upstreams;
-        self.panics.retain(|name, _| names.contains_key(&**name));
     }
 
-    fn tell(&mut self, upstream: &Arc<Upstream>, snapshot: &Snapshot) {
-        let panic = upstream.in_panic();
-        let panicked = self.panics.insert(Arc::clone(upstream.name()), panic);
-        if panic != panicked.unwrap_or(false) {
-            tell_panic(upstream, panic);
+    /// Has it probed as its upstream says; nobody else's probes go on.
+    fn probe(
+        &mut self,
+        before: &mut HashMap<Key, Probing>,
+        upstream: &Arc<Upstream>,
+        listed: &Listed,
+    ) {
+        if upstream.settings().health.is_none() || listed.state() == BackendState::Disabled {
+            return;
         }
-        for (index, backend) in upstream.backends().iter().enumerate() {
-            let standing = upstream.standing(index);
-            let told = self.told.entry(key(upstream, backend)).or_insert(Told {
-                standing,
-                drain: None,
-            });
-            if told.standing == standing {
-                continue;
+        let backend = listed.backend();
+        let key = Arc::as_ptr(backend);
+        let probing = match before.remove(&key) {
+            Some(kept) => {
+                kept.follow(upstream);
+                kept
             }
-            told.standing = standing;
-            tell_standing(backend, standing);
+            None => Probing::start(
+                Arc::clone(upstream),
+                Arc::clone(backend),
+                Arc::clone(&self.state.metrics),
+            ),
+        };
+        self.probed.insert(key, probing);
+    }
+
+    /// Drains it for this cause, or not at all.
+    fn drain(
+        &mut self,
+        snapshot: &Snapshot,
+        upstream: &Upstream,
+        backend: &Arc<Backend>,
+        cause: Option<Cause>,
+    ) {
+        let key = Arc::as_ptr(backend);
+        if self.drained.get(&key).map(BackendDrain::cause) == cause {
+            return;
+        }
+        self.drained.remove(&key);
+        if let Some(cause) = cause {
+            let drain = BackendDrain::start(&self.state, snapshot, upstream, backend, cause);
+            self.drained.insert(key, drain);
+        }
+    }
+}
+
+fn why_drain(
+    upstream: &Upstream,
+    listed: &Listed,
+    standing: Standing,
+    panic: bool,
+) -> Option<Cause> {
+    match (listed.state(), standing) {
+        (BackendState::Draining, _) => Some(Cause::Drain),
+        (BackendState::Active, Standing::Down | Standing::Ejected)
             // In panic its clients would have nowhere better to go.
-            let drains = upstream.settings().on_unhealthy == OnUnhealthy::Drain;
-            told.drain = (standing != Standing::Up && drains && !panic)
-                .then(|| drain(&self.state, backend, snapshot));
+            if !panic && upstream.settings().on_unhealthy == OnUnhealthy::Drain =>
+        {
+            Some(Cause::Unhealthy)
         }
+        _ => None,
     }
 }
 
-fn each_backend(snapshot: &Snapshot) -> impl Iterator<Item = (&Arc<Upstream>, &Arc<Backend>)> {
-    let upstreams = snapshot.upstreams.values();
-    upstreams.flat_map(|upstream| {
-        let backends = upstream.backends().iter();
-        backends.map(move |backend| (upstream, backend))
-    })
+fn why_drain_removed(upstream: &Upstream) -> Option<Cause> {
+    (upstream.settings().on_removed == OnRemoved::Drain).then_some(Cause::Removed)
 }
 
-fn key(upstream: &Upstream, backend: &Backend) -> Key {
-    (Arc::clone(upstream.name()), Arc::clone(backend.name()))
+/// Says what is different from the last look. What is new is as it should be.
+fn tell(was: Option<Overseen>, upstream: &Arc<Upstream>, backends: &Arc<Backends>) -> Overseen {
+    let panic = backends.in_panic();
+    if panic != was.as_ref().is_some_and(|was| was.panic) {
+        tell_panic(upstream, panic);
+    }
+    let told = was.map(|was| was.told).unwrap_or_default();
+    let mut now = HashMap::new();
+    for (index, listed) in backends.list().iter().enumerate() {
+        let backend = listed.backend();
+        let key = Arc::as_ptr(backend);
+        let (standing, state) = (backends.standing(index), listed.state());
+        if let Some((old_standing, old_state)) = told.get(&key) {
+            if *old_state != state {
+                tell_state(listed);
+            }
+            if *old_standing != standing && state != BackendState::Disabled {
+                tell_standing(backend, standing);
+            }
+        }
+        now.insert(key, (standing, state));
+    }
+    Overseen {
+        upstream: Arc::clone(upstream),
+        backends: Arc::clone(backends),
+        panic,
+        told: now,
+    }
 }
 
 fn tell_panic(upstream: &Upstream, panic: bool) {
@@ -145,6 +230,18 @@ fn tell_panic(upstream: &Upstream, panic: bool) {
         true => tracing::warn!(upstream, "too few backends are up: all are used"),
         false => tracing::info!(upstream, "enough backends are up again"),
     }
+}
+
+fn tell_state(listed: &Listed) {
+    let backend = listed.backend();
+    tracing::info!(
+        upstream = &**backend.upstream(),
+        backend = &**backend.name(),
+        state = listed.state().label(),
+        by = listed.state_by(),
+        tunnels = backend.tunnels(),
+        "backend has another state"
+    );
 }
 
 fn tell_standing(backend: &Backend, standing: Standing) {
@@ -157,25 +254,17 @@ fn tell_standing(backend: &Backend, standing: Standing) {
         Standing::Down => {
             tracing::warn!(upstream, backend = name, tunnels, reason, "backend is down");
         }
+        Standing::Ejected => {
+            let ejected = backend.ejected();
+            tracing::warn!(
+                upstream,
+                backend = name,
+                tunnels,
+                reason = ejected.map(|ejected| ejected.report.label()),
+                seconds = ejected.map(|ejected| ejected.time.as_secs_f64()),
+                in_a_row = ejected.map(|ejected| ejected.in_a_row),
+                "backend is ejected"
+            );
+        }
     }
-}
-
-/// Closes the tunnels of a backend over `drain.window`.
-fn drain(state: &State, backend: &Backend, snapshot: &Snapshot) -> Drain {
-    let tunnels = state.registry.select(&|tunnel| {
-        // This very backend, not another that had its name.
-        Arc::ptr_eq(&tunnel.facts().labels.backend, backend.name())
-    });
-    tracing::info!(
-        upstream = &**backend.upstream(),
-        backend = &**backend.name(),
-        tunnels = tunnels.len(),
-        "draining an unhealthy backend"
-    );
-    let settings = &snapshot.config.drain;
-    let order = CloseOrder::new(Cause::Unhealthy, settings);
-    let (registry, window) = (Arc::clone(&state.registry), settings.window);
-    Drain(tokio::spawn(async move {
-        registry.close_paced(tunnels, order, window).await;
-    }))
 }

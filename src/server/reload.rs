@@ -20,7 +20,6 @@ use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
 use crate::tls::{self, Contents};
-use crate::tunnel::{Cause, CloseOrder};
 
 /// What asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +147,8 @@ impl Reloader {
         let current = self.state.snapshot();
         let config = loaded.result.as_ref().unwrap_or(&current.config);
         files.extend(config.files.paths().map(ToOwned::to_owned));
+        // A change in one of these is not one of the configuration.
+        files.extend(config.discovery_files().map(ToOwned::to_owned));
         self.attempted = (loaded.hash, tls::contents(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
     }
@@ -179,12 +180,11 @@ impl Reloader {
         committed
     }
 
-    /// What is done after a commit: says so, and drains whom it concerns.
+    /// What is done after a commit: says so.
     fn follow(&mut self, committed: Committed) {
         let Committed {
             snapshot,
             previous,
-            to_drain,
             warnings,
             renewed,
         } = committed;
@@ -220,25 +220,6 @@ impl Reloader {
             }
         );
         self.state.live.reloaded(true, changes);
-        for backend in to_drain {
-            let tunnels = self.state.registry.select(&|tunnel| {
-                let labels = &tunnel.facts().labels;
-                // This very backend, not another that had its name.
-                Arc::ptr_eq(&labels.backend, backend.name())
-            });
-            tracing::info!(
-                upstream = &**backend.upstream(),
-                backend = &**backend.name(),
-                tunnels = tunnels.len(),
-                "draining a removed backend"
-            );
-            let order = CloseOrder::new(Cause::Removed, &snapshot.config.drain);
-            let (registry, window) = (
-                Arc::clone(&self.state.registry),
-                snapshot.config.drain.window,
-            );
-            tokio::spawn(async move { registry.close_paced(tunnels, order, window).await });
-        }
     }
 
     /// The named files whose content is another than at the last commit.

@@ -47,9 +47,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
         connections = limiter.open(),
         "draining"
     );
-    let window = settings
-        .window
-        .min(settings.deadline.saturating_sub(settings.close_timeout));
+    let window = settings.pace().span(tunnels.len());
     let window_ends = Instant::now() + window;
     let registry = Arc::clone(registry);
     let closing = Arc::clone(&registry);

@@ -23,14 +23,14 @@ pub use changes::changes;
 pub use live::{LastReload, Live};
 pub use prepare::{Prepared, Warning};
 
-use crate::config::{Config, Diagnostics, OnRemoved};
+use crate::config::{BackendState, Config, Diagnostics};
 use crate::exchange::{Refusal, Stack};
 use crate::metrics::{Metrics, OfBackend};
 use crate::proxy;
 use crate::route::Table;
 use crate::tls::{Pairs, Tickets};
 use crate::tunnel::Registry;
-use crate::upstream::{Backend, Roster, Standing, Upstream};
+use crate::upstream::{Roster, Upstream};
 
 /// What lives as long as the process, whatever the configuration.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct State {
     // The only user of arc-swap, so that it can be replaced here alone; only
     // `load_full`, no guard outlives a statement.
     current: ArcSwap<Snapshot>,
-    pub roster: Roster,
+    pub roster: Arc<Roster>,
     pairs: Pairs,
     tickets: Tickets,
     pub registry: Arc<Registry>,
@@ -81,13 +81,16 @@ pub struct RouteEntry {
     pub route: Arc<proxy::Route>,
 }
 
+/// There is no upstream, or no backend in it, of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such backend")]
+pub struct NoSuchBackend;
+
 /// What a commit did.
 #[derive(Debug)]
 pub struct Committed {
     pub snapshot: Arc<Snapshot>,
     pub previous: Arc<Snapshot>,
-    /// Backends that are gone and whose tunnels are to be drained.
-    pub to_drain: Vec<Arc<Backend>>,
     pub warnings: Vec<Warning>,
     /// Certificates whose files have new content.
     pub renewed: Vec<PathBuf>,
@@ -98,7 +101,7 @@ impl State {
     pub fn new() -> Self {
         Self {
             current: ArcSwap::from_pointee(Snapshot::empty()),
-            roster: Roster::default(),
+            roster: Arc::default(),
             pairs: Pairs::default(),
             tickets: Tickets::default(),
             registry: Registry::new(),
@@ -133,11 +136,10 @@ impl State {
         self.current.store(Arc::clone(&snapshot));
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));
-        let to_drain = retire(&previous, &snapshot);
+        retire(&previous, &snapshot);
         Committed {
             snapshot,
             previous,
-            to_drain,
             warnings,
             renewed,
         }
@@ -147,53 +149,66 @@ impl State {
     pub fn metrics_page(&self) -> String {
         self.metrics.backend_up.clear();
         for upstream in self.snapshot().upstreams.values() {
-            for (index, backend) in upstream.backends().iter().enumerate() {
+            let backends = upstream.backends();
+            for (index, backend) in backends.each().enumerate() {
                 let labels = OfBackend {
                     upstream: upstream.name().to_string(),
                     backend: backend.name().to_string(),
                 };
-                let up = i64::from(upstream.standing(index) == Standing::Up);
+                let up = i64::from(backends.may_use(index));
                 self.metrics.backend_up.get_or_create(&labels).set(up);
             }
         }
         self.metrics.text()
     }
 
+    /// Overrides the state of a backend, or takes that back: see
+    /// [`Backend::say`](crate::upstream::Backend::say).
+    ///
+    /// # Errors
+    /// If the configuration in force has no such backend.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the operator's commands"))]
+    pub fn set_backend_state(
+        &self,
+        upstream: &str,
+        backend: &str,
+        state: Option<BackendState>,
+    ) -> Result<(), NoSuchBackend> {
+        let snapshot = self.snapshot();
+        let upstream = snapshot.upstreams.get(upstream).ok_or(NoSuchBackend)?;
+        let backends = upstream.backends();
+        let found = backends.each().find(|one| &**one.name() == backend);
+        found.ok_or(NoSuchBackend)?.say(state);
+        Ok(())
+    }
+
     /// Closes pooled connections that have been idle too long.
     pub fn purge_idle(&self) {
         for upstream in self.snapshot().upstreams.values() {
-            for backend in upstream.backends() {
+            for backend in upstream.backends().each() {
                 backend.purge_idle(upstream.settings().idle_connection_timeout);
             }
         }
     }
 }
 
-/// Tells the backends that are gone, and says whose tunnels are to be drained.
-fn retire(previous: &Snapshot, next: &Snapshot) -> Vec<Arc<Backend>> {
-    for upstream in next.upstreams.values() {
-        for backend in upstream.backends() {
-            backend.set_retired(false);
-        }
-    }
-    let mut to_drain = Vec::new();
+/// Tells the backends that are in force, and those that are no longer.
+fn retire(previous: &Snapshot, next: &Snapshot) {
     for (name, upstream) in &previous.upstreams {
-        let kept = next.upstreams.get(name);
-        // What the new file says decides, while it still has the upstream.
-        let policy = kept.unwrap_or(upstream).settings().on_removed;
-        for backend in upstream.backends() {
-            let stays =
-                kept.is_some_and(|kept| kept.backends().iter().any(|b| Arc::ptr_eq(b, backend)));
-            if stays {
-                continue;
-            }
-            backend.set_retired(true);
-            if policy == OnRemoved::Drain {
-                to_drain.push(Arc::clone(backend));
+        let kept = next.upstreams.get(name).map(|kept| kept.backends());
+        for backend in upstream.backends().each() {
+            let stays = kept
+                .as_ref()
+                .is_some_and(|kept| kept.position(backend).is_some());
+            if !stays {
+                backend.retire();
+                backend.say(None);
             }
         }
     }
-    to_drain
+    for upstream in next.upstreams.values() {
+        upstream.join_backends();
+    }
 }
 
 impl Snapshot {
@@ -209,5 +224,83 @@ impl Snapshot {
             .values()
             .filter_map(|upstream| upstream.tls.client_certificate.as_ref());
         of_listeners.chain(of_upstreams).any(|named| named == pair)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Puts a config in force whose backend `a` is in this state.
+    fn load(state: &State, backends: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("longhaul.toml");
+        let text = format!(
+            "[listeners.main]\naddress = '127.0.0.1:1'\n[[routes]]\nupstream = 'app'\n\
+             [upstreams.app]\nbackends = [{backends}]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(&file).result.unwrap();
+        let prepared = state.prepare(config, 0).unwrap();
+        state.commit(prepared);
+    }
+
+    fn of_a(state: &State) -> (BackendState, &'static str) {
+        let backends = state.snapshot().upstreams["app"].backends();
+        let listed = &backends.list()[0];
+        (listed.state(), listed.state_by())
+    }
+
+    #[test]
+    fn a_persons_word_outlives_reloads_until_the_file_says_otherwise() {
+        use BackendState::{Active, Disabled, Draining};
+        let state = State::new();
+        let a = |word: &str| format!("{{ name = 'a', address = 'a:1', state = '{word}' }}");
+        let b = "{ name = 'b', address = 'b:1' }";
+        let say = |said| state.set_backend_state("app", "a", said).unwrap();
+        load(&state, &a("active"));
+        say(Some(Draining));
+        assert_eq!(of_a(&state), (Draining, "operator"));
+        load(&state, &format!("{}, {b}", a("active")));
+        assert_eq!(of_a(&state), (Draining, "operator"));
+        load(&state, &a("disabled"));
+        assert_eq!(of_a(&state), (Disabled, "config"));
+        say(Some(Active));
+        assert_eq!(of_a(&state), (Active, "operator"));
+        say(None);
+        assert_eq!(of_a(&state), (Disabled, "config"));
+        // Taken away and brought back is also a word of the file's.
+        say(Some(Active));
+        let held = state.snapshot().upstreams["app"].backends();
+        load(&state, b);
+        load(&state, &a("disabled"));
+        assert_eq!(of_a(&state), (Disabled, "config"));
+        drop(held);
+        let missing = state.set_backend_state("app", "c", None);
+        assert_eq!(missing, Err(NoSuchBackend));
+        assert_eq!(state.set_backend_state("x", "a", None), Err(NoSuchBackend));
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_backend_that_is_not_active() {
+        let state = State::new();
+        load(
+            &state,
+            "{ name = 'a', address = 'a:1' }, { name = 'b', address = 'b:1' }",
+        );
+        let backends = state.snapshot().upstreams["app"].backends();
+        let key = (0..)
+            .find(|key| backends.pick(Some(*key), &[]) == Some(0))
+            .unwrap();
+        state
+            .set_backend_state("app", "a", Some(BackendState::Draining))
+            .unwrap();
+        assert_eq!(backends.pick(Some(key), &[]), Some(1));
+        state
+            .set_backend_state("app", "b", Some(BackendState::Disabled))
+            .unwrap();
+        assert_eq!(backends.pick(Some(key), &[]), None);
+        assert!(!backends.in_panic() && !backends.may_use(0));
     }
 }

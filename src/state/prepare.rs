@@ -163,11 +163,19 @@ fn routes(
     let entries = config.routes.iter().filter_map(|settings| {
         // The config has checked that every route's upstream is there.
         let upstream = upstreams.get(&settings.upstream)?;
+        let authority = settings.auth.as_ref().and_then(|auth| {
+            let upstream = Arc::clone(upstreams.get(&auth.upstream)?);
+            Some(proxy::Authority {
+                settings: auth.clone(),
+                upstream,
+            })
+        });
         let route = Arc::new(proxy::Route {
             name: settings.name.as_str().into(),
             settings: settings.clone(),
             drain: config.drain,
             upstream: Arc::clone(upstream),
+            authority,
             labels: proxy::SharedLabels::default(),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
@@ -228,6 +236,7 @@ impl Work<'_> {
 
     fn upstreams(&mut self) -> BTreeMap<String, Arc<Upstream>> {
         let config = self.config;
+        let current = self.state.snapshot();
         let mut made = BTreeMap::new();
         for (name, settings) in &config.upstreams {
             let tls = match settings.scheme {
@@ -245,7 +254,9 @@ impl Work<'_> {
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,
             };
-            let upstream = Upstream::new(settings.clone(), dialer, &self.state.roster);
+            let previous = current.upstreams.get(name).map(|it| &**it);
+            let roster = &self.state.roster;
+            let upstream = Upstream::new(settings.clone(), dialer, roster, previous);
             made.insert(name.clone(), Arc::new(upstream));
         }
         made

@@ -289,7 +289,9 @@ impl Tunnel {
         }
         if self.order().is_none() {
             let limits = &self.limits;
-            if limits.dies_at <= now {
+            if limits.dies_at <= now && limits.expires {
+                self.close_for(Cause::Expired, limits.code(), "authorization has ended");
+            } else if limits.dies_at <= now {
                 self.close_for(
                     Cause::MaxLifetime,
                     limits.code(),

@@ -39,6 +39,8 @@ pub enum Cause {
     /// did not follow within `half_close_timeout`.
     HalfCloseTimeout,
     MaxLifetime,
+    /// What the client was granted has ended (`X-Longhaul-Expires`).
+    Expired,
     /// The process stops, or a person drains a backend.
     Drain,
     /// An edit took the backend away (`on_removed = "drain"`).
@@ -102,6 +104,7 @@ impl Cause {
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseTimeout => "half_close_timeout",
             Self::MaxLifetime => "max_lifetime",
+            Self::Expired => "expired",
             Self::Drain => "drain",
             Self::Removed => "removed",
             Self::Unhealthy => "unhealthy",

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use rand::seq::SliceRandom;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -113,23 +114,23 @@ impl Registry {
         selected
     }
 
-    /// Orders each of `tunnels` to close at a random instant within `window`,
-    /// so that their clients do not all come back at once. Resolves when all
-    /// orders are given; dropping it gives no more.
+    /// Orders `tunnels` to close, in a random order, evenly over `window` with
+    /// some jitter, so that their clients do not all come back at once. Resolves
+    /// when all orders are given; dropping it gives no more.
     pub async fn close_paced(
         &self,
-        tunnels: Vec<Arc<Tunnel>>,
+        mut tunnels: Vec<Arc<Tunnel>>,
         order: CloseOrder,
         window: Duration,
     ) {
         let order = Arc::new(order);
         let start = Instant::now();
-        let mut agenda: Vec<(Instant, Arc<Tunnel>)> = tunnels
-            .into_iter()
-            .map(|tunnel| (start + window.mul_f64(rand::random::<f64>()), tunnel))
-            .collect();
-        agenda.sort_unstable_by_key(|(at, _)| *at);
-        for (at, tunnel) in agenda {
+        tunnels.shuffle(&mut rand::rng());
+        let all = tunnels.len() as f64;
+        for (place, tunnel) in tunnels.into_iter().enumerate() {
+            // Each within its own slot: never two slots' worth in one.
+            let share = (place as f64 + rand::random::<f64>()) / all;
+            let at = start + window.mul_f64(share);
             if at > Instant::now() {
                 sleep_until(at).await;
             }

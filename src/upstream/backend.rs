@@ -1,14 +1,18 @@
 //! One backend, and the counted use of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use super::health::{Changes, Health, LastProbe};
+use super::Upstream;
+use super::admission::Gate;
+use super::health::{Changes, Ejected, Health, LastProbe};
 use super::http2::Http2Pool;
 use super::pool::Pool;
 use super::resolve::Resolver;
+use super::state::States;
 use crate::balance;
-use crate::config;
+use crate::config::{self, BackendState};
 
 /// One address of an upstream. Shared by every snapshot that lists it, and by
 /// every lease.
@@ -23,8 +27,15 @@ pub struct Backend {
     address: config::BackendAddress,
     leases: AtomicU32,
     tunnels: AtomicU32,
+    /// Live tunnels, and handshakes that may become one.
+    places: AtomicU32,
+    /// Of the last configuration that has limits.
+    gate: Mutex<Option<Arc<Gate>>>,
     requests: AtomicU64,
     retired: AtomicBool,
+    states: States,
+    /// Of the configuration in force; what its reports are judged by.
+    home: Mutex<Weak<Upstream>>,
     pub(super) health: Health,
     pub(super) pool: Pool,
     pub(super) http2: Http2Pool,
@@ -35,7 +46,14 @@ pub struct Backend {
 #[derive(Debug)]
 pub struct Lease {
     backend: Arc<Backend>,
-    tunnel: bool,
+    used_for: Use,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Request,
+    Handshake,
+    Tunnel,
 }
 
 impl Backend {
@@ -51,8 +69,12 @@ impl Backend {
             address: settings.address.clone(),
             leases: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
+            places: AtomicU32::new(0),
+            gate: Mutex::default(),
             requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            states: States::new(settings.state),
+            home: Mutex::default(),
             health: Health::new(changes),
             pool: Pool::default(),
             http2: Http2Pool::default(),
@@ -76,7 +98,9 @@ impl Backend {
         self.id
     }
 
-    pub(super) fn cookie_value(&self) -> &str {
+    /// What longhaul's own cookie says for it: opaque, and the same on every
+    /// longhaul that has the same upstream.
+    pub fn cookie_value(&self) -> &str {
         &self.cookie_value
     }
 
@@ -90,6 +114,38 @@ impl Backend {
         self.tunnels.load(Ordering::Relaxed)
     }
 
+    /// Handshakes that may become a tunnel.
+    pub fn handshakes(&self) -> u32 {
+        // The two are read one after the other.
+        self.places
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.tunnels())
+    }
+
+    /// Whether it has any, or may get some by a handshake under way.
+    pub fn has_tunnels(&self) -> bool {
+        self.places.load(Ordering::Relaxed) > 0
+    }
+
+    /// Handshakes that wait to begin.
+    pub fn queued(&self) -> usize {
+        self.lock_gate().as_ref().map_or(0, |gate| gate.queued())
+    }
+
+    /// The gate with these settings: the one there is, or a new one.
+    pub(super) fn gate(&self, settings: &config::Admission) -> Arc<Gate> {
+        let mut gate = self.lock_gate();
+        let same = gate.as_ref().filter(|gate| gate.settings() == settings);
+        let found = same.map_or_else(|| Arc::new(Gate::new(*settings)), Arc::clone);
+        *gate = Some(Arc::clone(&found));
+        found
+    }
+
+    fn lock_gate(&self) -> MutexGuard<'_, Option<Arc<Gate>>> {
+        // It is set whole, so it is whole after any panic.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Leases ever given.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -100,14 +156,84 @@ impl Backend {
         self.health.last_probe()
     }
 
-    /// Called when a configuration takes the backend away or brings it back: a
-    /// retired one keeps no idle connections.
-    pub fn set_retired(&self, retired: bool) {
-        self.retired.store(retired, Ordering::Release);
-        if retired {
-            self.pool.clear();
-            self.http2.clear();
+    /// The ejection that lasts.
+    pub fn ejected(&self) -> Option<Ejected> {
+        self.health.ejected()
+    }
+
+    /// A client met nothing that speaks against it.
+    pub fn went_well(&self) {
+        if let Some(rule) = self
+            .home()
+            .as_ref()
+            .and_then(|it| it.settings().ejection.as_ref())
+        {
+            self.health.went_well(rule);
         }
+    }
+
+    /// A client met what speaks against it; it may be ejected by that.
+    pub fn report(&self, report: config::Report) {
+        let Some(upstream) = self.home() else { return };
+        let Some(rule) = &upstream.settings().ejection else {
+            return;
+        };
+        if self.health.went_badly(rule, report) {
+            upstream.eject(self, rule, report);
+        }
+    }
+
+    /// How long a tunnel must last not to be an early end; `None` where nobody
+    /// asks.
+    pub fn early_end(&self) -> Option<Duration> {
+        let upstream = self.home()?;
+        let rule = upstream.settings().ejection.as_ref()?;
+        Some(rule.early_end)
+    }
+
+    /// What a person has said of its state, and not taken back.
+    pub fn said(&self) -> Option<BackendState> {
+        self.states.said()
+    }
+
+    /// Overrides the state that the file says, or takes that back. It holds over
+    /// reloads, until the file says something else than it does now, or no longer
+    /// has the backend.
+    pub fn say(&self, state: Option<BackendState>) {
+        self.change(|states| states.say(state));
+        self.health.tell();
+    }
+
+    fn change(&self, change: impl FnOnce(&States)) {
+        let before = self.states.state();
+        change(&self.states);
+        if before != BackendState::Active && self.states.state() == BackendState::Active {
+            self.health.returns();
+        }
+    }
+
+    /// Called when an upstream that comes into force has it, in this state.
+    pub fn join(&self, upstream: &Arc<Upstream>, state: BackendState) {
+        *self.lock_home() = Arc::downgrade(upstream);
+        self.change(|states| states.file(state));
+        self.retired.store(false, Ordering::Release);
+    }
+
+    /// Called when no upstream in force has it any more: it keeps no idle
+    /// connections.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.pool.clear();
+        self.http2.clear();
+    }
+
+    fn home(&self) -> Option<Arc<Upstream>> {
+        self.lock_home().upgrade()
+    }
+
+    fn lock_home(&self) -> MutexGuard<'_, Weak<Upstream>> {
+        // It is set whole, so it is whole after any panic.
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -115,7 +241,7 @@ impl Backend {
     }
 
     /// Closes idle connections older than the limit.
-    pub fn purge_idle(&self, timeout: std::time::Duration) {
+    pub fn purge_idle(&self, timeout: Duration) {
         self.pool.purge(timeout);
         self.http2.purge(timeout);
     }
@@ -127,8 +253,20 @@ impl Lease {
         backend.requests.fetch_add(1, Ordering::Relaxed);
         Self {
             backend,
-            tunnel: false,
+            used_for: Use::Request,
         }
+    }
+
+    /// One for what may become a tunnel; `None` if there are `most` already.
+    pub(super) fn for_handshake(backend: Arc<Backend>, most: Option<u32>) -> Option<Self> {
+        let more = |places: u32| (most.is_none_or(|most| places < most)).then_some(places + 1);
+        let counted = backend
+            .places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok()?;
+        let mut lease = Self::new(backend);
+        lease.used_for = Use::Handshake;
+        Some(lease)
     }
 
     pub fn backend(&self) -> &Arc<Backend> {
@@ -138,7 +276,7 @@ impl Lease {
     /// The exchange has become a tunnel.
     pub fn into_tunnel(mut self) -> Self {
         self.backend.tunnels.fetch_add(1, Ordering::Relaxed);
-        self.tunnel = true;
+        self.used_for = Use::Tunnel;
         self
     }
 }
@@ -146,8 +284,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.leases.fetch_sub(1, Ordering::Relaxed);
-        if self.tunnel {
+        if self.used_for == Use::Tunnel {
             self.backend.tunnels.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.used_for != Use::Request {
+            self.backend.places.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

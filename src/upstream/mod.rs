@@ -1,93 +1,86 @@
 //! Groups of backends: choose one, dial it, keep connections to it.
 //!
-//! An [`Upstream`] is immutable and belongs to one snapshot; its [`Backend`]s
-//! outlive it: they carry counts and pooled connections over a reload for as
+//! An [`Upstream`] belongs to one snapshot and says how its backends are used;
+//! which ones there are at the moment is its [`Backends`]. A [`Backend`]
+//! outlives both: it carries counts and pooled connections over a reload for as
 //! long as name and address stay.
 
+mod admission;
+mod answers;
 mod backend;
+mod backends;
 mod connection;
 mod dial;
+mod discovery;
 mod health;
 mod http2;
 mod pool;
 mod resolve;
+mod roster;
+mod state;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+
+pub use admission::{Full, Pass};
+pub use answers::LastAnswer;
 pub use backend::{Backend, Lease};
+pub use backends::{Backends, Listed};
 pub use connection::{Answer, ConnectError, Connection, HandshakeError};
 pub use dial::{DialError, Dialer};
-pub use health::{Changes, LastProbe, Probing, Standing};
+pub use discovery::{Discovery, FindError};
+pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
+pub use roster::Roster;
 
-use crate::balance::{self, Member};
 use crate::config;
+use answers::Answers;
 
 /// A group of backends that serve the same thing.
 #[derive(Debug)]
 pub struct Upstream {
     name: Arc<str>,
-    settings: config::Upstream,
+    settings: Arc<config::Upstream>,
     dialer: Arc<Dialer>,
     /// What log and registry call the sources of the sticky key, in the
     /// settings' order.
     sticky_labels: Vec<Arc<str>>,
     no_sticky_label: Arc<str>,
-    /// In the order of the settings'.
-    backends: Vec<Arc<Backend>>,
-    turn: AtomicU64,
-}
-
-/// Every backend that something still holds on to, so that one that comes back
-/// in a later configuration finds its live tunnels counted.
-#[derive(Debug, Default)]
-pub struct Roster {
-    known: Mutex<HashMap<BackendKey, Weak<Backend>>>,
-    changes: Changes,
-}
-
-type BackendKey = (String, String, config::BackendAddress);
-
-impl Roster {
-    /// The backend of this identity: the living one or a new one.
-    fn backend(&self, upstream: &str, settings: &config::Backend) -> Arc<Backend> {
-        let key = (
-            upstream.to_owned(),
-            settings.name.clone(),
-            settings.address.clone(),
-        );
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, backend| backend.strong_count() > 0);
-        if let Some(backend) = known.get(&key).and_then(Weak::upgrade) {
-            return backend;
-        }
-        let backend = Arc::new(Backend::new(upstream, settings, self.changes.clone()));
-        known.insert(key, Arc::downgrade(&backend));
-        backend
-    }
-
-    /// Wakes at each change of a backend's health.
-    pub fn changes(&self) -> &Changes {
-        &self.changes
-    }
+    roster: Arc<Roster>,
+    // As with the snapshot: only `load_full`, no guard outlives a statement.
+    backends: ArcSwap<Backends>,
+    /// How discovery goes, if there is one.
+    answers: Answers,
+    /// Held while it is decided whether one more may be ejected.
+    ejecting: Mutex<()>,
 }
 
 impl Upstream {
-    pub fn new(settings: config::Upstream, dialer: Dialer, roster: &Roster) -> Self {
-        let backends: Vec<_> = settings
-            .backends
-            .iter()
-            .map(|backend| roster.backend(&settings.name, backend))
-            .collect();
+    /// `previous` is the upstream of this name in force: where backends are
+    /// discovered, its own serve until an answer says otherwise.
+    pub fn new(
+        settings: config::Upstream,
+        dialer: Dialer,
+        roster: &Arc<Roster>,
+        previous: Option<&Self>,
+    ) -> Self {
+        let settings = Arc::new(settings);
+        let discovers = settings.discovery.is_some();
+        let kept = previous.filter(|_| discovers).map(|it| it.backends());
+        let list = kept
+            .as_ref()
+            .map_or(&*settings.backends, |kept| kept.source());
+        let backends = Backends::new(Arc::clone(&settings), list, roster, Arc::default());
         Self {
             name: settings.name.as_str().into(),
             sticky_labels: settings.sticky.iter().map(label).collect(),
             no_sticky_label: "none".into(),
-            settings,
             dialer: Arc::new(dialer),
-            backends,
-            turn: AtomicU64::new(0),
+            roster: Arc::clone(roster),
+            answers: Answers::new(!discovers || !backends.list().is_empty()),
+            backends: ArcSwap::from_pointee(backends),
+            ejecting: Mutex::default(),
+            settings,
         }
     }
 
@@ -109,79 +102,96 @@ impl Upstream {
         &self.no_sticky_label
     }
 
-    pub fn backends(&self) -> &[Arc<Backend>] {
-        &self.backends
+    /// The backends of this moment.
+    pub fn backends(&self) -> Arc<Backends> {
+        self.backends.load_full()
     }
 
     pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
 
-    /// The next backend to try for a request with this key, if it has one,
-    /// leaving out those `tried` before.
-    pub fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<usize> {
-        let members: Vec<Member> = self
-            .backends
-            .iter()
-            .zip(&self.settings.backends)
-            .map(|(backend, settings)| Member {
-                id: backend.id(),
-                weight: settings.weight,
-                load: backend.load(),
-            })
+    /// Waits, for a moment, until it is known which backends there are.
+    pub async fn known(&self) {
+        self.answers.first(self.dialer.timeout).await;
+    }
+
+    /// How discovery last went.
+    pub fn last_answer(&self) -> Option<LastAnswer> {
+        self.answers.last()
+    }
+
+    /// Takes over backends that were found. Those that were there before stay
+    /// what they are.
+    fn find(self: &Arc<Self>, list: &[config::Backend]) {
+        let before = self.backends();
+        if before.source() != list {
+            self.swap(&before, list);
+        }
+        // Last: whoever waits for it looks at the backends next.
+        self.answers.note(None);
+    }
+
+    fn swap(self: &Arc<Self>, before: &Backends, list: &[config::Backend]) {
+        let settings = Arc::clone(&self.settings);
+        let after = Backends::new(settings, list, &self.roster, before.turn());
+        self.backends.store(Arc::new(after));
+        self.join_backends();
+        let after = self.backends();
+        let gone: Vec<_> = before
+            .each()
+            .filter(|it| after.position(it).is_none())
             .collect();
-        let (balance, number) = match (self.settings.balance, key) {
-            (config::Balance::Hash, Some(key)) => (config::Balance::Hash, key),
-            // Nothing to hash: any backend will do, a less loaded one better.
-            (config::Balance::Hash, None) => (config::Balance::Random, rand::random()),
-            (config::Balance::RoundRobin, _) => (
-                config::Balance::RoundRobin,
-                self.turn.fetch_add(1, Ordering::Relaxed),
-            ),
-            (balance, _) => (balance, rand::random()),
-        };
-        let panic = self.in_panic();
-        let skip = |index: usize| tried.contains(&index) || !(panic || self.is_up(index));
-        balance::choose(balance, number, &members, &skip)
+        gone.iter().for_each(|backend| backend.retire());
+        let new = after.each().filter(|it| before.position(it).is_none());
+        tracing::info!(
+            upstream = &*self.name,
+            backends = list.len(),
+            added = names(new),
+            removed = names(gone.into_iter()),
+            "backends found"
+        );
+        self.roster.changes().tell();
     }
 
-    /// Where a backend stands by what this generation says of health.
-    pub fn standing(&self, index: usize) -> Standing {
-        self.backends[index].health.standing(&self.settings)
+    fn find_nothing(&self, error: &FindError) {
+        self.answers.note(Some(error));
     }
 
-    /// Whether so few backends are up that all of them are used.
-    pub fn in_panic(&self) -> bool {
-        let all = self.backends.len();
-        let up = (0..all).filter(|index| self.is_up(*index)).count();
-        up == 0 || (up as f64) < self.settings.panic_threshold * all as f64
+    /// Called when it comes into force.
+    pub fn join_backends(self: &Arc<Self>) {
+        for listed in self.backends().list() {
+            listed.backend().join(self, listed.filed_state());
+        }
     }
 
-    /// Whether clients may be sent to a backend.
-    pub fn may_use(&self, index: usize) -> bool {
-        self.is_up(index) || self.in_panic()
+    /// Ejects a backend, unless too many others are.
+    fn eject(&self, backend: &Backend, rule: &config::Ejection, report: config::Report) {
+        let deciding = self.ejecting.lock();
+        let _deciding = deciding.unwrap_or_else(PoisonError::into_inner);
+        let backends = self.backends();
+        let ejected = backends
+            .each()
+            .filter(|one| one.ejected().is_some())
+            .count();
+        let most = rule.max_ejected * backends.list().len() as f64;
+        if (ejected + 1) as f64 <= most && backend.ejected().is_none() {
+            backend.health.eject(rule, report);
+        }
     }
+}
 
-    fn is_up(&self, index: usize) -> bool {
-        self.standing(index) == Standing::Up
+/// As one word of a log line; cut where it would fill the screen.
+fn names<'a>(backends: impl Iterator<Item = &'a Arc<Backend>>) -> String {
+    const MOST: usize = 20;
+    let mut names: Vec<&str> = backends.map(|backend| &**backend.name()).collect();
+    let all = names.len();
+    names.truncate(MOST);
+    let mut text = names.join(", ");
+    if all > MOST {
+        text.push_str(&format!(" and {} more", all - MOST));
     }
-
-    /// Counts a use of the backend until the lease is dropped.
-    pub fn lease(&self, index: usize) -> Lease {
-        Lease::new(Arc::clone(&self.backends[index]))
-    }
-
-    /// What longhaul's own cookie says for this backend: opaque, and the same
-    /// on every longhaul that has the same upstream.
-    pub fn cookie_value(&self, index: usize) -> &str {
-        self.backends[index].cookie_value()
-    }
-
-    /// The backend that a cookie of longhaul's own names, if it is still here.
-    pub fn backend_of_cookie(&self, value: &str) -> Option<usize> {
-        let mut backends = self.backends.iter();
-        backends.position(|backend| backend.cookie_value() == value)
-    }
+    text
 }
 
 fn label(source: &config::StickySource) -> Arc<str> {

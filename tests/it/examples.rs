@@ -3,6 +3,7 @@
 //!
 //! Addresses and files that only the example's reader has are replaced, nothing else.
 
+mod backends;
 mod features;
 
 use std::cell::Cell;
@@ -50,6 +51,11 @@ impl World {
             }
             Value::String(text) => match key {
                 "socket" => "admin.sock".clone_into(text),
+                "file" => {
+                    let target = self.another_address();
+                    let listing = format!("[{{ \"targets\": [\"{target}\"] }}]");
+                    self.setup.write(text, listing);
+                }
                 "address" if text.starts_with("unix:") && text.contains("public") => {
                     *text = format!("unix:{}", self.setup.path("front.sock").display());
                 }
@@ -148,10 +154,14 @@ fn first_of(routes: &Value) -> Option<Table> {
 /// What the first route must answer on this listener.
 fn expected(config: &Table, route: &Table, listener: &Table) -> u16 {
     let upstream = route["upstream"].as_str().expect("an upstream");
-    let scheme = config
+    let upstream = config
         .get("upstreams")
-        .and_then(|upstreams| upstreams.get(upstream)?.get("scheme")?.as_str());
+        .and_then(|upstreams| upstreams.get(upstream));
+    let scheme = upstream.and_then(|upstream| upstream.get("scheme")?.as_str());
+    let dns = upstream.and_then(|upstream| upstream.get("discovery")?.get("dns"));
     match scheme {
+        // Nobody knows the reader's names here.
+        _ if dns.is_some() => 503,
         _ if listener.contains_key("redirect_to_https") => 308,
         // The echo backend speaks no TLS, and longhaul must insist on it.
         Some("https") => 502,

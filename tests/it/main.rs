@@ -5,11 +5,16 @@
 
 mod addresses;
 mod admin;
+mod admission;
+mod auth;
 mod bad_input;
 mod bounds;
 mod check;
 mod crowd;
 mod demo;
+mod discovery;
+mod drains;
+mod ejection;
 mod examples;
 mod explain;
 mod forward;

@@ -38,6 +38,8 @@ async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
     let request = server.request().await;
     server.send(request.switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
+    // The tunnel begins just after the client has its 101.
+    proxy.log.wait("tunnel opened", &[]).await;
     (client, server)
 }
 

@@ -295,28 +295,28 @@ async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it(over: Ove
 /// is no reason to end the tunnel.
 #[tokio::test]
 async fn single_bytes_of_a_frame_reset_the_idle_timeout() {
-    let (proxy, backend) = site(Over::Http1, "idle_timeout = '1s'").await;
+    let (proxy, backend) = site(Over::Http1, "idle_timeout = '2s'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let (up, down) = (
         masked(Opcode::Text, true, b"up"),
         plain(Opcode::Text, true, b"down"),
     );
-    let pause = Duration::from_millis(700);
-    // Header, mask and payload; each alone is short of the time, all together not.
-    for byte in &up[..5] {
+    let pause = Duration::from_millis(1200);
+    // Each alone is short of the time, all together not.
+    for byte in &up[..3] {
         client.send([*byte]).await;
         assert_eq!(server.take(1).await, [*byte]);
         client.silent_for(pause).await;
     }
-    for byte in &down[..3] {
+    for byte in &down[..2] {
         server.send([*byte]).await;
         assert_eq!(client.take(1).await, [*byte]);
         client.silent_for(pause).await;
     }
-    client.send(&up[5..]).await;
-    assert_eq!(server.take(up.len() - 5).await, &up[5..]);
-    server.send(&down[3..]).await;
-    assert_eq!(client.take(down.len() - 3).await, &down[3..]);
+    client.send(&up[3..]).await;
+    assert_eq!(server.take(up.len() - 3).await, &up[3..]);
+    server.send(&down[2..]).await;
+    assert_eq!(client.take(down.len() - 2).await, &down[2..]);
     let start = Instant::now();
     assert_eq!(client.frame().await.opcode, Opcode::Close);
     assert!(start.elapsed() > pause, "{:?}", start.elapsed());

@@ -86,12 +86,18 @@ fn tell_backend(text: &mut String, route: &proxy::Route, request: &Request<Body>
         &sticky(upstream, exchange, request, &affinity),
     );
     line(text, "upstream", upstream.name());
-    let Some(index) = affinity
-        .backend
-        .filter(|index| upstream.may_use(*index))
-        .or_else(|| upstream.pick(affinity.key, &[]))
+    let backends = upstream.backends();
+    let own = affinity.backend.as_ref();
+    let own = own.and_then(|backend| backends.position(backend));
+    let Some(index) = own
+        .filter(|index| backends.may_use(*index))
+        .or_else(|| backends.pick(affinity.key, &[]))
     else {
-        line(text, "backend", "none can be tried");
+        let none = match upstream.settings().discovery {
+            Some(_) => "one of those that are discovered when it runs",
+            None => "none can be tried",
+        };
+        line(text, "backend", none);
         return;
     };
     let by_key = affinity.backend.is_some()
@@ -101,14 +107,14 @@ fn tell_backend(text: &mut String, route: &proxy::Route, request: &Request<Body>
     } else {
         " (this time: the pick does not depend on a key)"
     };
-    let backend = &upstream.backends()[index];
+    let backend = backends.get(index);
     line(
         text,
         "backend",
         &format!("{} at {}{note}", backend.name(), backend.address()),
     );
-    if affinity.sets_cookie && affinity.backend != Some(index) {
-        let (cookie, value) = (&upstream.settings().cookie, upstream.cookie_value(index));
+    if affinity.sets_cookie && own != Some(index) {
+        let (cookie, value) = (&upstream.settings().cookie, backend.cookie_value());
         line(text, "cookie", &format!("set to {}={value}", cookie.name));
     }
 }

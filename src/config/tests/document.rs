@@ -52,6 +52,22 @@ fn opened(title: &str) -> String {
         "`health` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.health]\ntype = \"http\"\n"
             .to_owned(),
+        "`discovery` of [upstreams.NAME]" => {
+            "[upstreams.b.discovery]\ndns = \"b\"\nport = 1\n".to_owned()
+        }
+        "`drain` of [upstreams.NAME]" => {
+            "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n[upstreams.b.drain]\n".to_owned()
+        }
+        "`admission` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
+             [upstreams.b.admission]\nmax_handshakes_in_flight = 9\n"
+            .to_owned(),
+        "`auth` of [[routes]]" => {
+            REST.replace("routes = [{ upstream = \"a\" }]", "")
+                + "[[routes]]\nupstream = \"a\"\n[routes.auth]\nupstream = \"a\"\n"
+        }
+        "`ejection` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
+             [upstreams.b.ejection]\n"
+            .to_owned(),
         plain => format!("{plain}\n"),
     }
 }
@@ -60,7 +76,7 @@ fn opened(title: &str) -> String {
 fn with_line(title: &str, line: &str) -> String {
     match title {
         MAIN => format!("{line}\n{REST}"),
-        "[[routes]]" => format!("{}{line}\n", opened(title)),
+        routes if routes.ends_with("[[routes]]") => format!("{}{line}\n", opened(title)),
         _ => format!("{REST}{}{line}\n", opened(title)),
     }
 }

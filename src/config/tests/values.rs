@@ -65,6 +65,7 @@ fn defaults() {
             port: 9000,
         },
         weight: 1,
+        state: BackendState::Active,
     };
     assert_eq!(chat.backends, [backend]);
 }

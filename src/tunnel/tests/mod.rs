@@ -56,6 +56,7 @@ pub(super) fn facts(id: u64) -> Facts {
 /// Half close after 30 s, close within 5 s, linger for 1 s; the rest is off.
 pub(super) fn options(framing: Framing) -> Options {
     Options {
+        expiry: None,
         framing,
         clocks: Clocks {
             handshake_timeout: Duration::from_secs(10),

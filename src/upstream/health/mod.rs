@@ -1,8 +1,8 @@
-//! Whether a backend can be used: what its probes say.
+//! Whether a backend can be used: what its probes and its traffic say.
 //!
 //! A [`Health`] belongs to its backend and so survives reloads with it. It only
-//! keeps the verdict: [`Probing`] finds it, `Upstream` heeds it when it
-//! chooses, and the server says and does what follows from a change.
+//! keeps the verdict: [`Probing`] and the reports find it, `Backends` heeds it
+//! when it chooses, and the server says and does what follows from a change.
 //!
 //! Invariant: reading a standing takes no lock, and each change wakes whoever
 //! waits for [`Changes`].
@@ -10,6 +10,8 @@
 mod answer;
 mod probe;
 mod probing;
+mod reports;
+mod slow_start;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +21,11 @@ use tokio::sync::Notify;
 
 pub use probe::ProbeError;
 pub use probing::Probing;
+pub use reports::Ejected;
 
 use crate::config;
+use reports::Reports;
+use slow_start::SlowStart;
 
 /// Where a backend stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum Standing {
     Up,
     /// By its probes, or because nothing is known and the config says so.
     Down,
+    /// By reports of its traffic, for a time.
+    Ejected,
 }
 
 impl Standing {
@@ -36,6 +43,7 @@ impl Standing {
         match self {
             Self::Up => "up",
             Self::Down => "down",
+            Self::Ejected => "ejected",
         }
     }
 }
@@ -50,7 +58,7 @@ impl Changes {
         self.0.notified().await;
     }
 
-    fn tell(&self) {
+    pub(in crate::upstream) fn tell(&self) {
         self.0.notify_one();
     }
 }
@@ -63,11 +71,13 @@ pub struct LastProbe {
     pub error: Option<Arc<str>>,
 }
 
-/// What the probes of one backend have found.
+/// What probes and reports of one backend have found.
 #[derive(Debug)]
 pub(super) struct Health {
     verdict: AtomicU8,
     ledger: Mutex<Ledger>,
+    reports: Reports,
+    slow_start: SlowStart,
     changes: Changes,
 }
 
@@ -87,19 +97,62 @@ impl Health {
         Self {
             verdict: AtomicU8::new(UNKNOWN),
             ledger: Mutex::default(),
+            reports: Reports::new(),
+            slow_start: SlowStart::begin(),
             changes,
         }
     }
 
     /// Where the backend stands by the settings of its upstream.
     pub(super) fn standing(&self, settings: &config::Upstream) -> Standing {
-        let Some(health) = &settings.health else {
-            return Standing::Up;
-        };
-        match (self.verdict.load(Ordering::Acquire), health.initial) {
-            (UP, _) | (UNKNOWN, config::Initial::Up) => Standing::Up,
-            _ => Standing::Down,
+        if settings.health.as_ref().is_some_and(|it| self.is_down(it)) {
+            return Standing::Down;
         }
+        match settings.ejection.is_some() && self.reports.is_ejected() {
+            true => Standing::Ejected,
+            false => Standing::Up,
+        }
+    }
+
+    fn is_down(&self, settings: &config::Health) -> bool {
+        let verdict = self.verdict.load(Ordering::Acquire);
+        let up = verdict == UP || (verdict, settings.initial) == (UNKNOWN, config::Initial::Up);
+        !up
+    }
+
+    /// How much of its weight counts for now, in per cent.
+    pub(super) fn ramp(&self, settings: &config::Upstream) -> u32 {
+        settings.slow_start.map_or(slow_start::WHOLE, |time| {
+            self.slow_start.ramp(self.reports.returned(), time)
+        })
+    }
+
+    /// Something has changed that the server does something about.
+    pub(super) fn tell(&self) {
+        self.changes.tell();
+    }
+
+    /// It is used again, from little on.
+    pub(super) fn returns(&self) {
+        self.slow_start.begin_again();
+    }
+
+    pub(super) fn went_well(&self, rule: &config::Ejection) {
+        self.reports.went_well(rule);
+    }
+
+    /// Counts against the backend; whether that is enough to eject it.
+    pub(super) fn went_badly(&self, rule: &config::Ejection, report: config::Report) -> bool {
+        self.reports.went_badly(rule, report)
+    }
+
+    pub(super) fn eject(&self, rule: &config::Ejection, report: config::Report) {
+        self.reports.eject(rule, report);
+        self.changes.tell();
+    }
+
+    pub(super) fn ejected(&self) -> Option<Ejected> {
+        self.reports.ejected()
     }
 
     pub(super) fn last_probe(&self) -> Option<LastProbe> {
@@ -130,6 +183,9 @@ impl Health {
             return;
         }
         ledger.against = 0;
+        if turned == UP && self.is_down(settings) {
+            self.returns();
+        }
         self.verdict.store(turned, Ordering::Release);
         drop(ledger);
         self.changes.tell();

@@ -36,13 +36,15 @@ impl Probing {
         }
     }
 
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
-    /// Goes on as the upstream of a new generation says.
-    pub fn follow(&self, upstream: Arc<Upstream>) {
-        self.upstream.send_replace(upstream);
+    /// Goes on as this upstream says; nothing happens if it did so already.
+    pub fn follow(&self, upstream: &Arc<Upstream>) {
+        self.upstream.send_if_modified(|current| {
+            let is_new = !Arc::ptr_eq(current, upstream);
+            if is_new {
+                *current = Arc::clone(upstream);
+            }
+            is_new
+        });
     }
 }
 

@@ -19,8 +19,13 @@ pub struct Example {
 impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
+            "admission.toml" => self.admission().await,
+            "auth.toml" => self.auth().await,
             "behind-a-proxy.toml" => self.behind_a_proxy().await,
+            "discovery-dns.toml" => self.discovery_dns().await,
+            "discovery-file.toml" => self.discovery_file().await,
             "drain.toml" => self.drain().await,
+            "ejection.toml" => self.ejection().await,
             "hash-by-room.toml" => self.hash_by_room().await,
             "health.toml" => self.health().await,
             "http2.toml" => self.http2().await,
@@ -43,7 +48,7 @@ impl Example {
         }
     }
 
-    async fn public(&self) -> Wire {
+    pub async fn public(&self) -> Wire {
         self.proxy.connect_to("public").await
     }
 

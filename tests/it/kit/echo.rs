@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpListener;
@@ -27,6 +28,8 @@ pub struct Echo {
 struct Shared {
     connections: AtomicUsize,
     requests: Mutex<Vec<Request>>,
+    /// When each of them came.
+    arrivals: Mutex<Vec<Instant>>,
 }
 
 impl Echo {
@@ -64,6 +67,11 @@ impl Echo {
     /// Request heads so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().expect("no panic").clone()
+    }
+
+    /// When each request came.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.shared.arrivals.lock().expect("no panic").clone()
     }
 
     /// Stops listening and drops every connection; the address stays free.
@@ -106,6 +114,11 @@ async fn serve(mut wire: Wire, name: &'static str, shared: Arc<Shared>) {
             .lock()
             .expect("no panic")
             .push(request.clone());
+        shared
+            .arrivals
+            .lock()
+            .expect("no panic")
+            .push(Instant::now());
         if request.header("sec-websocket-key").is_some() {
             echo(wire, &request, name).await;
             return;

@@ -6,6 +6,7 @@
 //! socket and notify messages. Every wait here has one deadline.
 
 mod echo;
+mod fixed;
 mod frame;
 pub mod h2;
 mod log;
@@ -22,6 +23,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 pub use echo::Echo;
+pub use fixed::Fixed;
 pub use frame::{Opcode, close_payload, masked, plain};
 pub use log::Event;
 pub use message::{Head, Request, Response};

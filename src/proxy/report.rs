@@ -1,0 +1,73 @@
+//! What an exchange or a tunnel says of its backend: the reports that may eject
+//! it.
+//!
+//! It only names what happened; `upstream` counts and decides.
+//!
+//! Invariant: nothing that a client alone can bring about is reported against a
+//! backend.
+
+use http::StatusCode;
+
+use crate::config::Report;
+use crate::exchange::Refusal;
+use crate::metrics::{Metrics, Reported};
+use crate::tunnel::{Cause, Outcome, Side};
+use crate::upstream::Backend;
+use crate::ws::close::INTERNAL_ERROR;
+
+/// Something that speaks against a backend.
+pub(super) fn against(metrics: &Metrics, backend: &Backend, report: Report) {
+    let labels = Reported {
+        upstream: backend.upstream().to_string(),
+        backend: backend.name().to_string(),
+        report: report.label(),
+    };
+    metrics.reports.get_or_create(&labels).inc();
+    backend.report(report);
+}
+
+/// The head of an answer.
+pub(super) fn answered(metrics: &Metrics, backend: &Backend, status: StatusCode) {
+    // These two say that the request asks for what no server of its kind does.
+    let about_the_request = matches!(
+        status,
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+    );
+    match status.is_server_error() && !about_the_request {
+        true => against(metrics, backend, Report::Status),
+        false => backend.went_well(),
+    }
+}
+
+/// What longhaul says to the client in the place of an answer.
+pub(super) fn refused(metrics: &Metrics, backend: &Backend, refusal: &Refusal) {
+    match refusal {
+        // The other timeout of a backend begins with the client's leaving.
+        Refusal::BackendTimeout("handshake_timeout" | "response_timeout") => {
+            against(metrics, backend, Report::Timeout);
+        }
+        Refusal::BackendProtocol(_) => against(metrics, backend, Report::Protocol),
+        _ => {}
+    }
+}
+
+/// The end of a tunnel.
+pub(super) fn ended(metrics: &Metrics, backend: &Backend, outcome: &Outcome) {
+    if outcome.ended_by != Side::Backend {
+        return;
+    }
+    let is_early = || {
+        backend
+            .early_end()
+            .is_some_and(|soon| outcome.duration < soon)
+    };
+    match outcome.cause {
+        Cause::Close(Some(INTERNAL_ERROR)) => against(metrics, backend, Report::Close1011),
+        Cause::Eof | Cause::TlsEof | Cause::Reset | Cause::PeerTimeout | Cause::TlsError
+            if is_early() =>
+        {
+            against(metrics, backend, Report::EarlyEnd);
+        }
+        _ => {}
+    }
+}

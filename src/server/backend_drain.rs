@@ -1,0 +1,176 @@
+//! The paced closes of one backend's tunnels, whatever the reason: its state,
+//! its health, or that it is no longer there.
+//!
+//! Whether there is a reason is the overseer's to say; dropping a
+//! [`BackendDrain`] ends it and leaves the rest of the tunnels where they are.
+//!
+//! Invariant: while it lasts, every tunnel of the backend is told to close, also
+//! one whose handshake was under way when it began.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::config;
+use crate::state::{Snapshot, State};
+use crate::tunnel::{self, Cause, CloseOrder, Registry, Tunnel};
+use crate::upstream::{Backend, Upstream};
+
+/// How often what is left is told.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How often it is looked for tunnels that have opened since.
+const LATECOMERS: Duration = Duration::from_millis(500);
+
+/// A backend that is being drained, until this is dropped.
+#[derive(Debug)]
+pub(super) struct BackendDrain {
+    backend: Arc<Backend>,
+    cause: Cause,
+    task: JoinHandle<()>,
+}
+
+impl BackendDrain {
+    /// Called within a runtime.
+    pub(super) fn start(
+        state: &State,
+        snapshot: &Snapshot,
+        upstream: &Upstream,
+        backend: &Arc<Backend>,
+        cause: Cause,
+    ) -> Self {
+        let settings = &snapshot.config.drain;
+        let work = Work {
+            registry: Arc::clone(&state.registry),
+            backend: Arc::clone(backend),
+            order: CloseOrder::new(cause, settings),
+            pace: settings.pace_of(&upstream.settings().drain),
+        };
+        Self {
+            backend: Arc::clone(backend),
+            cause,
+            task: tokio::spawn(work.run()),
+        }
+    }
+
+    pub(super) fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        self.cause
+    }
+}
+
+impl Drop for BackendDrain {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Work {
+    registry: Arc<Registry>,
+    backend: Arc<Backend>,
+    order: CloseOrder,
+    pace: config::Pace,
+}
+
+impl Work {
+    async fn run(self) {
+        let start = Instant::now();
+        let tunnels = self.tunnels();
+        let span = self.pace.span(tunnels.len());
+        self.tell_start(tunnels.len(), span);
+        let mut progress = interval(PROGRESS);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first comes at once, and has just been told.
+        progress.tick().await;
+        let mut latecomers = interval(LATECOMERS);
+        latecomers.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = tunnels.is_empty();
+        let mut closing = Box::pin(self.close(tunnels, span));
+        let mut closed = false;
+        loop {
+            tokio::select! {
+                () = &mut closing, if !closed => closed = true,
+                _ = progress.tick(), if !told => self.tell_progress(),
+                _ = latecomers.tick(), if closed => {
+                    let tunnels = self.tunnels();
+                    if !tunnels.is_empty() {
+                        let span = self.pace.span(tunnels.len());
+                        closing = Box::pin(self.close(tunnels, span));
+                        closed = false;
+                    } else if !self.backend.has_tunnels() && !told {
+                        told = true;
+                        self.tell_end(start);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn close(&self, tunnels: Vec<Arc<Tunnel>>, span: Duration) {
+        let order = self.order.clone();
+        self.registry.close_paced(tunnels, order, span).await;
+    }
+
+    /// Those that have no order yet.
+    fn tunnels(&self) -> Vec<Arc<Tunnel>> {
+        if self.backend.tunnels() == 0 {
+            return Vec::new();
+        }
+        self.registry.select(&|tunnel| {
+            // This very backend, not another that had its name.
+            Arc::ptr_eq(&tunnel.facts().labels.backend, self.backend.name())
+                && matches!(
+                    tunnel.state(),
+                    tunnel::State::Open | tunnel::State::HalfClosed
+                )
+        })
+    }
+
+    fn tell_start(&self, tunnels: usize, span: Duration) {
+        let (upstream, backend) = (&**self.backend.upstream(), &**self.backend.name());
+        let seconds = span.as_secs_f64();
+        match self.order.cause {
+            Cause::Unhealthy => {
+                tracing::info!(
+                    upstream,
+                    backend,
+                    tunnels,
+                    seconds,
+                    "draining an unhealthy backend"
+                );
+            }
+            Cause::Removed => {
+                tracing::info!(
+                    upstream,
+                    backend,
+                    tunnels,
+                    seconds,
+                    "draining a removed backend"
+                );
+            }
+            _ => tracing::info!(upstream, backend, tunnels, seconds, "draining a backend"),
+        }
+    }
+
+    fn tell_progress(&self) {
+        tracing::info!(
+            upstream = &**self.backend.upstream(),
+            backend = &**self.backend.name(),
+            tunnels = self.backend.tunnels(),
+            "still draining a backend"
+        );
+    }
+
+    fn tell_end(&self, start: Instant) {
+        tracing::info!(
+            upstream = &**self.backend.upstream(),
+            backend = &**self.backend.name(),
+            seconds = start.elapsed().as_secs_f64(),
+            "backend is drained"
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! Backends that are ejected by what their clients meet there, and the slow start of those that return.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::kit::{
+    Echo, Event, Fixed, Opcode, Proxy, RawBackend, Site, close_payload, eventually, handshake,
+    nobody, plain, switching,
+};
+
+/// A backend `a`, and another that is always there for those who must go on.
+fn site(address: &str, other: &Echo, ejection: &str) -> Site {
+    Site::of(&[("a", address), other.entry()])
+        .upstream("sticky = 'query:key'")
+        .upstream(&format!(
+            "ejection = {{ failures = 3, time = '1h', max_time = '1h', {ejection} }}"
+        ))
+}
+
+/// Keys that go to `a`, one for each of whatever else is asked for them.
+fn keys() -> impl Iterator<Item = String> {
+    (0..).map(|number| format!("/?key={number}"))
+}
+
+fn is_ejected(event: &Event) -> bool {
+    event.is("backend is ejected", &[("backend", "a")])
+}
+
+fn ejected(proxy: &Proxy) -> bool {
+    !proxy.log.all(is_ejected).is_empty()
+}
+
+async fn reported(proxy: &Proxy, report: &str) -> f64 {
+    let labels = format!(r#"{{upstream="app",backend="a",report="{report}"}}"#);
+    proxy
+        .metric(&format!("longhaul_reports_total{labels}"))
+        .await
+}
+
+#[tokio::test]
+async fn what_cannot_be_connected_to_is_ejected_and_comes_back_more_slowly_each_time() {
+    let other = Echo::start("other").await;
+    let address = nobody().await;
+    let site = site(&address, &other, "").to_string();
+    let proxy = Proxy::start(site.replace(" time = '1h'", " time = '400ms'")).await;
+    for in_a_row in [1, 2] {
+        let log = proxy.log.tail();
+        for key in keys() {
+            if proxy.log.all(is_ejected).len() == in_a_row {
+                break;
+            }
+            assert_eq!(proxy.get(&key).await.text(), "other");
+        }
+        let event = log
+            .wait("backend is ejected", &[("reason", "connect")])
+            .await;
+        assert_eq!(event.number("in_a_row"), in_a_row as u64);
+        log.wait("backend is up", &[("backend", "a")]).await;
+    }
+    assert!(reported(&proxy, "connect").await >= 6.0);
+}
+
+#[tokio::test]
+async fn the_ejected_get_nothing_and_the_status_says_so() {
+    let other = Echo::start("other").await;
+    let proxy = Proxy::start(site(&nobody().await, &other, "")).await;
+    for key in keys() {
+        if ejected(&proxy) {
+            break;
+        }
+        proxy.get(&key).await;
+    }
+    let log = proxy.log.tail();
+    for key in keys().take(20) {
+        assert_eq!(proxy.get(&key).await.text(), "other");
+    }
+    assert!(
+        log.all(|event| event.message == "backend not reached")
+            .is_empty()
+    );
+    let status = proxy.status().await;
+    let backend = &status["upstreams"][0]["backends"][0];
+    assert_eq!(backend["health"], "ejected");
+    assert_eq!(backend["ejection"]["report"], "connect");
+    assert!(backend["ejection"]["seconds_left"].as_f64() > Some(3000.0));
+    let up = r#"longhaul_backend_up{upstream="app",backend="a"}"#;
+    assert_eq!(proxy.metric(up).await, 0.0);
+}
+
+#[tokio::test]
+async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does() {
+    let other = Echo::start("other").await;
+    let fixed = Fixed::start("HTTP/1.1 404 Not Found").await;
+    let proxy = Proxy::start(site(fixed.address(), &other, "")).await;
+    for status in [400, 401, 403, 404, 426, 429, 501, 505] {
+        fixed.set(&format!("HTTP/1.1 {status} No"));
+        let before = fixed.requests().len();
+        for key in keys().take(12) {
+            proxy.get(&key).await;
+            let mut wire = proxy.connect().await;
+            wire.send(handshake(&key, "localhost", "")).await;
+            wire.response_head().await;
+        }
+        assert!(fixed.requests().len() > before + 4, "{status}");
+    }
+    assert!(!ejected(&proxy));
+    fixed.set("HTTP/1.1 503 No");
+    for key in keys() {
+        if ejected(&proxy) {
+            break;
+        }
+        proxy.get(&key).await;
+    }
+    assert_eq!(
+        proxy.log.wait_for(is_ejected).await.text("reason"),
+        "status"
+    );
+}
+
+/// Plays a backend that ends every tunnel by `last` words and the end of the stream.
+async fn ends_tunnels(last: &[u8], reason: &str) {
+    let other = Echo::start("other").await;
+    let raw = RawBackend::start().await;
+    let proxy = Proxy::start(site(raw.address(), &other, "")).await;
+    let play = async {
+        loop {
+            let mut wire = raw.accept().await;
+            wire.request().await;
+            wire.send(switching("")).await;
+            wire.send(last).await;
+        }
+    };
+    let clients = async {
+        for key in keys() {
+            if ejected(&proxy) {
+                return;
+            }
+            let ws = proxy.ws(&key).await;
+            if ws.head.header("x-backend").is_none() {
+                ws.closed().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = play => {}
+        () = clients => {}
+    }
+    assert_eq!(proxy.log.wait_for(is_ejected).await.text("reason"), reason);
+}
+
+#[tokio::test]
+async fn tunnels_that_die_young_eject() {
+    ends_tunnels(b"", "early_end").await;
+}
+
+#[tokio::test]
+async fn internal_errors_eject() {
+    let close = plain(Opcode::Close, true, &close_payload(1011));
+    ends_tunnels(&close, "close_1011").await;
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_no_handshake_is_ejected() {
+    let other = Echo::start("other").await;
+    let raw = RawBackend::start().await;
+    let site = site(raw.address(), &other, "").route("handshake_timeout = '100ms'");
+    let proxy = Proxy::start(site).await;
+    for key in keys() {
+        if ejected(&proxy) {
+            break;
+        }
+        let mut wire = proxy.connect().await;
+        wire.send(handshake(&key, "localhost", "")).await;
+        let status = wire.response_head().await.status;
+        assert!(matches!(status, 101 | 504), "{status}");
+    }
+    assert_eq!(
+        proxy.log.wait_for(is_ejected).await.text("reason"),
+        "timeout"
+    );
+}
+
+#[tokio::test]
+async fn no_more_are_ejected_than_may_be() {
+    let (one, two) = (nobody().await, nobody().await);
+    let site = Site::of(&[("a", &one), ("b", &two)]).upstream(
+        "balance = 'round_robin'\nejection = { failures = 2, time = '1h', max_time = '1h' }",
+    );
+    let proxy = Proxy::start(site).await;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").await.head.status, 502);
+    }
+    eventually("one to be ejected", || {
+        proxy
+            .log
+            .all(|event| event.message == "backend is ejected")
+            .len()
+            == 1
+    })
+    .await;
+    for _ in 0..20 {
+        proxy.get("/").await;
+    }
+    let all = proxy.log.all(|event| event.message == "backend is ejected");
+    assert_eq!(all.len(), 1, "{all:?}");
+}
+
+#[tokio::test]
+async fn reports_that_are_not_listed_do_not_count() {
+    let other = Echo::start("other").await;
+    let fixed = Fixed::start("HTTP/1.1 500 No").await;
+    let proxy = Proxy::start(site(fixed.address(), &other, "reports = ['connect']")).await;
+    for key in keys().take(30) {
+        proxy.get(&key).await;
+    }
+    assert!(fixed.requests().len() > 5);
+    assert!(!ejected(&proxy));
+    assert!(
+        reported(&proxy, "status").await > 5.0,
+        "they are counted all the same"
+    );
+}
+
+#[tokio::test]
+async fn a_backend_that_is_new_starts_slowly() {
+    const SLOW: Duration = Duration::from_secs(3);
+    let start = Instant::now();
+    let (a, b, c) = (
+        Echo::start("a").await,
+        Echo::start("b").await,
+        Echo::start("c").await,
+    );
+    let site = |backends: &[&Echo]| {
+        let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
+        Site::of(&entries).upstream("balance = 'round_robin'\nslow_start = '3s'")
+    };
+    let proxy = Proxy::start(site(&[&a, &b])).await;
+    let counts = async || {
+        let mut counts = BTreeMap::new();
+        for _ in 0..210 {
+            let name = proxy.get("/").await.text().to_owned();
+            *counts.entry(name).or_insert(0) += 1;
+        }
+        counts
+    };
+    // Those that begin together share as always.
+    let together = counts().await;
+    assert!((95..=115).contains(&together["a"]), "{together:?}");
+    eventually("theirs to be over", || start.elapsed() > 2 * SLOW).await;
+    let start = Instant::now();
+    proxy.reload(site(&[&a, &b, &c])).await;
+    let young = counts().await;
+    // Its fair share are 70; a slow machine may be over before it is seen.
+    assert!(young["c"] < 50 || start.elapsed() > SLOW / 2, "{young:?}");
+    eventually("its slow start to be over", || start.elapsed() > SLOW).await;
+    let grown = counts().await;
+    assert!((60..=80).contains(&grown["c"]), "{grown:?}");
+}
