@@ -116,27 +116,29 @@ impl Overseer {
         for backend in was.backends.each() {
             if backends.position(backend).is_none() {
                 // What the new file says decides, while it still has the upstream.
-                let cause = self.why_drain_removed(upstream, backend);
-                self.drain(snapshot, upstream, backend, cause);
+                self.let_go(snapshot, upstream, backend);
             }
         }
     }
 
     fn part_all(&mut self, snapshot: &Snapshot, was: &Overseen) {
         for backend in was.backends.each() {
-            let cause = self.why_drain_removed(&was.upstream, backend);
-            self.drain(snapshot, &was.upstream, backend, cause);
+            self.let_go(snapshot, &was.upstream, backend);
         }
     }
 
-    /// A drain that goes on is not stopped by taking the backend away: it can
-    /// no longer get well.
-    fn why_drain_removed(&self, upstream: &Upstream, backend: &Arc<Backend>) -> Option<Cause> {
-        let removed = upstream.settings().on_removed == OnRemoved::Drain;
-        let going_on = self.drained.get(&Arc::as_ptr(backend));
-        removed
-            .then_some(Cause::Removed)
-            .or_else(|| going_on.map(BackendDrain::cause))
+    /// What becomes of the tunnels of a backend that is no longer there.
+    fn let_go(&mut self, snapshot: &Snapshot, upstream: &Upstream, backend: &Arc<Backend>) {
+        let cause = match upstream.settings().on_removed {
+            OnRemoved::Drain => Some(Cause::Removed),
+            // Taking it away takes nothing back that was said before, and cannot
+            // make it well.
+            OnRemoved::Keep => {
+                let drained = self.drained.get(&Arc::as_ptr(backend));
+                drained.map(BackendDrain::cause)
+            }
+        };
+        self.drain(snapshot, upstream, backend, cause);
     }
 
     /// Has it probed as its upstream says; nobody else's probes go on.

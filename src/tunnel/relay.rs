@@ -251,9 +251,24 @@ where
             Turn::Waits => return false,
             Turn::MayGoOn => {}
             Turn::SourceEnded(cause) => self.course.source_ended(way, cause),
-            Turn::SourceBroke(cause) => self.course.source_broke(way, cause),
-            Turn::SinkBroke(cause) => self.course.sink_broke(way, cause),
+            Turn::SourceBroke(cause) => {
+                self.course.source_broke(way, cause);
+                self.sever(way.source());
+            }
+            Turn::SinkBroke(cause) => {
+                self.course.sink_broke(way, cause);
+                self.sever(way.sink());
+            }
         }
         true
+    }
+
+    /// Has the end of the other stream say that this side's broke.
+    fn sever(&mut self, broken: Side) {
+        match broken {
+            Side::Client => <X as Bulk<C, B>>::sever(&mut self.backend),
+            Side::Backend => <X as Bulk<B, C>>::sever(&mut self.client),
+            Side::Longhaul => {}
+        }
     }
 }

@@ -41,6 +41,7 @@ async fn open(state: &State, backends: &Backends) -> (Lease, Ticket) {
     let name = |text: &str| Arc::from(text);
     let labels = Labels {
         listener: name("main"),
+        http: "1.1",
         route: name("app"),
         upstream: name("app"),
         backend: Arc::clone(lease.backend().name()),
@@ -53,7 +54,7 @@ async fn open(state: &State, backends: &Backends) -> (Lease, Ticket) {
     };
     let snapshot = state.snapshot();
     let clocks = snapshot.config.routes[0].clocks;
-    let options = Options::new(Framing::Opaque, clocks, &snapshot.config.drain);
+    let options = Options::new(Framing::Opaque, clocks, &snapshot.config.drain, None);
     let ticket = Registry::open(&state.registry, facts, &options);
     (lease, ticket)
 }
