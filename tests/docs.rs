@@ -282,10 +282,10 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "bytes of a refused upgrade that are read behind the answer",
-        "src/server/connection.rs",
+        "src/server/http1.rs",
         "LINGER_BYTES",
     ),
-    ("time for them", "src/server/connection.rs", "LINGER"),
+    ("time for them", "src/server/http1.rs", "LINGER"),
     (
         "bytes read of a client whose TLS handshake failed",
         "src/tls/hello.rs",
