@@ -35,8 +35,8 @@ use crate::upstream::{Roster, Upstream};
 /// What lives as long as the process, whatever the configuration.
 #[derive(Debug)]
 pub struct State {
-    // The only user of arc-swap, so that it can be replaced here alone; only
-    // `load_full`, no guard outlives a statement.
+    // Only `load_full`, no guard outlives a statement; so wherever else arc-swap
+    // is used.
     current: ArcSwap<Snapshot>,
     pub roster: Arc<Roster>,
     pairs: Pairs,

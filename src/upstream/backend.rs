@@ -191,6 +191,11 @@ impl Backend {
         Some(rule.early_end)
     }
 
+    /// Its state by the configuration in force, or by what a person has said.
+    pub(super) fn state(&self) -> BackendState {
+        self.states.state()
+    }
+
     /// What a person has said of its state, and not taken back.
     pub fn said(&self) -> Option<BackendState> {
         self.states.said()
