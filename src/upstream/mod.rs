@@ -13,6 +13,7 @@ mod connection;
 mod dial;
 mod discovery;
 mod health;
+mod lease;
 mod pool;
 mod resolve;
 mod roster;
@@ -24,12 +25,13 @@ use arc_swap::ArcSwap;
 
 pub use admission::{Full, Pass};
 pub use answers::LastAnswer;
-pub use backend::{Backend, Lease};
+pub use backend::Backend;
 pub use backends::{Backends, Listed};
 pub use connection::{ConnectError, Connection};
 pub use dial::{DialError, Dialer};
 pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
+pub use lease::Lease;
 pub use roster::Roster;
 
 use crate::config;
