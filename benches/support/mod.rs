@@ -52,6 +52,7 @@ impl Relays {
             registry,
             labels: Arc::new(Labels {
                 listener: name(),
+                http: "1.1",
                 route: name(),
                 upstream: name(),
                 backend: name(),

@@ -4,6 +4,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::Body;
+use crate::net;
 use crate::ws::handshake;
 
 /// The answer of an auth upstream that denies a request.
@@ -40,6 +41,9 @@ pub enum Refusal {
     BackendProtocol(String),
     #[error("the backend switched protocols without being asked")]
     UnaskedUpgrade,
+    /// Over HTTP/2, where the client would take it for an open tunnel.
+    #[error("the backend answered {} instead of switching protocols", .0.as_u16())]
+    NotUpgraded(StatusCode),
     #[error("the backend's handshake is wrong: {0}")]
     BackendHandshake(#[from] handshake::BadAnswer),
     #[error("the request body is malformed: {0}")]
@@ -59,6 +63,9 @@ pub enum Refusal {
     NeverOpened,
     #[error("longhaul is stopping")]
     Stopping,
+    /// A stream of an HTTP/2 connection counts as a connection.
+    #[error("there is no place for another stream: {0}")]
+    Full(net::Refused),
     /// Answered below HTTP, or by hyper with the status given.
     #[error("the request head is not acceptable: {1}")]
     BadHead(StatusCode, String),
@@ -83,12 +90,15 @@ impl Refusal {
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
-            Self::NoBackend | Self::BackendsFull(_) | Self::AuthFailed(_) | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoBackend
+            | Self::BackendsFull(_)
+            | Self::AuthFailed(_)
+            | Self::Stopping
+            | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Dial(_)
             | Self::BackendProtocol(_)
             | Self::UnaskedUpgrade
+            | Self::NotUpgraded(_)
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::AuthDenied(denial) => denial.0.status(),
@@ -113,6 +123,7 @@ impl Refusal {
             Self::BackendTimeout(_) => "backend_timeout",
             Self::BackendProtocol(_) => "backend_protocol",
             Self::UnaskedUpgrade => "unasked_upgrade",
+            Self::NotUpgraded(_) => "not_upgraded",
             Self::BackendHandshake(_) => "backend_handshake",
             Self::RequestBody(_) => "request_body",
             Self::RequestBodyTimeout => "request_body_timeout",
@@ -122,6 +133,7 @@ impl Refusal {
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
+            Self::Full(refused) => refused.label(),
             Self::BadHead(..) => "bad_head",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::RequestHeadTimeout => "request_head_timeout",

@@ -34,6 +34,8 @@ pub(super) enum Purpose {
     RequestAnew,
     /// What may become a tunnel: a new connection, when the backend admits it.
     Handshake,
+    /// The same for WebSocket, which may go over HTTP/2.
+    WebSocket,
 }
 
 /// Where a connection is to lead.
@@ -138,7 +140,7 @@ impl<'a> Search<'a> {
         loop {
             let index = self.candidate()?;
             self.tried.push(index);
-            if purpose != Purpose::Handshake {
+            if !matches!(purpose, Purpose::Handshake | Purpose::WebSocket) {
                 return Some((index, self.backends.lease(index), Pass::default()));
             }
             match self.backends.admit(index, self.queued_until).await {
@@ -203,6 +205,15 @@ async fn open(
     purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
     let (settings, dialer) = (upstream.settings(), upstream.dialer());
+    match purpose {
+        Purpose::Request | Purpose::RequestAnew if settings.http2 => {
+            return Connection::shared(dialer, lease.backend()).await;
+        }
+        Purpose::WebSocket if settings.websocket_over_http2 => {
+            return Connection::for_websocket(dialer, lease.backend()).await;
+        }
+        _ => {}
+    }
     if purpose == Purpose::Request
         && let Some(connection) =
             Connection::pooled(dialer, lease.backend(), settings.idle_connection_timeout)

@@ -26,7 +26,7 @@ pub use sticky::{Affinity, affinity, sticky_key};
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, Exchange, Refusal, Reply};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply};
 use crate::metrics::Metrics;
 use crate::tunnel::Registry;
 use crate::upstream::Upstream;
@@ -115,7 +115,11 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
         Upgrade::Malformed => return Err(Refusal::BadRequest("header upgrade is malformed")),
         Upgrade::One(protocol) => protocol,
     };
-    if !route.settings.upgrades.contains(&protocol) {
+    let is_stream = |upgrade: &ClientUpgrade| upgrade.is_stream();
+    let over_http2 = request.extensions().get().is_some_and(is_stream);
+    if over_http2 && protocol != handshake::WEBSOCKET
+        || !route.settings.upgrades.contains(&protocol)
+    {
         return Err(Refusal::UpgradeNotAllowed(protocol));
     }
     Ok(Some(protocol))

@@ -66,6 +66,10 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct ListenerState {
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether its clients may speak HTTP/2.
+    pub http2: bool,
+    /// Whether they may open WebSockets over it.
+    pub websocket_over_http2: bool,
     /// The layers around every request.
     pub stack: Stack<Infallible>,
 }

@@ -87,7 +87,13 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         .map(|(name, listener)| {
             let tls = tls.get(name).cloned();
             let stack = stack(state, &config, listener, &table);
-            (name.clone(), Arc::new(ListenerState { tls, stack }))
+            let state = ListenerState {
+                tls,
+                http2: listener.http2,
+                websocket_over_http2: listener.websocket_over_http2,
+                stack,
+            };
+            (name.clone(), Arc::new(state))
         })
         .collect();
     let current = state.snapshot();
@@ -212,6 +218,7 @@ impl Work<'_> {
                 pairs: &pairs,
                 client_certificates: listener.client_certificates.as_ref(),
                 tls_1_3_only: listener.tls_1_3_only,
+                http2: listener.http2,
             };
             match tls::server_config(&options, &self.state.tickets) {
                 Ok(config) => drop(made.insert(name.clone(), config)),
@@ -240,7 +247,9 @@ impl Work<'_> {
                 },
             };
             let dialer = Dialer {
+                tls_http2: tls.as_deref().map(tls::client_config_for_http2),
                 tls,
+                http2: settings.http2,
                 server_name: settings.tls.server_name.clone(),
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,

@@ -37,6 +37,8 @@ const SHORT_IDLE: Ticks = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     pub listener: Arc<str>,
+    /// What the client speaks: `1.1` or `2`.
+    pub http: &'static str,
     pub route: Arc<str>,
     pub upstream: Arc<str>,
     pub backend: Arc<str>,

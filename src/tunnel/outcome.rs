@@ -27,6 +27,8 @@ pub enum Cause {
     TlsEof,
     /// A peer's connection broke.
     Reset,
+    /// The HTTP/2 connection ended that a peer's stream was on.
+    ConnectionLost,
     /// A peer's kernel no longer answered (keepalive, `TCP_USER_TIMEOUT`).
     PeerTimeout,
     /// A peer sent what is not TLS.
@@ -84,6 +86,7 @@ impl Cause {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable => Self::PeerTimeout,
             io::ErrorKind::InvalidData => Self::TlsError,
+            io::ErrorKind::ConnectionAborted => Self::ConnectionLost,
             _ => Self::Reset,
         }
     }
@@ -95,6 +98,7 @@ impl Cause {
             Self::Eof => "eof",
             Self::TlsEof => "tls_eof",
             Self::Reset => "reset",
+            Self::ConnectionLost => "connection_lost",
             Self::PeerTimeout => "peer_timeout",
             Self::TlsError => "tls_error",
             Self::IdleTimeout => "idle_timeout",

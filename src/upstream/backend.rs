@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Upstream;
 use super::admission::Gate;
 use super::health::{Changes, Ejected, Health, LastProbe};
+use super::http2::Http2Pool;
 use super::lease::Counts;
 use super::pool::Pool;
 use super::resolve::Resolver;
@@ -34,6 +35,7 @@ pub struct Backend {
     home: Mutex<Weak<Upstream>>,
     pub(super) health: Health,
     pub(super) pool: Pool,
+    pub(super) http2: Http2Pool,
     pub(super) resolver: Resolver,
 }
 
@@ -55,6 +57,7 @@ impl Backend {
             home: Mutex::default(),
             health: Health::new(changes),
             pool: Pool::default(),
+            http2: Http2Pool::default(),
             resolver: Resolver::default(),
         }
     }
@@ -204,6 +207,7 @@ impl Backend {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.pool.clear();
+        self.http2.clear();
     }
 
     fn home(&self) -> Option<Arc<Upstream>> {
@@ -222,5 +226,6 @@ impl Backend {
     /// Closes idle connections older than the limit.
     pub fn purge_idle(&self, timeout: Duration) {
         self.pool.purge(timeout);
+        self.http2.purge(timeout);
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn registry() -> Arc<Registry> {
 pub(super) fn facts(id: u64) -> Facts {
     let labels = Labels {
         listener: "public".into(),
+        http: "1.1",
         route: "chat".into(),
         upstream: "chat".into(),
         backend: format!("chat-{}", id % 2).into(),
