@@ -372,6 +372,22 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/admin/mod.rs",
         "CONNECTION_TIMEOUT",
     ),
+    ("body of an `auth` answer", "src/proxy/auth.rs", "MOST"),
+    (
+        "an answer of a `discovery`",
+        "src/upstream/discovery/mod.rs",
+        "PATIENCE",
+    ),
+    (
+        "what fails is asked for again at least every",
+        "src/upstream/discovery/mod.rs",
+        "SELDOM",
+    ),
+    (
+        "a file of a `discovery`",
+        "src/upstream/discovery/file.rs",
+        "MOST_BYTES",
+    ),
     ("a config file", "src/config/load.rs", "LARGEST"),
     (
         "a file of certificates, keys or CAs",

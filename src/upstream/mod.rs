@@ -14,6 +14,7 @@ mod dial;
 mod discovery;
 mod health;
 mod http2;
+mod lease;
 mod pool;
 mod resolve;
 mod roster;
@@ -25,12 +26,13 @@ use arc_swap::ArcSwap;
 
 pub use admission::{Full, Pass};
 pub use answers::LastAnswer;
-pub use backend::{Backend, Lease};
+pub use backend::Backend;
 pub use backends::{Backends, Listed};
 pub use connection::{Answer, ConnectError, Connection, HandshakeError};
 pub use dial::{DialError, Dialer};
 pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
+pub use lease::Lease;
 pub use roster::Roster;
 
 use crate::config;
