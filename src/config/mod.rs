@@ -26,6 +26,7 @@ mod parse;
 pub mod pattern;
 mod process;
 mod rate;
+mod rebalance;
 mod routes;
 mod section;
 mod source;
@@ -42,7 +43,9 @@ pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use load::{Loaded, load};
 pub use model::*;
-pub use rate::Rate;
+pub use rate::{NoRate, Rate};
+pub use rebalance::Rebalance;
+pub use value::duration_of;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod listener;
 mod listeners;
 mod notices;
 mod overseer;
+mod rebalancing;
 mod reload;
 mod rlimit;
 mod stop;

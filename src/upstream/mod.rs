@@ -13,7 +13,9 @@ mod connection;
 mod dial;
 mod discovery;
 mod health;
+mod impact;
 mod pool;
+mod rebalance;
 mod resolve;
 mod roster;
 mod state;
@@ -30,6 +32,8 @@ pub use connection::{ConnectError, Connection};
 pub use dial::{DialError, Dialer};
 pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
+pub use impact::{Impact, Outline, impact};
+pub use rebalance::{Plan, Share};
 pub use roster::Roster;
 
 use crate::config;
