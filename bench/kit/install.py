@@ -22,7 +22,7 @@ def run(command, **options):
     return subprocess.run(command, check=False, **options).returncode == 0
 
 
-def prepare(peers, build=True):
+def prepare(peers, build=True, hotspots=False):
     os.makedirs(targets.CERTS, exist_ok=True)
     if build:
         ok = run(["cargo", "build", "--release", "--locked"], cwd=targets.HERE)
@@ -38,6 +38,8 @@ def prepare(peers, build=True):
     if not build:
         return
     names = [p for p in ("nginx", "haproxy", "caddy") if p in peers]
+    if hotspots:
+        names.append("linux-perf")
     if "sozu" in peers and targets.Sozu(0).find() is None:
         # Sozu's build compiles its protocol.
         names.append("protobuf-compiler")
@@ -49,7 +51,7 @@ def prepare(peers, build=True):
 
 
 def debian(names):
-    programs = {"protobuf-compiler": "protoc"}
+    programs = {"protobuf-compiler": "protoc", "linux-perf": "perf"}
     missing = [n for n in names if not any(shutil.which(programs.get(n, n), path=p) for p in (None, "/usr/sbin"))]
     if not missing:
         return

@@ -3,6 +3,7 @@
 quick   echo, bulk and memory, few rounds: under four minutes (without the first build)
 full    every cell of the issue's table
 scale   how cost grows with tunnels, routes and backends
+hotspots  where the CPU goes, by perf, in the cells where a target is near or missed
 report  writes the tables and plots again from the results that are there"""
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import time
 
 import cells
+import hotspots
 import install
 import measure
 import namespace
@@ -27,7 +29,7 @@ DEFAULT_PEERS = ["nginx", "haproxy", "caddy", "envoy", "sozu"]
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", nargs="?", default="full", choices=["quick", "full", "scale", "report"])
+    parser.add_argument("mode", nargs="?", default="full", choices=["quick", "full", "scale", "hotspots", "report"])
     parser.add_argument("--rounds", type=int, help="rounds of each cell (quick: 2, full: 5, scale: 3)")
     parser.add_argument("--seconds", type=float, help="measured window of each round (1; quick: 0.6)")
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help="which peers, with commas")
@@ -197,7 +199,7 @@ class Bench:
 def main():
     args = arguments()
     if sys.argv[1:2] == ["prepare"]:
-        install.prepare(args.peers.split(","), build=not args.no_build)
+        install.prepare(args.peers.split(","), build=not args.no_build, hotspots=args.mode == "hotspots")
         return
     if args.mode == "report":
         report.write_all(not args.no_docs)
@@ -208,6 +210,8 @@ def main():
         bench.begin()
         if args.mode == "scale":
             bench.results["scale"] = scale.run(bench, args.rounds or 3)
+        elif args.mode == "hotspots":
+            bench.results["hotspots"] = hotspots.run(bench, cells.CELLS)
         else:
             bench.run()
     except KeyboardInterrupt:

@@ -7,13 +7,14 @@ import statistics
 
 import capacity
 import cells
+import hotspots
 import plot
 import targets
 
 RESULTS = os.path.join(targets.HERE, "results")
 DOCUMENT = os.path.join(targets.ROOT, "docs", "performance.md")
 CAPACITY = os.path.join(targets.ROOT, "docs", "capacity.md")
-MODES = ("full", "scale")
+MODES = ("full", "scale", "hotspots")
 
 
 def path_of(mode):
@@ -269,6 +270,9 @@ def write_all(docs):
         results = read(mode)
         if not results:
             continue
+        if mode == "hotspots":
+            into(DOCUMENT, mode, hotspots.section(results))
+            continue
         plots(results)
         section = scale_section(results) if mode == "scale" else full_section(results)
         with open(os.path.join(RESULTS, f"{mode}.md"), "w", encoding="utf-8") as file:
@@ -294,6 +298,8 @@ def into(path, name, section):
 def terminal(results):
     if results["mode"] == "scale":
         return scale_section(results)
+    if results["mode"] == "hotspots":
+        return hotspots.section(results)
     rows = [r for r in goals(results) if r[-1] != "not measured"]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)) for row in rows)

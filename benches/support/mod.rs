@@ -52,6 +52,7 @@ impl Relays {
             registry,
             labels: Arc::new(Labels {
                 listener: name(),
+                http: "1.1",
                 route: name(),
                 upstream: name(),
                 backend: name(),
@@ -71,6 +72,7 @@ impl Relays {
             opening: Opening::default(),
         };
         let options = Options {
+            expiry: None,
             framing: Framing::WebSocket,
             clocks: Clocks {
                 handshake_timeout: Duration::from_secs(10),

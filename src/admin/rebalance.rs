@@ -24,7 +24,7 @@ pub(super) fn rebalance(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong>
         .get(&name)
         .ok_or_else(|| Wrong::missing(format!("there is no upstream `{name}`")))?;
     let policy = upstream.settings().rebalance;
-    let to = to.unwrap_or(policy.map_or(Rebalance::TO, |it| it.to));
+    let to = to.unwrap_or_else(|| policy.map_or(Rebalance::TO, |it| it.to));
     let rate = policy.map_or(Rebalance::RATE, |it| it.rate);
     let pace = pace.unwrap_or_else(|| Pace::new(Some(rate), std::time::Duration::ZERO));
     let plan = Plan::new(upstream, &desk.state.registry, to);

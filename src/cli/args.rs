@@ -99,7 +99,7 @@ pub enum Command {
     Status(operator::StatusArguments),
     /// List, show and close live tunnels
     #[command(after_help = operator::TUNNELS_EXAMPLES)]
-    Tunnels(operator::TunnelsArguments),
+    Tunnels(Box<operator::TunnelsArguments>),
     /// List backends, and set their states while longhaul runs
     #[command(after_help = operator::BACKENDS_EXAMPLES)]
     Backends(operator::BackendsArguments),

@@ -63,28 +63,39 @@ fn upstreams(draft: &Draft, findings: &Findings) {
     if draft.misspells_upstreams {
         return;
     }
-    for RouteDraft {
-        route, upstream_at, ..
-    } in &draft.routes
-    {
-        let name = &route.upstream;
-        if draft.upstreams_written.contains_key(name) {
-            continue;
-        }
-        let names: Vec<&str> = draft.upstreams_written.keys().map(String::as_str).collect();
-        let known = match names.len() {
-            0 => "none: there is no [upstreams.NAME]".to_owned(),
-            _ => names.join(", "),
-        };
-        findings.absent(
-            Diagnostic::new(
-                upstream_at.clone(),
-                format!("unknown upstream `{name}` in route `{}`", route.name),
-            )
-            .allowed(known)
-            .nearest(nearest(name, names)),
+    for draft_route in &draft.routes {
+        let route = &draft_route.route;
+        unknown(
+            draft,
+            findings,
+            &route.upstream,
+            &draft_route.upstream_at,
+            &route.name,
         );
+        if let Some(auth) = &route.auth {
+            unknown(draft, findings, &auth.upstream, &auth.place.0, &route.name);
+        }
     }
+}
+
+/// A finding if there is no upstream of this name.
+fn unknown(draft: &Draft, findings: &Findings, name: &str, at: &Place, route: &str) {
+    if draft.upstreams_written.contains_key(name) {
+        return;
+    }
+    let names: Vec<&str> = draft.upstreams_written.keys().map(String::as_str).collect();
+    let known = match names.len() {
+        0 => "none: there is no [upstreams.NAME]".to_owned(),
+        _ => names.join(", "),
+    };
+    findings.absent(
+        Diagnostic::new(
+            at.clone(),
+            format!("unknown upstream `{name}` in route `{route}`"),
+        )
+        .allowed(known)
+        .nearest(nearest(name, names)),
+    );
 }
 
 fn routes(draft: &Draft, findings: &Findings) {

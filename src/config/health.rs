@@ -107,7 +107,7 @@ pub(super) fn health(section: &Section<'_>) -> Option<Health> {
     let table = section.subsection("health", allowed)?;
     let kind = table.required("type", one_of(KINDS));
     let request = ProbeRequest {
-        path: table.or("path", "/".to_owned(), path),
+        path: table.or("path", "/".to_owned(), request_path),
         headers: headers(&table),
         status: table.list("status", STATUS, integer(100, 599)),
     };
@@ -161,7 +161,8 @@ pub(super) fn on_unhealthy(section: &Section<'_>) -> OnUnhealthy {
 
 const STATUS: &str = "an array of statuses such as 200";
 
-fn path(value: &Value<'_>) -> Result<String, Wrong> {
+/// Path and query of a request that longhaul itself makes.
+pub(super) fn request_path(value: &Value<'_>) -> Result<String, Wrong> {
     let allowed = "a path such as \"/ws\" or \"/health?full=1\"";
     let written = text(value, allowed)?;
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';

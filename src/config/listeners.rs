@@ -25,6 +25,8 @@ pub(super) fn listener(
     let tls_1_3_only = section.or("tls_1_3_only", false, boolean);
     let redirect = section.or("redirect_to_https", false, boolean);
     let redirect_port = section.optional("redirect_port", integer(1, u16::MAX));
+    let http2 = section.or("http2", true, boolean);
+    let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
     let plain = section.value("certificates").is_none();
 
     if redirect && !plain {
@@ -53,6 +55,9 @@ pub(super) fn listener(
     if plain && tls_1_3_only {
         without("tls_1_3_only", "`certificates`");
     }
+    if !http2 && websocket_over_http2.is_some() {
+        without("websocket_over_http2", "`http2 = true`");
+    }
     if mode.is_some() && matches!(address, Some(ListenAddress::Tcp(_))) {
         without("mode", "a `unix:` address");
     }
@@ -73,6 +78,8 @@ pub(super) fn listener(
         client_certificates,
         tls_1_3_only,
         redirect_to_https: redirect.then(|| redirect_port.unwrap_or(443)),
+        http2,
+        websocket_over_http2: websocket_over_http2.unwrap_or(true),
         place: written_at,
     };
     Some((listener, at))

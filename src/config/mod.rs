@@ -5,6 +5,7 @@
 //! if nothing is.
 
 mod admission;
+mod auth;
 mod backends;
 mod cross;
 mod diagnostic;
@@ -14,6 +15,7 @@ mod drain;
 mod ejection;
 mod findings;
 mod health;
+mod http2;
 mod include;
 mod keys;
 mod limits;
@@ -36,11 +38,13 @@ mod upstreams;
 mod value;
 
 pub use admission::Admission;
+pub use auth::Auth;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use discovery::{Discovery, DnsQuery, DnsRecord, Source};
 pub use drain::{BackendDrain, Drain, Pace};
 pub use ejection::{Ejection, Report};
 pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
+pub use http2::Http2;
 pub use load::{Loaded, load};
 pub use model::*;
 pub use rate::{NoRate, Rate};

@@ -18,11 +18,13 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::admission::Admission;
+use super::auth::Auth;
 use super::diagnostic::WrittenAt;
 use super::discovery::Discovery;
 use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
+use super::http2::Http2;
 use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
@@ -37,6 +39,7 @@ pub struct Config {
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
+    pub http2: Http2,
     pub tcp: Tcp,
     pub log: Log,
     pub drain: Drain,
@@ -125,6 +128,10 @@ pub struct Listener {
     pub tls_1_3_only: bool,
     /// `Some(port)`: every request is answered with a redirect to `https` there.
     pub redirect_to_https: Option<u16>,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
+    /// Whether they may open WebSockets over it (RFC 8441).
+    pub websocket_over_http2: bool,
     pub place: WrittenAt,
 }
 
@@ -160,6 +167,8 @@ pub struct Route {
     /// The client must offer one of these; empty: any or none.
     pub subprotocols: Vec<String>,
     pub upstream: String,
+    /// Who is asked first; `None`: nobody.
+    pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
     /// To the backend's response head for plain requests.
@@ -189,6 +198,10 @@ pub struct Clocks {
 pub struct Upstream {
     pub name: String,
     pub scheme: Scheme,
+    /// Whether plain requests go over HTTP/2.
+    pub http2: bool,
+    /// Whether WebSockets go over it too (RFC 8441), where a backend allows it.
+    pub websocket_over_http2: bool,
     pub tls: UpstreamTls,
     pub balance: Balance,
     /// How many times its share of the load a backend may have before a key of

@@ -14,6 +14,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::draft::Draft;
 use super::drain::drain;
 use super::findings::Findings;
+use super::http2::http2;
 use super::keys::{INCLUDED, MAIN, is_main_only};
 use super::limits::{limits, tcp};
 use super::listeners::listener;
@@ -109,6 +110,7 @@ fn main_file<'a>(
             root.elements_or_none("trusted_proxies", allowed, network)
         },
         limits: limits(root.section_or_empty("limits")),
+        http2: http2(root.section_or_empty("http2")),
         tcp: tcp(root.section_or_empty("tcp")),
         log: log(root.section_or_empty("log")),
         drain: drain(root.section_or_empty("drain")),

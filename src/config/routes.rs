@@ -5,6 +5,7 @@
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::auth::auth;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{Clocks, Route};
 use super::nearest::nearest;
@@ -55,6 +56,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
             |value| token(value, "a WebSocket subprotocol such as \"mqtt\""),
         ),
         upstream: String::new(),
+        auth: auth(&section),
         upgrades: upgrades(&section),
         response_timeout: section.or("response_timeout", SECOND * 120, duration(POSITIVE)),
         response_idle_timeout: section.or("response_idle_timeout", None, duration_or_off(POSITIVE)),

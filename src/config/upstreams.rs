@@ -35,6 +35,7 @@ const SAME_SITES: &[(&str, SameSite)] = &[
 ];
 pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles) -> Upstream {
     let scheme = section.or("scheme", Scheme::Http, one_of(SCHEMES));
+    let (http2, websocket_over_http2) = http2(&section);
     let balance = section.or("balance", Balance::Hash, one_of(BALANCES));
     let max_load = section.or("max_load", None, times_or_off);
     if balance != Balance::Hash {
@@ -61,6 +62,8 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     let upstream = Upstream {
         name: name.to_owned(),
         scheme,
+        http2,
+        websocket_over_http2,
         tls,
         balance,
         max_load,
@@ -75,7 +78,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         max_idle_connections: section.or("max_idle_connections", 32, integer(0, 100_000)),
         idle_connection_timeout: section.or(
             "idle_connection_timeout",
-            SECOND * 30,
+            SECOND * 4,
             duration(POSITIVE),
         ),
         health: health(&section),
@@ -89,6 +92,21 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     };
     section.finish();
     upstream
+}
+
+fn http2(section: &Section<'_>) -> (bool, bool) {
+    let http2 = section.or("http2", false, boolean);
+    let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
+    if !http2 && websocket_over_http2.is_some() {
+        section.report(
+            "websocket_over_http2",
+            format!(
+                "`websocket_over_http2` in {} has no effect without `http2 = true`",
+                section.title
+            ),
+        );
+    }
+    (http2, websocket_over_http2.unwrap_or(false))
 }
 
 /// A finding if there is no name by which to verify a backend.

@@ -12,11 +12,11 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Record;
 use crate::net::ClientLink;
+use crate::net::http2::Broken;
 
 /// A request or response body.
 #[derive(Debug)]
@@ -44,6 +44,16 @@ pub enum BodyError {
     Idle,
     #[error("body stream failed")]
     Io(#[from] io::Error),
+}
+
+impl From<Broken> for BodyError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Reset(_) | Broken::Lost | Broken::Unanswered | Broken::Stalled => {
+                Self::ClientLeft
+            }
+        }
+    }
 }
 
 impl Body {
@@ -98,8 +108,8 @@ impl HttpBody for Body {
 /// The body that a client sends: bounded in silence, counted, and ended with an
 /// error when the client leaves in the middle of it.
 #[derive(Debug)]
-pub struct RequestBody {
-    incoming: Incoming,
+pub struct RequestBody<B> {
+    incoming: B,
     link: Arc<ClientLink>,
     record: Record,
     timeout: Duration,
@@ -134,11 +144,15 @@ impl ContinueGate {
     }
 }
 
-impl RequestBody {
-    /// Wraps what hyper received. `gate` holds back a body that the client
+impl<B> RequestBody<B>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    BodyError: From<B::Error>,
+{
+    /// Wraps what was received. `gate` holds back a body that the client
     /// sends only after `100 Continue`.
     pub fn wrap(
-        incoming: Incoming,
+        incoming: B,
         link: Arc<ClientLink>,
         record: Record,
         timeout: Duration,
@@ -158,7 +172,9 @@ impl RequestBody {
             gate,
         })
     }
+}
 
+impl<B> RequestBody<B> {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.timeout;
         self.timer
@@ -168,13 +184,17 @@ impl RequestBody {
     }
 }
 
-impl Drop for RequestBody {
+impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
         self.link.set_body_pending(false);
     }
 }
 
-impl HttpBody for RequestBody {
+impl<B> HttpBody for RequestBody<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    BodyError: From<B::Error>,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -188,6 +208,7 @@ impl HttpBody for RequestBody {
                 return Poll::Pending;
             }
             this.gate = None;
+            this.link.push_continue();
         }
         let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
         if frame.is_pending() && this.link.poll_body_ended(cx).is_ready() {

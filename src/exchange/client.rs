@@ -13,6 +13,7 @@ pub struct Client {
     /// The port the client connected to; `None` on a Unix socket.
     pub local_port: Option<u16>,
     pub tls: Option<TlsFacts>,
+    pub http: Http,
     pub place: Arc<Place>,
 }
 
@@ -24,6 +25,23 @@ pub struct Place {
     pub _permit: Permit,
     /// A stopping process waits for it.
     pub watch: Watch,
+}
+
+/// What is spoken on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    One,
+    Two,
+}
+
+impl Http {
+    /// The word of the access log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::One => "1.1",
+            Self::Two => "2",
+        }
+    }
 }
 
 /// What a finished TLS handshake established.

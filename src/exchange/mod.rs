@@ -6,6 +6,7 @@
 
 mod body;
 mod client;
+mod client_upgrade;
 pub mod headers;
 mod record;
 mod refusal;
@@ -18,10 +19,11 @@ use http::{Request, Response};
 use tower::util::BoxCloneSyncService;
 
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
-pub use client::{Client, Place, TlsFacts};
+pub use client::{Client, Http, Place, TlsFacts};
+pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
 pub use record::{Entry, Line, Record, Words, loggable_path};
-pub use refusal::Refusal;
+pub use refusal::{Denial, Refusal};
 
 use crate::net::ClientLink;
 

@@ -4,7 +4,12 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::Body;
+use crate::net;
 use crate::ws::handshake;
+
+/// The answer of an auth upstream that denies a request.
+#[derive(Debug)]
+pub struct Denial(pub Response<Vec<u8>>);
 
 /// Why longhaul answers a request itself.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +41,31 @@ pub enum Refusal {
     BackendProtocol(String),
     #[error("the backend switched protocols without being asked")]
     UnaskedUpgrade,
+    /// Over HTTP/2, where the client would take it for an open tunnel.
+    #[error("the backend answered {} instead of switching protocols", .0.as_u16())]
+    NotUpgraded(StatusCode),
     #[error("the backend's handshake is wrong: {0}")]
     BackendHandshake(#[from] handshake::BadAnswer),
     #[error("the request body is malformed: {0}")]
     RequestBody(String),
     #[error("no part of the request body came within request_body_timeout")]
     RequestBodyTimeout,
+    /// With the answer that the client gets.
+    #[error("the auth upstream denies it with {}", .0.0.status())]
+    AuthDenied(Box<Denial>),
+    #[error("the auth upstream could not be asked: {0}")]
+    AuthFailed(String),
+    #[error("what the auth upstream grants has already ended")]
+    AuthExpired,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("a side left between the 101 and the tunnel")]
     NeverOpened,
     #[error("longhaul is stopping")]
     Stopping,
+    /// A stream of an HTTP/2 connection counts as a connection.
+    #[error("there is no place for another stream: {0}")]
+    Full(net::Refused),
     /// Answered below HTTP, or by hyper with the status given.
     #[error("the request head is not acceptable: {1}")]
     BadHead(StatusCode, String),
@@ -72,14 +90,19 @@ impl Refusal {
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
             Self::UpgradeNotAllowed(_) | Self::Connect => StatusCode::NOT_IMPLEMENTED,
-            Self::NoBackend | Self::BackendsFull(_) | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoBackend
+            | Self::BackendsFull(_)
+            | Self::AuthFailed(_)
+            | Self::Stopping
+            | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Dial(_)
             | Self::BackendProtocol(_)
             | Self::UnaskedUpgrade
+            | Self::NotUpgraded(_)
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::AuthDenied(denial) => denial.0.status(),
+            Self::AuthExpired => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => CLIENT_CLOSED_REQUEST,
         }
     }
@@ -100,12 +123,17 @@ impl Refusal {
             Self::BackendTimeout(_) => "backend_timeout",
             Self::BackendProtocol(_) => "backend_protocol",
             Self::UnaskedUpgrade => "unasked_upgrade",
+            Self::NotUpgraded(_) => "not_upgraded",
             Self::BackendHandshake(_) => "backend_handshake",
             Self::RequestBody(_) => "request_body",
             Self::RequestBodyTimeout => "request_body_timeout",
+            Self::AuthDenied(_) => "auth_denied",
+            Self::AuthFailed(_) => "auth_failed",
+            Self::AuthExpired => "auth_expired",
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
+            Self::Full(refused) => refused.label(),
             Self::BadHead(..) => "bad_head",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::RequestHeadTimeout => "request_head_timeout",
@@ -114,6 +142,9 @@ impl Refusal {
 
     /// The answer as the client sees it: a status and one line of reason.
     pub fn into_response(self) -> Response<Body> {
+        if let Self::AuthDenied(denial) = self {
+            return denial.0.map(Body::full);
+        }
         let mut response = Response::new(Body::full(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

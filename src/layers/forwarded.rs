@@ -284,6 +284,7 @@ mod tests {
             peer: Peer::Tcp(peer.parse().unwrap()),
             local_port: Some(443),
             tls: None,
+            http: crate::exchange::Http::One,
             place: Arc::new(Place {
                 _permit: Limiter::new(1, None).admit(None).unwrap(),
                 watch: crate::drain::channel().1,

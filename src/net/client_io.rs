@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -41,6 +42,8 @@ pub struct ReadDeadlines {
 #[derive(Debug)]
 pub struct ClientIo {
     transport: Transport,
+    /// Read before it was clear that this is HTTP/1.1.
+    ahead: Bytes,
     link: Arc<ClientLink>,
     deadlines: ReadDeadlines,
     phase: Phase,
@@ -71,9 +74,16 @@ enum Phase {
 }
 
 impl ClientIo {
-    pub fn new(transport: Transport, link: Arc<ClientLink>, deadlines: ReadDeadlines) -> Self {
+    /// `ahead` are the bytes that were read from the transport before.
+    pub fn new(
+        transport: Transport,
+        ahead: Bytes,
+        link: Arc<ClientLink>,
+        deadlines: ReadDeadlines,
+    ) -> Self {
         let mut io = Self {
             transport,
+            ahead,
             link,
             deadlines,
             phase: Phase::First,
@@ -89,6 +99,19 @@ impl ClientIo {
         io
     }
 
+    fn poll_transport(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.transport).poll_read(cx, buf);
+        }
+        let count = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+
     /// Ends the connection when the client takes no byte for so long, where the
     /// kernel does not see to it.
     #[must_use]
@@ -97,7 +120,8 @@ impl ClientIo {
         self
     }
 
-    /// The bare transport, for the tunnel.
+    /// The bare transport, for the tunnel; after a head has been read, so that
+    /// nothing is ahead of it.
     pub fn into_transport(self) -> Transport {
         self.transport
     }
@@ -153,7 +177,8 @@ impl ClientIo {
         }
         if self.departure.is_none() {
             // Without a descriptor it is noticed when the answer is written.
-            self.departure = Departure::of(self.transport.socket()).ok();
+            let socket = self.transport.socket();
+            self.departure = socket.and_then(|socket| Departure::of(socket).ok());
         }
         if let Some(departure) = &mut self.departure
             && departure.poll(cx).is_ready()
@@ -201,7 +226,7 @@ impl AsyncRead for ClientIo {
             };
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.transport).poll_read(cx, buf);
+        let read = this.poll_transport(cx, buf);
         this.reads = read.is_pending();
         match read {
             Poll::Pending => {

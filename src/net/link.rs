@@ -3,15 +3,18 @@
 //! one, and what was wrong before there was a request.
 //!
 //! hyper offers neither for HTTP/1.1 servers, so [`super::ClientIo`] does it
-//! below hyper and the exchange above it; this is what they share.
+//! below hyper and the exchange above it; this is what they share. A request on
+//! an HTTP/2 stream has a link of its own, which speaks to that stream.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+use http::{HeaderMap, Response, StatusCode};
 
 use super::ClientFault;
+use super::http2::Stream;
 
 /// Most bytes of interim responses that may wait for a slow client.
 const MAX_INTERIM: usize = 64 * 1024;
@@ -31,7 +34,10 @@ pub struct ClientLink {
     exchange: AtomicWaker,
     body: AtomicWaker,
     connection: AtomicWaker,
+    /// As bytes on the wire, for HTTP/1.1.
     interim: Mutex<Vec<u8>>,
+    /// For HTTP/2.
+    stream: Option<Arc<Stream>>,
     fault: OnceLock<ClientFault>,
 }
 
@@ -52,12 +58,21 @@ impl Default for ClientLink {
             body: AtomicWaker::new(),
             connection: AtomicWaker::new(),
             interim: Mutex::default(),
+            stream: None,
             fault: OnceLock::new(),
         }
     }
 }
 
 impl ClientLink {
+    /// The link of a request that came on a stream of its own.
+    pub fn of_stream(stream: Arc<Stream>) -> Self {
+        Self {
+            stream: Some(stream),
+            ..Self::default()
+        }
+    }
+
     /// Marks a request as in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.begun.fetch_add(1, Ordering::Release);
@@ -125,15 +140,29 @@ impl ClientLink {
         std::future::poll_fn(|cx| self.poll_ended(cx)).await;
     }
 
-    /// Queues an interim response, given as its bytes on the wire. One that
-    /// finds the queue full is left out: interim responses are optional
-    /// (RFC 9110 section 15.2).
-    pub fn push_interim(&self, head: &[u8]) {
+    /// Sends an interim response, or queues it. One that finds the queue full
+    /// is left out: interim responses are optional (RFC 9110 section 15.2).
+    pub fn push_interim(&self, status: StatusCode, headers: HeaderMap) {
+        if let Some(stream) = &self.stream {
+            let mut head = Response::new(());
+            *head.status_mut() = status;
+            *head.headers_mut() = headers;
+            return stream.inform(head);
+        }
+        let head = on_the_wire(status, &headers);
         let mut queue = self.interim();
         if queue.len() + head.len() <= MAX_INTERIM {
-            queue.extend_from_slice(head);
+            queue.extend_from_slice(&head);
             drop(queue);
             self.connection.wake();
+        }
+    }
+
+    /// The body that waited for it is about to be read: tells the client to send
+    /// it, where hyper does not.
+    pub fn push_continue(&self) {
+        if self.stream.is_some() {
+            self.push_interim(StatusCode::CONTINUE, HeaderMap::new());
         }
     }
 
@@ -163,7 +192,7 @@ impl ClientLink {
     }
 
     /// The client has ended its stream, and all it sent has been read.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.exchange.wake();
         self.body.wake();
@@ -215,6 +244,20 @@ impl ClientLink {
             Poll::Pending
         }
     }
+}
+
+/// The head of an interim response of HTTP/1.1.
+fn on_the_wire(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let reason = status.canonical_reason().unwrap_or("Interim");
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
 }
 
 impl Drop for InFlight {

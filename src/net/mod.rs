@@ -1,6 +1,7 @@
-//! Streams: transports, socket options, places under the connection limits, and
-//! the two wrappers that let a proxy see and pass on what hyper hides
-//! (half-close, interim responses, read deadlines).
+//! Streams: transports, socket options, places under the connection limits,
+//! streams of HTTP/2 connections ([`http2`]), and the two wrappers that let a
+//! proxy see and pass on what hyper hides (half-close, interim responses, read
+//! deadlines).
 //!
 //! Knows nothing of routes or configuration files.
 
@@ -9,7 +10,9 @@ mod client_io;
 mod departure;
 mod fault;
 mod head_guard;
+pub mod http2;
 mod link;
+mod opening;
 mod options;
 mod patience;
 mod permit;
@@ -24,6 +27,7 @@ pub use client_io::{ClientIo, ReadDeadlines};
 pub use fault::ClientFault;
 pub use head_guard::Ambiguous;
 pub use link::{ClientLink, InFlight};
+pub use opening::{Opening, read_opening};
 pub use options::{Keepalive, tune};
 pub use permit::{Limiter, Permit, Refused};
 pub use socket_file::remove_stale_socket;

@@ -23,7 +23,7 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn with(transport: &Transport, limit: Duration) -> Self {
-        let is_unix = matches!(transport.socket(), Socket::Unix(_));
+        let is_unix = matches!(transport.socket(), Some(Socket::Unix(_)));
         Self {
             limit: is_unix.then_some(limit),
             timer: None,

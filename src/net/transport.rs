@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::http2::Tunnel;
+
 /// A connected stream socket.
 #[derive(Debug)]
 pub enum Socket {
@@ -18,12 +20,13 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-/// A socket, with or without TLS.
+/// A socket, with or without TLS, or a stream of an HTTP/2 connection.
 #[derive(Debug)]
 pub enum Transport {
     Plain(Socket),
     // Boxed: a TLS session is a kilobyte, a socket is not.
     Tls(Box<TlsStream<Socket>>),
+    Http2(Tunnel),
 }
 
 impl Socket {
@@ -49,15 +52,24 @@ impl AsFd for Socket {
 }
 
 impl Transport {
+    /// The end of the sending side is to be a reset, where that can be said
+    /// without losing what was sent before: not on a socket.
+    pub fn sever(&mut self) {
+        if let Self::Http2(tunnel) = self {
+            tunnel.sever();
+        }
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// The socket below.
-    pub fn socket(&self) -> &Socket {
+    /// The socket below; a stream of HTTP/2 has none of its own.
+    pub fn socket(&self) -> Option<&Socket> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Http2(_) => None,
         }
     }
 }
@@ -107,4 +119,4 @@ macro_rules! delegate {
 }
 
 delegate!(Socket: Tcp, Unix);
-delegate!(Transport: Plain, Tls);
+delegate!(Transport: Plain, Tls, Http2);

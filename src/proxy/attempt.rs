@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::sticky::{Affinity, set_cookie};
 use super::{Route, report};
 use crate::config::Report;
-use crate::exchange::{Exchange, Refusal};
-use crate::metrics::OfBackend;
-use crate::upstream::{Backends, ConnectError, Connection, Full, Lease, Pass};
+use crate::exchange::{Exchange, Record, Refusal};
+use crate::metrics::{Metrics, OfBackend};
+use crate::upstream::{Backends, ConnectError, Connection, Full, Lease, Pass, Upstream};
 
 /// A connection to a backend and the right to use it.
 pub(super) struct Attempt {
@@ -34,31 +34,55 @@ pub(super) enum Purpose {
     RequestAnew,
     /// What may become a tunnel: a new connection, when the backend admits it.
     Handshake,
+    /// The same for WebSocket, which may go over HTTP/2.
+    WebSocket,
 }
 
-/// Connects to the first backend that admits it and can be reached.
+/// Where a connection is to lead.
+pub(super) struct Towards<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) metrics: &'a Metrics,
+    /// Whose line tells of the backend that is picked, if any does.
+    pub(super) record: Option<&'a Record>,
+}
+
+impl<'a> Towards<'a> {
+    /// To the backends of a route.
+    pub(super) fn of(route: &'a Route, exchange: &'a Exchange) -> Self {
+        Self {
+            upstream: &route.upstream,
+            metrics: &route.metrics,
+            record: Some(&exchange.record),
+        }
+    }
+}
+
+/// Connects to the first backend that admits it and can be reached. `secure`:
+/// the client speaks TLS, and so its cookie may only go there.
 pub(super) async fn connect(
-    route: &Route,
-    exchange: &Exchange,
+    towards: &Towards<'_>,
+    secure: bool,
     affinity: &Affinity,
     purpose: Purpose,
 ) -> Result<Attempt, Refusal> {
-    route.upstream.known().await;
-    let mut search = Search::new(route, affinity);
+    towards.upstream.known().await;
+    let mut search = Search::new(towards, affinity);
     let mut failure = None;
-    for _ in 0..route.upstream.settings().max_attempts {
+    for _ in 0..towards.upstream.settings().max_attempts {
         let Some((index, lease, pass)) = search.next(purpose).await else {
             break;
         };
-        exchange.record.update(|entry| {
-            entry.backend = Some(Arc::clone(lease.backend().name()));
-            entry.sticky = Some(Arc::clone(&affinity.source));
-            entry.key = affinity.key;
-        });
-        match open(route, &lease, purpose).await {
+        if let Some(record) = towards.record {
+            record.update(|entry| {
+                entry.backend = Some(Arc::clone(lease.backend().name()));
+                entry.sticky = Some(Arc::clone(&affinity.source));
+                entry.key = affinity.key;
+            });
+        }
+        match open(towards.upstream, &lease, purpose).await {
             Ok(connection) => {
                 return Ok(Attempt {
-                    cookie: search.cookie(index, exchange.secure),
+                    cookie: search.cookie(index, secure),
                     connection,
                     lease,
                     pass,
@@ -66,12 +90,12 @@ pub(super) async fn connect(
             }
             Err(error) => {
                 tracing::warn!(
-                    upstream = &**route.upstream.name(),
+                    upstream = &**towards.upstream.name(),
                     backend = &**lease.backend().name(),
                     %error,
                     "backend not reached"
                 );
-                report::against(&route.metrics, lease.backend(), Report::Connect);
+                report::against(towards.metrics, lease.backend(), Report::Connect);
                 failure = Some(error);
             }
         }
@@ -82,7 +106,7 @@ pub(super) async fn connect(
 /// The backends that a request may go to, one after the other.
 struct Search<'a> {
     affinity: &'a Affinity,
-    route: &'a Route,
+    towards: &'a Towards<'a>,
     backends: Arc<Backends>,
     /// The backend of longhaul's own cookie.
     own: Option<usize>,
@@ -93,8 +117,8 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(route: &'a Route, affinity: &'a Affinity) -> Self {
-        let upstream = &route.upstream;
+    fn new(towards: &'a Towards<'a>, affinity: &'a Affinity) -> Self {
+        let upstream = towards.upstream;
         let backends = upstream.backends();
         let own = affinity.backend.as_ref();
         let own = own.and_then(|backend| backends.position(backend));
@@ -102,7 +126,7 @@ impl<'a> Search<'a> {
         let patience = admission.map_or(Duration::ZERO, |it| it.queue_timeout);
         Self {
             affinity,
-            route,
+            towards,
             backends,
             own,
             tried: Vec::new(),
@@ -116,7 +140,7 @@ impl<'a> Search<'a> {
         loop {
             let index = self.candidate()?;
             self.tried.push(index);
-            if purpose != Purpose::Handshake {
+            if !matches!(purpose, Purpose::Handshake | Purpose::WebSocket) {
                 return Some((index, self.backends.lease(index), Pass::default()));
             }
             match self.backends.admit(index, self.queued_until).await {
@@ -133,7 +157,11 @@ impl<'a> Search<'a> {
             upstream: backend.upstream().to_string(),
             backend: backend.name().to_string(),
         };
-        self.route.metrics.backend_full.get_or_create(&labels).inc();
+        self.towards
+            .metrics
+            .backend_full
+            .get_or_create(&labels)
+            .inc();
     }
 
     fn candidate(&self) -> Option<usize> {
@@ -146,13 +174,13 @@ impl<'a> Search<'a> {
     fn cookie(&self, index: usize, secure: bool) -> Option<HeaderValue> {
         let sets = self.affinity.sets_cookie && self.own != Some(index);
         let value = sets.then(|| self.backends.get(index).cookie_value())?;
-        set_cookie(&self.route.upstream.settings().cookie, value, secure)
+        set_cookie(&self.towards.upstream.settings().cookie, value, secure)
     }
 
     /// What the client is told when there is no more to try.
     fn refusal(self, failure: Option<ConnectError>) -> Refusal {
         let admission = self
-            .route
+            .towards
             .upstream
             .settings()
             .admission
@@ -171,8 +199,21 @@ fn retry_after(least: Duration) -> u64 {
     rand::random_range(least.as_secs()..=2 * least.as_secs())
 }
 
-async fn open(route: &Route, lease: &Lease, purpose: Purpose) -> Result<Connection, ConnectError> {
-    let (settings, dialer) = (route.upstream.settings(), route.upstream.dialer());
+async fn open(
+    upstream: &Upstream,
+    lease: &Lease,
+    purpose: Purpose,
+) -> Result<Connection, ConnectError> {
+    let (settings, dialer) = (upstream.settings(), upstream.dialer());
+    match purpose {
+        Purpose::Request | Purpose::RequestAnew if settings.http2 => {
+            return Connection::shared(dialer, lease.backend()).await;
+        }
+        Purpose::WebSocket if settings.websocket_over_http2 => {
+            return Connection::for_websocket(dialer, lease.backend()).await;
+        }
+        _ => {}
+    }
     if purpose == Purpose::Request
         && let Some(connection) =
             Connection::pooled(dialer, lease.backend(), settings.idle_connection_timeout)

@@ -4,12 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::attempt::{Attempt, Purpose, connect};
+use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
 use super::{Route, report};
@@ -35,11 +37,12 @@ pub(super) async fn forward(
     }
     pass_on_interim(&mut request, &exchange.link, client_version);
     let mut replay = replay(&request);
+    let towards = Towards::of(&route, &exchange);
     let mut purpose = Purpose::Request;
     // One for all of it: reaching a backend, its answer, and both once more.
     let mut deadline = Deadline::new(&route, &exchange);
     loop {
-        let attempt = connect(&route, &exchange, &affinity, purpose);
+        let attempt = connect(&towards, exchange.secure, &affinity, purpose);
         let mut attempt = timeout_at(deadline.at, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;
@@ -51,7 +54,7 @@ pub(super) async fn forward(
         {
             Ok(response) => {
                 report::answered(&route.metrics, &backend, response.status());
-                return finish(&route, exchange, attempt, response);
+                return finish(&route, exchange.clone(), attempt, response);
             }
             Err(error) => error,
         };
@@ -162,13 +165,17 @@ fn finish(
 
 /// The backend's answer as the client gets it. `max_idle` 0: the connection is
 /// not used again.
-pub(super) fn answer(
+pub(super) fn answer<B>(
     route: &Route,
     exchange: &Exchange,
     attempt: Attempt,
-    mut response: Response<Incoming>,
+    mut response: Response<B>,
     max_idle: usize,
-) -> Response<Body> {
+) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    BodyError: From<B::Error>,
+{
     if response.headers().contains_key(header::TRANSFER_ENCODING) {
         // The coding decides (RFC 9112 section 6.3), and it ends here: a length
         // beside it would cut the body off.
@@ -195,27 +202,14 @@ fn pass_on_interim(request: &mut Request<Body>, link: &Arc<ClientLink>, version:
             if let Some(gate) = &gate {
                 gate.open();
             }
-        } else if version == Version::HTTP_11 {
-            link.push_interim(&interim_head(interim.status(), interim.headers()));
+        } else if version >= Version::HTTP_11 {
+            let mut headers = interim.headers().clone();
+            strip_hop_by_hop(&mut headers);
+            // RFC 9110 section 8.6: not in a response without content.
+            headers.remove(header::CONTENT_LENGTH);
+            link.push_interim(interim.status(), headers);
         }
     });
-}
-
-fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let mut headers = headers.clone();
-    strip_hop_by_hop(&mut headers);
-    // RFC 9110 section 8.6: not in a response without content.
-    headers.remove(header::CONTENT_LENGTH);
-    let reason = status.canonical_reason().unwrap_or("Interim");
-    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
-    for (name, value) in &headers {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    head
 }
 
 /// A copy of a request that may be sent twice: idempotent (RFC 9110 section

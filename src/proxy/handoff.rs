@@ -8,15 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Route, report};
-use crate::exchange::{Entry, Exchange, Line, Place, Refusal, access_line};
+use crate::exchange::{ClientUpgrade, Entry, Exchange, Http, Line, Place, Refusal, access_line};
 use crate::metrics::End;
-use crate::net::{BackendIo, ClientIo, Transport};
-use crate::tunnel::{Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
+use crate::net::{BackendIo, Transport, http2};
+use crate::tunnel::{Expiry, Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -30,29 +31,28 @@ pub(super) struct Handoff {
     pub(super) lease: Lease,
     pub(super) protocol: String,
     pub(super) deadline: Instant,
+    /// When what was granted ends.
+    pub(super) expiry: Option<Expiry>,
 }
 
 impl Handoff {
     /// Waits for both sides and has them relayed; the end is logged.
-    pub(super) async fn run(self, client: OnUpgrade, backend: OnUpgrade) {
+    pub(super) async fn run(self, client: ClientUpgrade, backend: BackendUpgrade) {
         let Self {
             route,
             exchange,
             lease,
             protocol,
             deadline,
+            expiry,
         } = self;
         let entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
         // the backend's socket for ever.
         // hyper's own last steps are not the backend's fault.
         let deadline = deadline.max(Instant::now() + LAST_STEPS);
-        let both = async { tokio::try_join!(client, backend) };
-        let legs = match timeout_at(deadline, both).await {
-            Ok(Ok((client, backend))) => client_leg(client).zip(backend_leg(backend)),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        let Some((client, backend)) = legs else {
+        let both = async { tokio::try_join!(client_leg(client), backend_leg(backend)) };
+        let Ok(Ok((client, backend))) = timeout_at(deadline, both).await else {
             return never_opened(&route, entry);
         };
         let lease = lease.into_tunnel();
@@ -61,7 +61,7 @@ impl Handoff {
         } else {
             Framing::Opaque
         };
-        let options = Options::new(framing, route.settings.clocks, &route.drain);
+        let options = Options::new(framing, route.settings.clocks, &route.drain, expiry);
         let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
         opened(&route, &entry);
         let last = Last {
@@ -87,17 +87,35 @@ struct Last {
     _place: Arc<Place>,
 }
 
-fn client_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
-    let parts = upgraded.downcast::<TokioIo<ClientIo>>().ok()?;
-    Some(Leg {
-        stream: parts.io.into_inner().into_transport(),
-        read_ahead: parts.read_buf,
-    })
+/// The backend's side, once it has agreed.
+pub(super) enum BackendUpgrade {
+    Connection(OnUpgrade),
+    Stream(http2::Tunnel),
 }
 
-fn backend_leg(upgraded: Upgraded) -> Option<Leg<Transport>> {
-    let parts = upgraded.downcast::<TokioIo<BackendIo>>().ok()?;
-    Some(Leg {
+/// A side left before it could be joined.
+struct Left;
+
+async fn client_leg(upgrade: ClientUpgrade) -> Result<Leg<Transport>, Left> {
+    let (stream, read_ahead) = upgrade.opened().await.ok_or(Left)?;
+    Ok(Leg { stream, read_ahead })
+}
+
+async fn backend_leg(upgrade: BackendUpgrade) -> Result<Leg<Transport>, Left> {
+    let upgrade = match upgrade {
+        BackendUpgrade::Connection(upgrade) => upgrade,
+        BackendUpgrade::Stream(tunnel) => {
+            return Ok(Leg {
+                stream: Transport::Http2(tunnel),
+                read_ahead: Bytes::new(),
+            });
+        }
+    };
+    let upgraded = upgrade.await.map_err(|_| Left)?;
+    let parts = upgraded
+        .downcast::<TokioIo<BackendIo>>()
+        .map_err(|_| Left)?;
+    Ok(Leg {
         stream: parts.io.into_inner().into_transport(),
         read_ahead: parts.read_buf,
     })
@@ -107,9 +125,13 @@ fn facts(route: &Route, entry: &Entry, lease: &Lease) -> Facts {
     let (listener, backend) = (&entry.client.listener, lease.backend());
     Facts {
         id: entry.id,
-        labels: route
-            .labels
-            .get(listener, &route.name, &route.upstream, backend),
+        labels: route.labels.get(
+            listener,
+            entry.client.http.label(),
+            &route.name,
+            &route.upstream,
+            backend,
+        ),
         key: entry.key.unwrap_or(0),
         opening: Opening::new(entry.client.peer, &entry.words()),
     }
@@ -121,7 +143,10 @@ fn opened(route: &Route, entry: &Entry) {
     access_line!(
         entry.line(),
         "tunnel opened",
-        status = 101,
+        status = match entry.client.http {
+            Http::One => 101,
+            Http::Two => 200,
+        },
         duration_ms = entry.started.elapsed().as_millis() as u64,
     );
 }
@@ -157,6 +182,7 @@ pub fn log_closed(tunnel: &Tunnel, outcome: &Outcome) {
         id: *id,
         listener: &labels.listener,
         client: &opening.client(),
+        http: labels.http,
         words: opening.words(),
         route: Some(&labels.route),
         upstream: Some(&labels.upstream),

@@ -1,5 +1,5 @@
 //! The names of a route's tunnels, made once for each listener and backend and
-//! shared by all tunnels between the two.
+//! shared by all tunnels between the two of one HTTP.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,18 +11,19 @@ use crate::upstream::{Backend, Upstream};
 #[derive(Debug, Default)]
 pub struct SharedLabels(Mutex<HashMap<Key, Arc<Labels>>>);
 
-/// Listener and backend.
-type Key = (Arc<str>, Arc<str>);
+/// Listener, backend, and which HTTP the client speaks.
+type Key = (Arc<str>, Arc<str>, &'static str);
 
 impl SharedLabels {
     pub(super) fn get(
         &self,
         listener: &Arc<str>,
+        http: &'static str,
         route: &Arc<str>,
         upstream: &Upstream,
         backend: &Backend,
     ) -> Arc<Labels> {
-        let key = (Arc::clone(listener), Arc::clone(backend.name()));
+        let key = (Arc::clone(listener), Arc::clone(backend.name()), http);
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A backend of the same name may be a later one, with a name of its own.
         if let Some(labels) = made.get(&key)
@@ -33,6 +34,7 @@ impl SharedLabels {
         made.retain(|_, labels| Arc::strong_count(labels) > 1);
         let labels = Arc::new(Labels {
             listener: Arc::clone(listener),
+            http,
             route: Arc::clone(route),
             upstream: Arc::clone(upstream.name()),
             backend: Arc::clone(backend.name()),

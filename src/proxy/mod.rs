@@ -5,6 +5,7 @@
 //! value, so a reload cannot change a request half-way.
 
 mod attempt;
+mod auth;
 mod forward;
 mod handoff;
 mod labels;
@@ -25,7 +26,7 @@ pub use sticky::{Affinity, affinity, sticky_key};
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, Exchange, Refusal, Reply};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply};
 use crate::metrics::Metrics;
 use crate::tunnel::Registry;
 use crate::upstream::Upstream;
@@ -44,9 +45,18 @@ pub struct Route {
     pub settings: config::Route,
     pub drain: config::Drain,
     pub upstream: Arc<Upstream>,
+    /// Who is asked before.
+    pub authority: Option<Authority>,
     pub labels: SharedLabels,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
+}
+
+/// Who decides about the requests of a route.
+#[derive(Debug)]
+pub struct Authority {
+    pub settings: config::Auth,
+    pub upstream: Arc<Upstream>,
 }
 
 impl Service<Request<Body>> for Proxy {
@@ -58,7 +68,7 @@ impl Service<Request<Body>> for Proxy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let route = Arc::clone(&self.route);
         Box::pin(async move {
             let exchange = request
@@ -70,12 +80,21 @@ impl Service<Request<Body>> for Proxy {
                 entry.route = Some(Arc::clone(&route.name));
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
             });
-            match asked_upgrade(&route, &request)? {
+            let upgrade = asked_upgrade(&route, &request)?;
+            if upgrade.is_some() && exchange.client.place.watch.stage() != Stage::Running {
                 // It would be closed as soon as it was open.
-                Some(_) if exchange.client.place.watch.stage() != Stage::Running => {
-                    Err(Refusal::Stopping)
+                return Err(Refusal::Stopping);
+            }
+            let expiry = match &route.authority {
+                Some(authority) => {
+                    auth::authorize(authority, &route.metrics, &exchange, &mut request).await?
                 }
-                Some(protocol) => upgrade::upgrade(route, exchange, request, protocol).await,
+                None => None,
+            };
+            match upgrade {
+                Some(protocol) => {
+                    upgrade::upgrade(route, exchange, request, protocol, expiry).await
+                }
                 None => forward::forward(route, exchange, request).await,
             }
         })
@@ -96,7 +115,11 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
         Upgrade::Malformed => return Err(Refusal::BadRequest("header upgrade is malformed")),
         Upgrade::One(protocol) => protocol,
     };
-    if !route.settings.upgrades.contains(&protocol) {
+    let is_stream = |upgrade: &ClientUpgrade| upgrade.is_stream();
+    let over_http2 = request.extensions().get().is_some_and(is_stream);
+    if over_http2 && protocol != handshake::WEBSOCKET
+        || !route.settings.upgrades.contains(&protocol)
+    {
         return Err(Refusal::UpgradeNotAllowed(protocol));
     }
     Ok(Some(protocol))

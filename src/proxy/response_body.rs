@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::config;
 use crate::exchange::{Body, BodyError, Exchange};
 use crate::upstream::{Connection, Lease};
 
-pub(super) struct ResponseBody {
-    incoming: Incoming,
+pub(super) struct ResponseBody<B> {
+    incoming: B,
     exchange: Exchange,
     half_close_timeout: Duration,
     idle_timeout: Option<Duration>,
@@ -36,9 +35,13 @@ struct Rest {
     max_idle: usize,
 }
 
-impl ResponseBody {
+impl<B> ResponseBody<B>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    BodyError: From<B::Error>,
+{
     pub(super) fn wrap(
-        incoming: Incoming,
+        incoming: B,
         exchange: Exchange,
         settings: &config::Route,
         (connection, lease, max_idle): (Connection, Lease, usize),
@@ -61,7 +64,9 @@ impl ResponseBody {
         }
         Body::streamed(body)
     }
+}
 
+impl<B> ResponseBody<B> {
     fn finish(&mut self) {
         if let Some(rest) = self.rest.take() {
             rest.connection
@@ -95,7 +100,11 @@ impl ResponseBody {
     }
 }
 
-impl HttpBody for ResponseBody {
+impl<B> HttpBody for ResponseBody<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    BodyError: From<B::Error>,
+{
     type Data = Bytes;
     type Error = BodyError;
 

@@ -5,18 +5,20 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::attempt::{Attempt, Purpose, connect};
+use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::forward::{answer, refusal};
-use super::handoff::Handoff;
+use super::handoff::{BackendUpgrade, Handoff};
 use super::sticky::{Affinity, affinity};
 use super::{Route, report};
 use crate::exchange::headers::renew_hop_by_hop;
-use crate::exchange::{Body, Exchange, Refusal};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal};
+use crate::tunnel::Expiry;
+use crate::upstream::{Answer, HandshakeError};
 use crate::ws::handshake::{self, Offer, WEBSOCKET};
 
 pub(super) async fn upgrade(
@@ -24,11 +26,15 @@ pub(super) async fn upgrade(
     exchange: Exchange,
     mut request: Request<Body>,
     protocol: String,
+    expiry: Option<Expiry>,
 ) -> Result<Response<Body>, Refusal> {
     let deadline = Instant::now() + route.settings.clocks.handshake_timeout;
     let offer = offer(&request, &protocol)?;
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
-    let client = hyper::upgrade::on(&mut request);
+    let client = request
+        .extensions_mut()
+        .remove::<ClientUpgrade>()
+        .ok_or(Refusal::BadRequest("its connection cannot be upgraded"))?;
     renew_hop_by_hop(request.headers_mut(), Some(&protocol));
     let dialogue = dialogue(
         &route,
@@ -38,25 +44,35 @@ pub(super) async fn upgrade(
         offer.is_none(),
         deadline,
     );
-    let (attempt, mut response) = tokio::select! {
+    let (attempt, answered) = tokio::select! {
         biased;
         done = dialogue => done?,
         // A WebSocket client that cannot send any more cannot even close
         // (RFC 6455 section 7.1.2): it has left.
         () = exchange.link.ended(), if offer.is_some() => return Err(Refusal::ClientLeft),
     };
-    report::answered(&route.metrics, attempt.lease.backend(), response.status());
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer(&route, &exchange, attempt, response, 0));
+    let status = match &answered {
+        Answer::Http1(response) => response.status(),
+        Answer::Http2(answered) => answered.head.status(),
+    };
+    let switched = match &answered {
+        Answer::Http1(_) => status == StatusCode::SWITCHING_PROTOCOLS,
+        Answer::Http2(_) => status.is_success(),
+    };
+    report::answered(&route.metrics, attempt.lease.backend(), status);
+    if !switched {
+        if client.is_stream() && status.is_success() {
+            return Err(Refusal::NotUpgraded(status));
+        }
+        return Ok(match answered {
+            Answer::Http1(response) => answer(&route, &exchange, attempt, response, 0),
+            Answer::Http2(answered) => {
+                answer(&route, &exchange, attempt, answered.into_response(), 0)
+            }
+        });
     }
-    check_switch(&response, &protocol, offer.as_ref())?;
-    let backend = hyper::upgrade::on(&mut response);
-    let answer = switching(
-        &attempt,
-        response.headers(),
-        &protocol,
-        response.extensions().clone(),
-    );
+    let (backend, head) = switch(answered, &protocol, offer.as_ref())?;
+    let answer = switching(&attempt, head, &protocol);
     exchange.record.update(|entry| entry.is_tunnel = true);
     let handoff = Handoff {
         route,
@@ -64,9 +80,42 @@ pub(super) async fn upgrade(
         lease: attempt.lease,
         protocol,
         deadline,
+        expiry,
     };
     tokio::spawn(handoff.run(client, backend));
     Ok(answer)
+}
+
+fn no_answer(error: HandshakeError) -> Refusal {
+    match error {
+        HandshakeError::Http1(error) => refusal(&error),
+        HandshakeError::Http2(error) => Refusal::BackendProtocol(error.to_string()),
+    }
+}
+
+/// Checks an answer that switches protocols; the backend's side of the tunnel,
+/// and the head for the client.
+fn switch(
+    answered: Answer,
+    protocol: &str,
+    offer: Option<&Offer>,
+) -> Result<(BackendUpgrade, Response<()>), Refusal> {
+    match answered {
+        Answer::Http1(mut response) => {
+            check_switch(&response, protocol, offer)?;
+            let backend = hyper::upgrade::on(&mut response);
+            Ok((BackendUpgrade::Connection(backend), response.map(|_| ())))
+        }
+        Answer::Http2(mut answered) => {
+            if let Some(offer) = offer {
+                // What HTTP/2 leaves out, because the stream itself says it.
+                handshake::complete(offer, answered.head.headers_mut());
+                handshake::check_response(offer, answered.head.headers())?;
+            }
+            let head = std::mem::take(&mut answered.head);
+            Ok((BackendUpgrade::Stream(answered.into_tunnel()), head))
+        }
+    }
 }
 
 /// Reaches a backend and gets its answer.
@@ -77,8 +126,13 @@ async fn dialogue(
     request: Request<Body>,
     may_half_close: bool,
     deadline: Instant,
-) -> Result<(Attempt, Response<Incoming>), Refusal> {
-    let attempt = connect(route, exchange, affinity, Purpose::Handshake);
+) -> Result<(Attempt, Answer), Refusal> {
+    let towards = Towards::of(route, exchange);
+    let purpose = match may_half_close {
+        true => Purpose::Handshake,
+        false => Purpose::WebSocket,
+    };
+    let attempt = connect(&towards, exchange.secure, affinity, purpose);
     let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
     let answer = ask(route, exchange, &mut attempt, request, may_half_close);
     let answer = timeout_at(deadline, answer).await.map_err(late);
@@ -99,9 +153,9 @@ async fn ask(
     attempt: &mut Attempt,
     request: Request<Body>,
     may_half_close: bool,
-) -> Result<Response<Incoming>, Refusal> {
+) -> Result<Answer, Refusal> {
     let finish = attempt.connection.finish_handle();
-    let answer = attempt.connection.send(request);
+    let answer = attempt.connection.shake_hands(request);
     let left = async {
         exchange.link.ended().await;
         // What came behind the request goes first, and it is not a request's:
@@ -118,7 +172,7 @@ async fn ask(
             return Err(Refusal::BackendTimeout("half_close_timeout"));
         }
     };
-    answer.map_err(|error| refusal(&error.into_error()))
+    answer.map_err(no_answer)
 }
 
 fn late(_: Elapsed) -> Refusal {
@@ -165,17 +219,11 @@ fn check_switch(
 }
 
 /// The 101 for the client.
-fn switching(
-    attempt: &Attempt,
-    headers: &HeaderMap,
-    protocol: &str,
-    extensions: http::Extensions,
-) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn switching(attempt: &Attempt, head: Response<()>, protocol: &str) -> Response<Body> {
+    // The spelling of the backend's header names travels in the extensions.
+    let mut response = head.map(|()| Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = headers.clone();
-    // The spelling of the backend's header names travels here.
-    *response.extensions_mut() = extensions;
+    *response.version_mut() = Version::HTTP_11;
     renew_hop_by_hop(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
         response

@@ -1,37 +1,28 @@
-//! One accepted connection, from TLS to its last response.
+//! One accepted connection, up to where HTTP begins: TLS, and which HTTP it is.
 //!
-//! A connection that becomes a tunnel leaves here at the 101: its sockets go to
-//! [`crate::proxy`], and this task ends.
+//! It reads no request; `http1` and `http2` do.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::Instant;
 use tokio_rustls::TlsStream;
-use tower::Service as _;
 
 use super::Context;
-use crate::config::Config;
+use super::entrance::Entrance;
+use super::http1::Http1;
+use super::http2::Http2;
+use crate::config::Limits;
 use crate::drain::{Stage, Watch};
-use crate::exchange::{
-    Body, Client, ContinueGate, Exchange, Place, Record, Refusal, RequestBody, TlsFacts,
-};
+use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
 use crate::metrics::{Metrics, Refused};
 use crate::net::{
-    ClientFault, ClientIo, ClientLink, Keepalive, Peer, Permit, ReadDeadlines, Socket, Transport,
+    ClientFault, Keepalive, Opening, Peer, Permit, ReadDeadlines, Socket, Transport, read_opening,
     tune,
 };
 use crate::state::{ListenerState, Snapshot};
-use crate::{exchange, tls};
+use crate::tls;
 
 /// A connection that has been let in.
 pub(super) struct Accepted {
@@ -44,13 +35,6 @@ pub(super) struct Accepted {
     /// Ends when the listener is removed.
     pub(super) listener_watch: Watch,
 }
-
-/// How long and how much is read of a client that has been told goodbye.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 256 * 1024;
-
-/// hyper's smallest read buffer.
-const MIN_BUFFER: usize = 8 * 1024;
 
 pub(super) async fn serve(accepted: Accepted) {
     let Accepted {
@@ -75,51 +59,111 @@ pub(super) async fn serve(accepted: Accepted) {
         return;
     }
     let local_port = local_port(&socket);
-    let dressed = match &state.tls {
-        None => Ok((Transport::Plain(socket), None)),
-        Some(config) => {
-            let mut stopping = watch.clone();
-            tokio::select! {
-                biased;
-                dressed = handshake(socket, config, &snapshot) => dressed,
-                () = stopping.reached(Stage::Draining) => return,
-            }
-        }
+    let mut stopping = watch.clone();
+    let dressed = tokio::select! {
+        biased;
+        dressed = dress(socket, &state, &snapshot) => dressed,
+        () = stopping.reached(Stage::Draining) => return,
     };
-    let (transport, tls) = match dressed {
+    let dressed = match dressed {
         Ok(dressed) => dressed,
-        Err(error) => {
-            let refusal = error.label();
-            metrics
-                .tls_failures
-                .get_or_create(&Refused { refusal })
-                .inc();
-            tracing::info!(
-                target: "access",
-                listener = &*listener,
-                client = %peer,
-                refusal,
-                reason = %error,
-                "tls handshake failed"
-            );
-            return;
-        }
+        Err(error) => return log_tls_failure(&listener, peer, &metrics, &error),
     };
+    let opening = dressed.opening;
+    let watches = (watch.clone(), listener_watch);
     let client = Arc::new(Client {
         listener,
         peer,
         local_port,
-        tls,
+        tls: dressed.tls,
+        http: match opening {
+            Ok(Opening::Http2(_)) => Http::Two,
+            Ok(Opening::Http1(_)) | Err(_) => Http::One,
+        },
         place: Arc::new(Place {
             _permit: permit,
-            watch: watch.clone(),
+            watch,
         }),
     });
-    // Not to the connection's end: a kept snapshot would keep its upstreams.
-    let http = Http::new(&snapshot.config);
-    drop(snapshot);
-    let entrance = Entrance::new(context, client, state);
-    http.serve(transport, entrance, watch, listener_watch).await;
+    let entrance = Entrance {
+        context,
+        client,
+        last: state,
+    };
+    match opening {
+        Ok(opening) => {
+            speak(opening, dressed.transport, entrance, snapshot, watches).await;
+        }
+        Err(fault) => {
+            if let Some(refusal) = of_fault(fault) {
+                log_refusal(&entrance.client, &metrics, &refusal);
+            }
+        }
+    }
+}
+
+/// Serves what the client speaks.
+async fn speak(
+    opening: Opening,
+    transport: Transport,
+    entrance: Entrance,
+    snapshot: Arc<Snapshot>,
+    (watch, listener_watch): (Watch, Watch),
+) {
+    let config = &snapshot.config;
+    match opening {
+        Opening::Http1(ahead) => {
+            let http = Http1::new(config);
+            // Not to the connection's end: a kept snapshot would keep its upstreams.
+            drop(snapshot);
+            http.serve((transport, ahead), entrance, watch, listener_watch)
+                .await;
+        }
+        Opening::Http2(ahead) => {
+            let http = Http2::new(config, entrance.last.websocket_over_http2);
+            // A task of its own size: this one is made for HTTP/1.1.
+            tokio::spawn(http.serve((transport, ahead), entrance, watch, listener_watch));
+        }
+    }
+}
+
+/// A transport on which HTTP can begin.
+struct Dressed {
+    transport: Transport,
+    tls: Option<TlsFacts>,
+    opening: Result<Opening, ClientFault>,
+}
+
+/// Does TLS where the listener has it, and settles which HTTP is spoken: by
+/// ALPN, or on a plain listener by what the client sends first.
+async fn dress(
+    socket: Socket,
+    state: &ListenerState,
+    snapshot: &Snapshot,
+) -> Result<Dressed, tls::AcceptError> {
+    let nothing = Bytes::new();
+    let (transport, tls, opening) = match &state.tls {
+        Some(config) => {
+            let (transport, tls, http) = handshake(socket, config, snapshot).await?;
+            let opening = match http {
+                Http::One => Opening::Http1(nothing),
+                Http::Two => Opening::Http2(nothing),
+            };
+            (transport, Some(tls), Ok(opening))
+        }
+        None if state.http2 => {
+            let mut transport = Transport::Plain(socket);
+            let deadlines = read_deadlines(&snapshot.config.limits);
+            let opening = read_opening(&mut transport, &deadlines).await;
+            (transport, None, opening)
+        }
+        None => (Transport::Plain(socket), None, Ok(Opening::Http1(nothing))),
+    };
+    Ok(Dressed {
+        transport,
+        tls,
+        opening,
+    })
 }
 
 /// The TLS handshake, within its deadline and its share of those in flight.
@@ -127,131 +171,67 @@ async fn handshake(
     socket: Socket,
     tls: &Arc<rustls::ServerConfig>,
     snapshot: &Snapshot,
-) -> Result<(Transport, Option<TlsFacts>), tls::AcceptError> {
+) -> Result<(Transport, TlsFacts, Http), tls::AcceptError> {
     let deadline = Instant::now() + snapshot.config.limits.tls_handshake_timeout;
     let (stream, facts) =
         tls::accept(Arc::clone(tls), socket, deadline, &snapshot.tls_handshakes).await?;
+    let http = match facts.alpn.as_deref() {
+        Some("h2") => Http::Two,
+        Some(_) | None => Http::One,
+    };
     let facts = TlsFacts {
         version: facts.version,
         sni: facts.sni,
         client_subject: facts.client_subject,
     };
-    Ok((
-        Transport::Tls(Box::new(TlsStream::Server(stream))),
-        Some(facts),
-    ))
+    let transport = Transport::Tls(Box::new(TlsStream::Server(stream)));
+    Ok((transport, facts, http))
 }
 
-/// How HTTP/1.1 is spoken on one connection.
-struct Http {
-    builder: http1::Builder,
-    deadlines: ReadDeadlines,
-    /// For a client that takes no bytes.
-    patience: Duration,
+fn log_tls_failure(listener: &str, peer: Peer, metrics: &Metrics, error: &tls::AcceptError) {
+    let refusal = error.label();
+    metrics
+        .tls_failures
+        .get_or_create(&Refused { refusal })
+        .inc();
+    tracing::info!(
+        target: "access",
+        listener,
+        client = %peer,
+        refusal,
+        reason = %error,
+        "tls handshake failed"
+    );
 }
 
-impl Http {
-    fn new(config: &Config) -> Self {
-        let limits = &config.limits;
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            // `ClientIo` has deadlines of its own, which tell waiting for a
-            // request from receiving one.
-            .header_read_timeout(None)
-            .preserve_header_case(true)
-            .max_headers(limits.max_request_headers)
-            .max_header_size(limits.max_request_head)
-            .max_buf_size(limits.max_request_head.max(MIN_BUFFER));
-        let deadlines = ReadDeadlines {
-            first_byte: limits.first_byte_timeout,
-            request_head: limits.request_head_timeout,
-            keepalive: limits.keepalive_timeout,
-        };
-        Self {
-            builder,
-            deadlines,
-            patience: config.tcp.user_timeout,
-        }
-    }
-
-    async fn serve(
-        self,
-        transport: Transport,
-        entrance: Entrance,
-        mut watch: Watch,
-        mut listener: Watch,
-    ) {
-        let (client, link) = (Arc::clone(&entrance.client), Arc::clone(&entrance.link));
-        let metrics = Arc::clone(&entrance.context.state.metrics);
-        let refused_upgrade = Arc::clone(&entrance.refused_upgrade);
-        let io = ClientIo::new(transport, Arc::clone(&entrance.link), self.deadlines)
-            .with_patience(self.patience);
-        let connection = self
-            .builder
-            .serve_connection(TokioIo::new(io), entrance)
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let mut ending = watch.clone();
-        let mut draining = false;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                () = ending.reached(Stage::Ending) => return,
-                // The process stops, or an edit has removed the listener.
-                () = async { tokio::select! {
-                    () = watch.reached(Stage::Draining) => {}
-                    () = listener.reached(Stage::Draining) => {}
-                } }, if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                ended = &mut connection => break ended,
-            }
-        };
-        // hyper gives up a connection that was asked to upgrade, whatever the
-        // answer, and leaves its end to whoever asked.
-        let left_over = refused_upgrade
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(left_over) = left_over {
-            shut_down(left_over).await;
-        }
-        if let Err(error) = &ended {
-            tracing::debug!(client = %client.peer, %error, "client connection ended");
-        }
-        if let Some(refusal) = refusal(&link, ended.as_ref().err()) {
-            log_refusal(&client, &metrics, &refusal);
-        }
+pub(super) fn read_deadlines(limits: &Limits) -> ReadDeadlines {
+    ReadDeadlines {
+        first_byte: limits.first_byte_timeout,
+        request_head: limits.request_head_timeout,
+        keepalive: limits.keepalive_timeout,
     }
 }
 
-/// What went wrong before there was a request; requests have their own lines.
-fn refusal(link: &ClientLink, error: Option<&hyper::Error>) -> Option<Refusal> {
-    match (link.fault(), error) {
-        (Some(ClientFault::Keepalive), _) => None,
-        (Some(ClientFault::FirstByte), _) => Some(Refusal::FirstByteTimeout),
-        (Some(ClientFault::RequestHead), _) => Some(Refusal::RequestHeadTimeout),
-        (Some(ClientFault::Ambiguous(what)), _) => {
+/// What a fault before there was a request is called.
+pub(super) fn of_fault(fault: ClientFault) -> Option<Refusal> {
+    match fault {
+        ClientFault::Keepalive => None,
+        ClientFault::FirstByte => Some(Refusal::FirstByteTimeout),
+        ClientFault::RequestHead => Some(Refusal::RequestHeadTimeout),
+        ClientFault::Ambiguous(what) => {
             Some(Refusal::BadHead(StatusCode::BAD_REQUEST, what.to_string()))
         }
-        (None, Some(error)) if error.is_parse() => {
-            let text = error.to_string();
-            let status = match error.is_parse_too_large() {
-                true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                // hyper has no other name for this one (and answers it with 414).
-                false if text.contains("URI too long") => StatusCode::URI_TOO_LONG,
-                false => StatusCode::BAD_REQUEST,
-            };
-            Some(Refusal::BadHead(status, text))
-        }
-        // A client that goes away is not worth a line.
-        (None, _) => None,
     }
 }
 
-fn log_refusal(client: &Client, metrics: &Metrics, refusal: &Refusal) {
+fn local_port(socket: &Socket) -> Option<u16> {
+    match socket {
+        Socket::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
+        Socket::Unix(_) => None,
+    }
+}
+
+pub(super) fn log_refusal(client: &Client, metrics: &Metrics, refusal: &Refusal) {
     metrics.refused(refusal.label());
     tracing::info!(
         target: "access",
@@ -262,132 +242,4 @@ fn log_refusal(client: &Client, metrics: &Metrics, refusal: &Refusal) {
         reason = %refusal,
         "request"
     );
-}
-
-/// Where requests come in: takes the snapshot of the moment and runs the
-/// listener's stack of that snapshot.
-struct Entrance {
-    context: Arc<Context>,
-    client: Arc<Client>,
-    link: Arc<ClientLink>,
-    /// For a listener that an edit has removed: its connections go on.
-    last: Arc<ListenerState>,
-    /// Of the last request that asked for an upgrade and did not get it.
-    refused_upgrade: Arc<Mutex<Option<OnUpgrade>>>,
-}
-
-impl Entrance {
-    fn new(context: Arc<Context>, client: Arc<Client>, last: Arc<ListenerState>) -> Self {
-        Self {
-            context,
-            client,
-            link: Arc::default(),
-            last,
-            refused_upgrade: Arc::default(),
-        }
-    }
-
-    /// Makes hyper's request one of ours.
-    fn dress(&self, request: Request<Incoming>, config: &Config) -> Request<Body> {
-        let host = host(&request);
-        let path = exchange::loggable_path(request.uri(), config.log.query_values);
-        let record = Record::new(
-            Arc::clone(&self.client),
-            request.method().clone(),
-            host,
-            path,
-        );
-        let gate = expects_continue(request.headers()).then(ContinueGate::default);
-        let (link, timeout) = (Arc::clone(&self.link), config.limits.request_body_timeout);
-        let mut request = request.map(|incoming| {
-            RequestBody::wrap(incoming, link, record.clone(), timeout, gate.clone())
-        });
-        let extensions = request.extensions_mut();
-        if let Some(gate) = gate {
-            extensions.insert(gate);
-        }
-        extensions.insert(Exchange {
-            client: Arc::clone(&self.client),
-            link: Arc::clone(&self.link),
-            record,
-            client_ip: self.client.peer.ip(),
-            secure: self.client.tls.is_some(),
-        });
-        request
-    }
-}
-
-impl hyper::service::Service<Request<Incoming>> for Entrance {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let snapshot = self.context.state.snapshot();
-        let listener = snapshot
-            .listeners
-            .get(&*self.client.listener)
-            .unwrap_or(&self.last);
-        let request = self.dress(request, &snapshot.config);
-        let asked = request.extensions().get::<OnUpgrade>().cloned();
-        let mut stack = listener.stack.clone();
-        let answer = stack.call(request);
-        let Some(asked) = asked else {
-            return answer;
-        };
-        let refused_upgrade = Arc::clone(&self.refused_upgrade);
-        Box::pin(async move {
-            let response = answer.await?;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let mut slot = refused_upgrade
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                *slot = Some(asked);
-            }
-            Ok(response)
-        })
-    }
-}
-
-/// Ends a connection that hyper has left to us: says goodbye, and reads on for
-/// a moment, because closing with unread bytes would reset the client before it
-/// has read the answer.
-async fn shut_down(left_over: OnUpgrade) {
-    let ending = async {
-        let mut io = TokioIo::new(left_over.await.ok()?);
-        io.shutdown().await.ok()?;
-        let mut rest = io.take(LINGER_BYTES);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink())
-            .await
-            .ok()
-    };
-    // Whatever comes of it, the connection goes.
-    let _ = timeout(LINGER, ending).await;
-}
-
-fn host(request: &Request<Incoming>) -> String {
-    let named = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str())
-        .or(named)
-        .unwrap_or("")
-        .to_owned()
-}
-
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-fn local_port(socket: &Socket) -> Option<u16> {
-    match socket {
-        Socket::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
-        Socket::Unix(_) => None,
-    }
 }

@@ -8,6 +8,9 @@
 mod backend_drain;
 mod bind;
 mod connection;
+mod entrance;
+mod http1;
+mod http2;
 mod inherit;
 mod listener;
 mod listeners;

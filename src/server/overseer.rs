@@ -80,8 +80,9 @@ impl Overseer {
             self.part_all(&snapshot, was);
         }
         // Whoever left is drained to the end, and then forgotten.
+        let listed = |key: &Key| self.upstreams.values().any(|it| it.told.contains_key(key));
         self.drained
-            .retain(|_, drain| drain.cause() != Cause::Removed || drain.backend().has_tunnels());
+            .retain(|key, drain| drain.backend().has_tunnels() || listed(key));
     }
 
     /// A file that backends are found in may have changed.
@@ -129,17 +130,29 @@ impl Overseer {
         for backend in was.backends.each() {
             if backends.position(backend).is_none() {
                 // What the new file says decides, while it still has the upstream.
-                let cause = why_drain_removed(upstream);
-                self.drain(snapshot, upstream, backend, cause);
+                self.let_go(snapshot, upstream, backend);
             }
         }
     }
 
     fn part_all(&mut self, snapshot: &Snapshot, was: &Overseen) {
         for backend in was.backends.each() {
-            let cause = why_drain_removed(&was.upstream);
-            self.drain(snapshot, &was.upstream, backend, cause);
+            self.let_go(snapshot, &was.upstream, backend);
         }
+    }
+
+    /// What becomes of the tunnels of a backend that is no longer there.
+    fn let_go(&mut self, snapshot: &Snapshot, upstream: &Upstream, backend: &Arc<Backend>) {
+        let cause = match upstream.settings().on_removed {
+            OnRemoved::Drain => Some(Cause::Removed),
+            // Taking it away takes nothing back that was said before.
+            OnRemoved::Keep => {
+                let drained = self.drained.get(&Arc::as_ptr(backend));
+                let cause = drained.map(BackendDrain::cause);
+                cause.filter(|cause| *cause == Cause::Drain)
+            }
+        };
+        self.drain(snapshot, upstream, backend, cause);
     }
 
     /// Has it probed as its upstream says; nobody else's probes go on.
@@ -204,10 +217,6 @@ fn why_drain(
         }
         _ => None,
     }
-}
-
-fn why_drain_removed(upstream: &Upstream) -> Option<Cause> {
-    (upstream.settings().on_removed == OnRemoved::Drain).then_some(Cause::Removed)
 }
 
 /// Says what is different from the last look. What is new is as it should be.

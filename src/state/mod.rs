@@ -35,8 +35,8 @@ use crate::upstream::{Roster, Upstream};
 /// What lives as long as the process, whatever the configuration.
 #[derive(Debug)]
 pub struct State {
-    // The only user of arc-swap, so that it can be replaced here alone; only
-    // `load_full`, no guard outlives a statement.
+    // Only `load_full`, no guard outlives a statement; so wherever else arc-swap
+    // is used.
     current: ArcSwap<Snapshot>,
     pub roster: Arc<Roster>,
     pairs: Pairs,
@@ -66,6 +66,10 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct ListenerState {
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether its clients may speak HTTP/2.
+    pub http2: bool,
+    /// Whether they may open WebSockets over it.
+    pub websocket_over_http2: bool,
     /// The layers around every request.
     pub stack: Stack<Infallible>,
 }

@@ -87,7 +87,13 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         .map(|(name, listener)| {
             let tls = tls.get(name).cloned();
             let stack = stack(state, &config, listener, &table);
-            (name.clone(), Arc::new(ListenerState { tls, stack }))
+            let state = ListenerState {
+                tls,
+                http2: listener.http2,
+                websocket_over_http2: listener.websocket_over_http2,
+                stack,
+            };
+            (name.clone(), Arc::new(state))
         })
         .collect();
     let current = state.snapshot();
@@ -157,11 +163,19 @@ fn routes(
     let entries = config.routes.iter().filter_map(|settings| {
         // The config has checked that every route's upstream is there.
         let upstream = upstreams.get(&settings.upstream)?;
+        let authority = settings.auth.as_ref().and_then(|auth| {
+            let upstream = Arc::clone(upstreams.get(&auth.upstream)?);
+            Some(proxy::Authority {
+                settings: auth.clone(),
+                upstream,
+            })
+        });
         let route = Arc::new(proxy::Route {
             name: settings.name.as_str().into(),
             settings: settings.clone(),
             drain: config.drain,
             upstream: Arc::clone(upstream),
+            authority,
             labels: proxy::SharedLabels::default(),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
@@ -204,6 +218,7 @@ impl Work<'_> {
                 pairs: &pairs,
                 client_certificates: listener.client_certificates.as_ref(),
                 tls_1_3_only: listener.tls_1_3_only,
+                http2: listener.http2,
             };
             match tls::server_config(&options, &self.state.tickets) {
                 Ok(config) => drop(made.insert(name.clone(), config)),
@@ -232,7 +247,9 @@ impl Work<'_> {
                 },
             };
             let dialer = Dialer {
+                tls_http2: tls.as_deref().map(tls::client_config_for_http2),
                 tls,
+                http2: settings.http2,
                 server_name: settings.tls.server_name.clone(),
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,

@@ -72,8 +72,15 @@ pub fn client_config(
             builder.with_client_cert_resolver(own)
         }
     };
-    config.alpn_protocols = vec![super::ALPN.to_vec()];
+    config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The same for a connection on which HTTP/2 is to be spoken and nothing else.
+pub fn client_config_for_http2(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![super::HTTP_2.to_vec()];
+    Arc::new(config)
 }
 
 /// The name to send as SNI and to verify: `configured`, or else the host of

@@ -29,7 +29,7 @@ mod tickets;
 mod tests;
 
 pub use accept::{AcceptError, accept};
-pub use client::{ServerNameError, client_config, server_name};
+pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
 pub use contents::{Contents, contents};
 pub use pair::Pair;
 pub use server::{ServerOptions, server_config};
@@ -47,9 +47,10 @@ use rustls::crypto::CryptoProvider;
 /// side. One full record is the least that makes sense (RFC 8446 section 5.1).
 pub const SEND_BUFFER: usize = 16 * 1024;
 
-/// The protocol that is negotiated in both directions (RFC 7301). A client that
-/// offers only others is refused; one that offers none is not.
-const ALPN: &[u8] = b"http/1.1";
+/// The protocols that are negotiated (RFC 7301). A client that offers only
+/// others is refused; one that offers none is not, and speaks HTTP/1.1.
+const HTTP_1_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
 
 /// The one crypto provider, named here so that no process-wide default is
 /// needed: a library that installs one would race with us.

@@ -27,6 +27,8 @@ pub struct ServerOptions<'a> {
     /// `None` does not ask for client certificates.
     pub client_certificates: Option<&'a ClientCertificates>,
     pub tls_1_3_only: bool,
+    /// Whether HTTP/2 is offered, before HTTP/1.1.
+    pub http2: bool,
 }
 
 /// Why a listener's TLS cannot be set up.
@@ -90,7 +92,10 @@ pub fn server_config(
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SniResolver::new(options.pairs)));
-    config.alpn_protocols = vec![super::ALPN.to_vec()];
+    config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+    if options.http2 {
+        config.alpn_protocols.insert(0, super::HTTP_2.to_vec());
+    }
     config.ticketer = tickets.of(policy)?;
     // Session ids (TLS 1.2) would need memory that dies with each generation.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -170,7 +175,10 @@ mod tests {
     async fn alpn_without_a_common_protocol_is_refused() {
         let ca = Ca::new("ca");
         let server = Servers::of(&ca.issue(&["a.test"]));
-        let client = Clients::trusting(&ca).with_alpn(&[b"h2"]);
+        let client = Clients::trusting(&ca).with_alpn(&[b"http/1.1", b"h2"]);
+        let alpn = verdict(&server, &client).await.unwrap().alpn;
+        assert_eq!(alpn.as_deref(), Some("h2"));
+        let client = client.with_alpn(&[b"h3"]);
         assert_eq!(label(verdict(&server, &client).await), "protocol");
         let client = client.with_alpn(&[]);
         assert_eq!(verdict(&server, &client).await.unwrap().alpn, None);
@@ -276,6 +284,7 @@ mod tests {
             pairs,
             client_certificates,
             tls_1_3_only: false,
+            http2: true,
         };
         let tickets = Tickets::default();
         let none = server_config(&options(&[], None), &tickets);

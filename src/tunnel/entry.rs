@@ -37,6 +37,8 @@ const SHORT_IDLE: Ticks = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     pub listener: Arc<str>,
+    /// What the client speaks: `1.1` or `2`.
+    pub http: &'static str,
     pub route: Arc<str>,
     pub upstream: Arc<str>,
     pub backend: Arc<str>,
@@ -315,7 +317,9 @@ impl Tunnel {
         }
         if self.order().is_none() {
             let limits = &self.limits;
-            if limits.dies_at <= now {
+            if limits.dies_at <= now && limits.expires {
+                self.close_for(Cause::Expired, limits.code(), "authorization has ended");
+            } else if limits.dies_at <= now {
                 self.close_for(
                     Cause::MaxLifetime,
                     limits.code(),

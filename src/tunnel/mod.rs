@@ -32,7 +32,7 @@ pub use engine::{Engine, OnEnd};
 pub use entry::{CloseOrder, Facts, Labels, State, Tunnel};
 pub use filter::Filter;
 pub use opening::Opening;
-pub use options::{Close, Framing, Options};
+pub use options::{Close, Expiry, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};
 pub use registry::{Registry, Ticket};
 pub use relay::{Leg, Relay, relay};

@@ -37,13 +37,25 @@ pub struct Options {
     pub framing: Framing,
     pub clocks: Clocks,
     pub close: Close,
+    /// When what a client was granted ends.
+    pub expiry: Option<Expiry>,
+}
+
+/// The end of what a client was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// From the opening.
+    pub after: Duration,
+    /// The status code of the Close frame; `None` closes without one.
+    pub code: Option<u16>,
 }
 
 impl Options {
-    pub fn new(framing: Framing, clocks: Clocks, drain: &Drain) -> Self {
+    pub fn new(framing: Framing, clocks: Clocks, drain: &Drain, expiry: Option<Expiry>) -> Self {
         Self {
             framing,
             clocks,
+            expiry,
             close: Close {
                 code: drain.close_code,
                 timeout: drain.close_timeout,
@@ -56,27 +68,40 @@ impl Options {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) framing: Framing,
-    /// Never 0, which is no status code.
+    /// For a close on longhaul's own account; that of the end of what was
+    /// granted if that comes first. Never 0, which is no status code.
     code: Option<NonZeroU16>,
     pub(super) idle: Ticks,
     pub(super) half_close: Ticks,
     pub(super) close: Ticks,
     /// A point in time, its jitter drawn.
     pub(super) dies_at: Ticks,
+    /// Whether it is what was granted that ends then.
+    pub(super) expires: bool,
 }
 
 impl Limits {
     pub(super) fn new(options: &Options, now: Ticks) -> Self {
         let clocks = &options.clocks;
+        let dies_at = clocks.max_lifetime.map_or(NEVER, |most| {
+            clock::later(now, lifetime(most, clocks.max_lifetime_jitter))
+        });
+        let expires_at = options
+            .expiry
+            .map_or(NEVER, |expiry| clock::later(now, clock::span(expiry.after)));
+        let expires = expires_at < dies_at;
+        let code = match options.expiry {
+            Some(expiry) if expires => expiry.code,
+            _ => options.close.code,
+        };
         Self {
             framing: options.framing,
-            code: options.close.code.and_then(NonZeroU16::new),
+            code: code.and_then(NonZeroU16::new),
             idle: clocks.idle_timeout.map_or(NEVER, clock::span),
             half_close: clock::span(clocks.half_close_timeout),
             close: clock::span(options.close.timeout),
-            dies_at: clocks.max_lifetime.map_or(NEVER, |most| {
-                clock::later(now, lifetime(most, clocks.max_lifetime_jitter))
-            }),
+            dies_at: dies_at.min(expires_at),
+            expires,
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Cause {
     TlsEof,
     /// A peer's connection broke.
     Reset,
+    /// The HTTP/2 connection ended that a peer's stream was on.
+    ConnectionLost,
     /// A peer's kernel no longer answered (keepalive, `TCP_USER_TIMEOUT`).
     PeerTimeout,
     /// A peer sent what is not TLS.
@@ -37,6 +39,8 @@ pub enum Cause {
     /// did not follow within `half_close_timeout`.
     HalfCloseTimeout,
     MaxLifetime,
+    /// What the client was granted has ended (`X-Longhaul-Expires`).
+    Expired,
     /// The process stops, or a person drains a backend.
     Drain,
     /// An edit took the backend away (`on_removed = "drain"`).
@@ -84,6 +88,7 @@ impl Cause {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable => Self::PeerTimeout,
             io::ErrorKind::InvalidData => Self::TlsError,
+            io::ErrorKind::ConnectionAborted => Self::ConnectionLost,
             _ => Self::Reset,
         }
     }
@@ -95,11 +100,13 @@ impl Cause {
             Self::Eof => "eof",
             Self::TlsEof => "tls_eof",
             Self::Reset => "reset",
+            Self::ConnectionLost => "connection_lost",
             Self::PeerTimeout => "peer_timeout",
             Self::TlsError => "tls_error",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseTimeout => "half_close_timeout",
             Self::MaxLifetime => "max_lifetime",
+            Self::Expired => "expired",
             Self::Drain => "drain",
             Self::Removed => "removed",
             Self::Unhealthy => "unhealthy",

@@ -39,6 +39,9 @@ pub trait Bulk<S, K> {
     /// Whether the sink has taken any of the moved bytes since it was last
     /// asked.
     fn progressed(sink: &mut K) -> bool;
+
+    /// The source has broken: the end of the sink is to say so, if it can.
+    fn sever(_: &mut K) {}
 }
 
 /// What came of a [`Bulk::poll_move`].

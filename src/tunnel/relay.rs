@@ -246,6 +246,11 @@ where
                 (way.sink(), cause)
             }
         };
+        match side {
+            Side::Client => <X as Bulk<C, B>>::sever(&mut self.backend),
+            Side::Backend => <X as Bulk<B, C>>::sever(&mut self.client),
+            Side::Longhaul => {}
+        }
         let now = self.ticket.now();
         self.course.broken(side, cause, now);
         true

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use super::engine::{Adoption, OnEnd};
 use super::outcome::{Cause, Side};
+use super::pump::{Bulk, Moved};
 use super::registry::Ticket;
-use super::relay::{Leg, Relay, relay};
+use super::relay::{Leg, Relay};
 use crate::net::Transport;
 
 /// Relays both sides, from the next byte on, and calls `on_end` with how it
@@ -63,15 +64,34 @@ pub fn run(client: Leg<Transport>, backend: Leg<Transport>, ticket: Ticket, on_e
 
 fn spawn(client: Leg<Transport>, backend: Leg<Transport>, ticket: Ticket, on_end: OnEnd) {
     tokio::spawn(Task {
-        relay: relay(client, backend, ticket),
+        relay: Some(Relay::new(client, backend, ticket)),
         on_end: Some(on_end),
     });
+}
+
+/// Everything goes through the scratch buffer, and a reset is passed on where
+/// the other side knows more than one end.
+struct Severing;
+
+impl Bulk<Transport, Transport> for Severing {
+    fn poll_move(_: &mut Context<'_>, _: &mut Transport, _: &mut Transport, _: u64) -> Moved {
+        Moved::No
+    }
+
+    fn progressed(_: &mut Transport) -> bool {
+        false
+    }
+
+    fn sever(sink: &mut Transport) {
+        sink.sever();
+    }
 }
 
 /// A relay and what follows it. Written by hand: an `async` block would hold
 /// the relay twice.
 struct Task {
-    relay: Relay<Transport, Transport>,
+    /// `None` after the end: then the registry has it no more.
+    relay: Option<Relay<Transport, Transport, Severing>>,
     on_end: Option<OnEnd>,
 }
 
@@ -79,7 +99,11 @@ impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let outcome = ready!(Pin::new(&mut self.relay).poll(cx));
+        let Some(relay) = &mut self.relay else {
+            return Poll::Ready(());
+        };
+        let outcome = ready!(Pin::new(relay).poll(cx));
+        self.relay = None;
         if let Some(on_end) = self.on_end.take() {
             on_end(outcome);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Upstream;
 use super::admission::Gate;
 use super::health::{Changes, Ejected, Health, LastProbe};
+use super::http2::Http2Pool;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::state::States;
@@ -37,6 +38,7 @@ pub struct Backend {
     home: Mutex<Weak<Upstream>>,
     pub(super) health: Health,
     pub(super) pool: Pool,
+    pub(super) http2: Http2Pool,
     pub(super) resolver: Resolver,
 }
 
@@ -75,6 +77,7 @@ impl Backend {
             home: Mutex::default(),
             health: Health::new(changes),
             pool: Pool::default(),
+            http2: Http2Pool::default(),
             resolver: Resolver::default(),
         }
     }
@@ -188,6 +191,11 @@ impl Backend {
         Some(rule.early_end)
     }
 
+    /// Its state by the configuration in force, or by what a person has said.
+    pub(super) fn state(&self) -> BackendState {
+        self.states.state()
+    }
+
     /// What a person has said of its state, and not taken back.
     pub fn said(&self) -> Option<BackendState> {
         self.states.said()
@@ -221,6 +229,7 @@ impl Backend {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.pool.clear();
+        self.http2.clear();
     }
 
     fn home(&self) -> Option<Arc<Upstream>> {
@@ -239,6 +248,7 @@ impl Backend {
     /// Closes idle connections older than the limit.
     pub fn purge_idle(&self, timeout: Duration) {
         self.pool.purge(timeout);
+        self.http2.purge(timeout);
     }
 }
 

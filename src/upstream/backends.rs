@@ -171,7 +171,7 @@ impl Backends {
     ///
     /// # Errors
     /// If the backend has all the tunnels it may have, or its turn does not
-    /// come by the deadline.
+    /// come by the deadline, or it is taken out meanwhile.
     pub async fn admit(&self, index: usize, deadline: Instant) -> Result<(Lease, Pass), Full> {
         let Listed { backend, gate, .. } = &self.listed[index];
         let most = self.settings.admission.and_then(|it| it.max_tunnels);
@@ -180,7 +180,11 @@ impl Backends {
             Some(gate) => gate.pass(deadline).await?,
             None => Pass::default(),
         };
-        Ok((lease, pass))
+        // It may have been taken out while this was waiting.
+        match backend.state() {
+            BackendState::Active => Ok((lease, pass)),
+            BackendState::Draining | BackendState::Disabled => Err(Full),
+        }
     }
 
     /// The backend that a cookie of longhaul's own names, if it is still here.

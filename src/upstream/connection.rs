@@ -1,4 +1,5 @@
-//! An HTTP/1.1 connection to a backend.
+//! A connection to a backend: of HTTP/1.1 and one request at a time, or of HTTP/2
+//! and shared with others.
 //!
 //! A connection that carried an upgrade attempt is never reused: until the
 //! backend's 101 it is HTTP, and whatever follows a refused attempt on the same
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
 
+use super::http2::{Answered, Carrier, Shared, absolute};
 use super::{Backend, DialError, Dialer};
 use crate::exchange::Body;
 use crate::net::{BackendIo, Finish};
@@ -25,12 +27,36 @@ const MAX_HEADERS: usize = 256;
 /// ends with it.
 #[derive(Debug)]
 pub struct Connection {
-    sender: http1::SendRequest<Body>,
+    sender: Sender,
     finish: Finish,
     /// What it was dialled by: an edit may have changed how.
     dialer: Arc<Dialer>,
     /// Whether requests went over it before.
     reused: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Body>),
+    Http2(Shared<http2::SendRequest<Body>>),
+    /// For a WebSocket (RFC 8441).
+    Stream(Shared<Carrier>),
+}
+
+/// A backend's answer to an upgrade.
+#[derive(Debug)]
+pub enum Answer {
+    Http1(Response<Incoming>),
+    Http2(Answered),
+}
+
+/// Why there is no answer to an upgrade.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
 }
 
 /// Why there is no connection to send a request on. Nothing has been sent, so
@@ -41,6 +67,8 @@ pub enum ConnectError {
     Dial(#[from] DialError),
     #[error("the connection failed before the request: {0}")]
     Http(#[from] hyper::Error),
+    #[error("the connection failed before the answer: {0}")]
+    Http2(h2::Error),
 }
 
 impl Connection {
@@ -53,7 +81,54 @@ impl Connection {
         })
     }
 
-    /// A new connection, for plain requests and for upgrades.
+    /// A connection of HTTP/2 with room for one more plain request.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn shared(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Self, ConnectError> {
+        let (sender, reused) = backend.http2.sender(dialer, backend).await?;
+        Ok(Self {
+            sender: Sender::Http2(sender),
+            finish: Finish::default(),
+            dialer: Arc::clone(dialer),
+            reused,
+        })
+    }
+
+    /// A connection for a WebSocket: of HTTP/2 if the backend allows that, else
+    /// a new one of HTTP/1.1.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn for_websocket(
+        dialer: &Arc<Dialer>,
+        backend: &Backend,
+    ) -> Result<Self, ConnectError> {
+        match Shared::to(dialer, backend).await? {
+            None => Self::open(dialer, backend).await,
+            Some(shared) => Ok(Self {
+                sender: Sender::Stream(shared),
+                finish: Finish::default(),
+                dialer: Arc::clone(dialer),
+                reused: true,
+            }),
+        }
+    }
+
+    /// Sends the request of an upgrade.
+    ///
+    /// # Errors
+    /// hyper's or `h2`'s.
+    pub async fn shake_hands(&mut self, request: Request<Body>) -> Result<Answer, HandshakeError> {
+        if let Sender::Stream(shared) = &self.sender {
+            let request = shared.extended(&request);
+            return Ok(Answer::Http2(shared.shake_hands(request).await?));
+        }
+        let sent = self.send(request).await;
+        Ok(Answer::Http1(sent.map_err(TrySendError::into_error)?))
+    }
+
+    /// A new connection of HTTP/1.1, for plain requests and for upgrades.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -77,20 +152,29 @@ impl Connection {
             }
         });
         Ok(Self {
-            sender,
+            sender: Sender::Http1(sender),
             finish,
             dialer: Arc::clone(dialer),
             reused: false,
         })
     }
 
+    /// Sends a plain request.
+    ///
     /// # Errors
     /// hyper's, with the request if it was not sent.
     pub async fn send(
         &mut self,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        self.sender.try_send_request(request).await
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(shared) => {
+                absolute(&mut request, self.dialer.tls.is_some());
+                shared.sender.try_send_request(request).await
+            }
+            Sender::Stream(_) => std::future::pending().await,
+        }
     }
 
     /// The handle that passes on a client's half-close.
@@ -104,6 +188,10 @@ impl Connection {
 
     /// Gives the connection to the backend's pool, for the next request.
     pub fn give_back(self, backend: &Arc<Backend>, most: usize) {
+        if !matches!(self.sender, Sender::Http1(_)) {
+            // It is kept where it was shared.
+            return;
+        }
         if !backend.is_retired() && !self.finish.is_wanted() && !self.is_closed() {
             backend.pool.put(self, most);
             if backend.is_retired() {
@@ -118,10 +206,18 @@ impl Connection {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(shared) => shared.sender.is_closed(),
+            Sender::Stream(_) => false,
+        }
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(shared) => shared.sender.is_ready(),
+            Sender::Stream(_) => true,
+        }
     }
 }

@@ -20,6 +20,10 @@ use crate::tls;
 pub struct Dialer {
     /// TLS towards the backends, if they speak it.
     pub tls: Option<Arc<ClientConfig>>,
+    /// The same for HTTP/2.
+    pub tls_http2: Option<Arc<ClientConfig>>,
+    /// Whether plain requests go over HTTP/2.
+    pub http2: bool,
     /// The name to verify; `None` is the host of the address.
     pub server_name: Option<String>,
     pub keepalive: Keepalive,
@@ -39,6 +43,8 @@ pub enum DialError {
     Tls(io::Error),
     #[error("there is no name to verify: {0}")]
     ServerName(#[from] tls::ServerNameError),
+    #[error("the backend does not speak http/2")]
+    NotHttp2,
     #[error("dial_timeout has passed")]
     Timeout,
 }
@@ -47,13 +53,27 @@ impl Dialer {
     /// # Errors
     /// See [`DialError`].
     pub(super) async fn dial(&self, backend: &Backend) -> Result<Transport, DialError> {
+        self.dial_for(backend, self.tls.as_ref()).await
+    }
+
+    /// With the TLS of one protocol.
+    pub(super) async fn dial_for(
+        &self,
+        backend: &Backend,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Transport, DialError> {
         let deadline = Instant::now() + self.timeout;
-        timeout_at(deadline, self.open(backend, deadline))
+        timeout_at(deadline, self.open(backend, tls, deadline))
             .await
             .map_err(|_| DialError::Timeout)?
     }
 
-    async fn open(&self, backend: &Backend, deadline: Instant) -> Result<Transport, DialError> {
+    async fn open(
+        &self,
+        backend: &Backend,
+        tls: Option<&Arc<ClientConfig>>,
+        deadline: Instant,
+    ) -> Result<Transport, DialError> {
         let address = backend.address();
         let socket = match address {
             BackendAddress::Tcp { host, port } => {
@@ -68,7 +88,7 @@ impl Dialer {
             ),
         };
         tune(&socket, &self.keepalive).map_err(DialError::Connect)?;
-        let Some(config) = &self.tls else {
+        let Some(config) = tls else {
             return Ok(Transport::Plain(socket));
         };
         let mut stream = TlsConnector::from(Arc::clone(config))

@@ -13,6 +13,7 @@ mod connection;
 mod dial;
 mod discovery;
 mod health;
+mod http2;
 mod impact;
 mod pool;
 mod rebalance;
@@ -28,7 +29,7 @@ pub use admission::{Full, Pass};
 pub use answers::LastAnswer;
 pub use backend::{Backend, Lease};
 pub use backends::{Backends, Listed};
-pub use connection::{ConnectError, Connection};
+pub use connection::{Answer, ConnectError, Connection, HandshakeError};
 pub use dial::{DialError, Dialer};
 pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
@@ -53,7 +54,7 @@ pub struct Upstream {
     // As with the snapshot: only `load_full`, no guard outlives a statement.
     backends: ArcSwap<Backends>,
     /// How discovery goes, if there is one.
-    answers: Answers,
+    answers: Arc<Answers>,
     /// Held while it is decided whether one more may be ejected.
     ejecting: Mutex<()>,
 }
@@ -74,13 +75,18 @@ impl Upstream {
             .as_ref()
             .map_or(&*settings.backends, |kept| kept.source());
         let backends = Backends::new(Arc::clone(&settings), list, roster, Arc::default());
+        let asks_the_same = |it: &&Self| it.settings.discovery == settings.discovery;
+        let answers = match previous.filter(asks_the_same) {
+            Some(same) => Arc::clone(&same.answers),
+            None => Arc::new(Answers::new(!discovers || !backends.list().is_empty())),
+        };
         Self {
             name: settings.name.as_str().into(),
             sticky_labels: settings.sticky.iter().map(label).collect(),
             no_sticky_label: "none".into(),
             dialer: Arc::new(dialer),
             roster: Arc::clone(roster),
-            answers: Answers::new(!discovers || !backends.list().is_empty()),
+            answers,
             backends: ArcSwap::from_pointee(backends),
             ejecting: Mutex::default(),
             settings,
@@ -116,6 +122,9 @@ impl Upstream {
 
     /// Waits, for a moment, until it is known which backends there are.
     pub async fn known(&self) {
+        if self.settings.discovery.is_none() {
+            return;
+        }
         self.answers.first(self.dialer.timeout).await;
     }
 

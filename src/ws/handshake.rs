@@ -223,6 +223,16 @@ pub fn check_response(offer: &Offer, headers: &HeaderMap) -> Result<(), BadAnswe
     Ok(())
 }
 
+/// Adds to the answer of an extended CONNECT what a 101 has beside it (RFC 8441
+/// section 5 leaves it out).
+pub fn complete(offer: &Offer, headers: &mut HeaderMap) {
+    headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::from_bytes(&accept(offer.key.as_bytes())) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+}
+
 /// `Sec-WebSocket-Accept` for a key as it stood in the header: the base64 of
 /// SHA-1 over key and GUID (RFC 6455 section 4.2.2, item 5.4).
 pub fn accept(key: &[u8]) -> [u8; 28] {

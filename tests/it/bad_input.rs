@@ -34,7 +34,6 @@ const REQUESTS: &[(&str, &[u8], Fate)] = &[
     ("space in the target", b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", Closed(400)),
     ("no target", b"GET HTTP/1.1\r\nHost: h\r\n\r\n", Closed(400)),
     ("a version of its own", b"GET / HTTP/9.9\r\nHost: h\r\n\r\n", Closed(400)),
-    ("the HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Dropped),
     ("no Host", b"GET / HTTP/1.1\r\n\r\n", Answered(400)),
     ("two Hosts", b"GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", Answered(400)),
     ("the same Host twice", b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", Answered(400)),

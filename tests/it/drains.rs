@@ -118,6 +118,64 @@ async fn a_drain_that_is_taken_back_leaves_the_rest() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_removed_while_it_drains_is_drained_to_the_end() {
+    let (a, b) = (Echo::start("a").await, Echo::start("b").await);
+    let drain = "drain = { window = '2s' }";
+    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], drain)).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..10 {
+        tunnels.push(proxy.ws("/").await);
+    }
+    proxy
+        .reload(site(&[(&a, "draining"), (&b, "active")], drain))
+        .await;
+    proxy.reload(site(&[(&b, "active")], drain)).await;
+    for ws in tunnels {
+        assert_eq!(ws.closed().await, Some(1012));
+    }
+    let begun = proxy
+        .log
+        .all(|event| event.message.starts_with("draining a"));
+    assert_eq!(begun.len(), 1, "{begun:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out() {
+    use crate::kit::{RawBackend, switching};
+    let (raw, other) = (RawBackend::start().await, Echo::start("other").await);
+    let text = |of_raw: &str| {
+        let upstream = "admission = { max_handshakes_in_flight = 1 }";
+        let text = site(&[(&other, "active")], upstream);
+        let entry = format!("name = 'raw', address = '{}'", raw.address());
+        let entry = format!("backends = [{{ {entry}, state = '{of_raw}' }}, ");
+        text.replace("backends = [", &entry)
+    };
+    let proxy = Proxy::start(text("active")).await;
+    let mut found = None;
+    for number in 0..100 {
+        let shaken = handshake(&format!("/?key={number}"), "localhost", "");
+        let mut wire = proxy.connect().await;
+        wire.send(&shaken).await;
+        let at_backend = tokio::select! {
+            at_backend = raw.accept() => at_backend,
+            _ = wire.response_head() => continue,
+        };
+        found = Some((shaken, wire, at_backend));
+        break;
+    }
+    let (shaken, mut first, mut at_backend) = found.expect("a key of the raw backend");
+    at_backend.request().await;
+    let mut second = proxy.connect().await;
+    second.send(&shaken).await;
+    while listed(&proxy, "raw").await["queued"] != 1 {}
+    proxy.reload(text("draining")).await;
+    at_backend.send(switching("")).await;
+    assert_eq!(first.response_head().await.status, 101);
+    let head = second.response_head().await;
+    assert_eq!(head.header("x-backend"), Some("other"), "{head:?}");
+}
+
+#[tokio::test]
 async fn a_disabled_backend_keeps_its_tunnels_and_is_not_probed() {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let probes = "health = { type = 'http', interval = '20ms' }";

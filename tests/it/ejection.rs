@@ -181,6 +181,40 @@ async fn a_backend_that_answers_no_handshake_is_ejected() {
 }
 
 #[tokio::test]
+async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so() {
+    let (raw, other) = (RawBackend::start().await, Echo::start("other").await);
+    let policy = "on_unhealthy = 'drain'\ndrain = { window = '0s' }";
+    let proxy = Proxy::start(site(raw.address(), &other, "").upstream(policy)).await;
+    let mut key = None;
+    for candidate in keys() {
+        let mut wire = proxy.connect().await;
+        wire.send(handshake(&candidate, "localhost", "")).await;
+        let at_backend = tokio::select! {
+            at_backend = raw.accept() => at_backend,
+            _ = wire.response_head() => continue,
+        };
+        key = Some((candidate, wire, at_backend));
+        break;
+    }
+    let (key, mut client, mut at_backend) = key.expect("a key of a");
+    at_backend.request().await;
+    at_backend.send(switching("")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    for _ in 0..3 {
+        let failing = async {
+            let mut wire = raw.accept().await;
+            wire.request().await;
+            wire.send("HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .await;
+        };
+        let (answer, ()) = tokio::join!(proxy.get(&key), failing);
+        assert_eq!(answer.head.status, 500);
+    }
+    assert_eq!(client.frame().await.close_code(), Some(1012));
+    assert!(ejected(&proxy));
+}
+
+#[tokio::test]
 async fn no_more_are_ejected_than_may_be() {
     let (one, two) = (nobody().await, nobody().await);
     let site = Site::of(&[("a", &one), ("b", &two)]).upstream(

@@ -3,20 +3,44 @@
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Authority, End, Event, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, nobody,
+    Authority, End, Event, Over, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, nobody,
+    over_each,
 };
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-async fn site() -> (Proxy, RawBackend) {
-    site_with("").await
+over_each!(
+    a_request_passes_with_its_headers_and_body,
+    a_request_body_streams,
+    a_chunked_response_streams_with_its_trailers,
+    server_sent_events_pass_one_by_one,
+    a_backend_that_breaks_off_its_body_breaks_the_clients_too,
+    early_hints_pass_before_the_answer,
+    expect_100_continue_gets_its_100_and_then_the_answer,
+    the_answer_to_head_has_a_length_and_no_body,
+    answers_without_body,
+    one_backend_connection_serves_many_clients,
+    an_idle_connection_that_the_backend_closed_is_not_used,
+    a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe,
+    a_client_that_reset_ends_the_backends_connection_at_once,
+    a_client_that_leaves_in_the_middle_of_its_body_is_noticed,
+    an_answer_before_the_request_body_has_ended_reaches_the_client,
+    a_body_and_its_trailers_pass_in_one_piece,
+    a_backend_that_does_not_speak_http_is_502,
+    a_backend_that_never_answers_is_504_after_the_response_timeout,
+    a_response_body_may_take_longer_than_the_response_timeout,
+    a_slow_client_does_not_make_the_proxy_hoard_the_answer,
+);
+
+async fn site(over: Over) -> (Proxy, RawBackend) {
+    site_with(over, "").await
 }
 
-async fn site_with(route: &str) -> (Proxy, RawBackend) {
+async fn site_with(over: Over, route: &str) -> (Proxy, RawBackend) {
     let backend = RawBackend::start().await;
     let proxy = Proxy::start(Site::one(backend.address()).route(route)).await;
-    (proxy, backend)
+    (proxy.over(over), backend)
 }
 
 /// A client's request that has reached the backend.
@@ -28,9 +52,8 @@ async fn pending(proxy: &Proxy, backend: &RawBackend, request: &str) -> (Wire, W
     (client, server)
 }
 
-#[tokio::test]
-async fn a_request_passes_with_its_headers_and_body() {
-    let (proxy, backend) = site().await;
+async fn a_request_passes_with_its_headers_and_body(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send(
@@ -62,9 +85,8 @@ async fn a_request_passes_with_its_headers_and_body() {
     assert_eq!(response.head.all("set-cookie"), ["a=1", "b=2"]);
 }
 
-#[tokio::test]
-async fn a_request_body_streams() {
-    let (proxy, backend) = site().await;
+async fn a_request_body_streams(over: Over) {
+    let (proxy, backend) = site(over).await;
     let chunked =
         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
     let mut client = proxy.connect().await;
@@ -92,9 +114,8 @@ async fn a_request_body_streams() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn a_chunked_response_streams_with_its_trailers() {
-    let (proxy, backend) = site().await;
+async fn a_chunked_response_streams_with_its_trailers(over: Over) {
+    let (proxy, backend) = site(over).await;
     let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
     let (mut client, mut server) = pending(&proxy, &backend, request).await;
     server
@@ -120,9 +141,8 @@ async fn a_chunked_response_streams_with_its_trailers() {
     );
 }
 
-#[tokio::test]
-async fn server_sent_events_pass_one_by_one() {
-    let (proxy, backend) = site().await;
+async fn server_sent_events_pass_one_by_one(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     // Without a length or chunks: to the end of the connection.
     server
@@ -139,10 +159,9 @@ async fn server_sent_events_pass_one_by_one() {
     assert_eq!(client.chunk().await, None);
 }
 
-#[tokio::test]
-async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
+async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too(over: Over) {
     for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(over).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         server
             .send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n"))
@@ -156,9 +175,8 @@ async fn a_backend_that_breaks_off_its_body_breaks_the_clients_too() {
     }
 }
 
-#[tokio::test]
-async fn early_hints_pass_before_the_answer() {
-    let (proxy, backend) = site().await;
+async fn early_hints_pass_before_the_answer(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
@@ -170,9 +188,8 @@ async fn early_hints_pass_before_the_answer() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn expect_100_continue_gets_its_100_and_then_the_answer() {
-    let (proxy, backend) = site().await;
+async fn expect_100_continue_gets_its_100_and_then_the_answer(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
@@ -189,9 +206,8 @@ async fn expect_100_continue_gets_its_100_and_then_the_answer() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn the_answer_to_head_has_a_length_and_no_body() {
-    let (proxy, backend) = site().await;
+async fn the_answer_to_head_has_a_length_and_no_body(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) =
         pending(&proxy, &backend, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").await;
     server
@@ -206,9 +222,8 @@ async fn the_answer_to_head_has_a_length_and_no_body() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn answers_without_body() {
-    let (proxy, backend) = site().await;
+async fn answers_without_body(over: Over) {
+    let (proxy, backend) = site(over).await;
     for status in ["204 No Content", "304 Not Modified"] {
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         server
@@ -225,9 +240,8 @@ async fn answers_without_body() {
     }
 }
 
-#[tokio::test]
-async fn one_backend_connection_serves_many_clients() {
-    let (proxy, backend) = site().await;
+async fn one_backend_connection_serves_many_clients(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -244,7 +258,7 @@ async fn one_backend_connection_serves_many_clients() {
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let mut client = proxy.connect().await;
     client
         .send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -259,9 +273,8 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-#[tokio::test]
-async fn an_idle_connection_that_the_backend_closed_is_not_used() {
-    let (proxy, backend) = site().await;
+async fn an_idle_connection_that_the_backend_closed_is_not_used(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -275,9 +288,8 @@ async fn an_idle_connection_that_the_backend_closed_is_not_used() {
 }
 
 /// The race that no pool can rule out: the backend closes while the request is on its way.
-#[tokio::test]
-async fn a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe() {
-    let (proxy, backend) = site().await;
+async fn a_reused_connection_that_dies_unanswered_is_tried_again_if_that_is_safe(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -335,7 +347,7 @@ async fn no_more_idle_connections_than_allowed() {
 
 #[tokio::test]
 async fn a_client_that_finished_its_half_still_gets_the_answer() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     client.finish().await;
     server.eof().await;
@@ -346,7 +358,7 @@ async fn a_client_that_finished_its_half_still_gets_the_answer() {
 
 #[tokio::test]
 async fn a_client_that_finished_its_half_still_gets_a_streaming_answer() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
@@ -360,10 +372,9 @@ async fn a_client_that_finished_its_half_still_gets_a_streaming_answer() {
     assert_eq!(client.chunk().await, None);
 }
 
-#[tokio::test]
-async fn a_client_that_reset_ends_the_backends_connection_at_once() {
+async fn a_client_that_reset_ends_the_backends_connection_at_once(over: Over) {
     for answering in [false, true] {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(over).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         if answering {
             server
@@ -390,7 +401,7 @@ async fn a_client_that_leaves_behind_its_next_request_is_noticed_at_once() {
     ];
     for (more, reset) in cases {
         for more in [GET.repeat(more / GET.len()), "x".repeat(more)] {
-            let (proxy, backend) = site().await;
+            let (proxy, backend) = site(Over::Http1).await;
             let (client, mut server) = pending(&proxy, &backend, &format!("{GET}{more}")).await;
             server.silent_for(Duration::from_millis(100)).await;
             match reset {
@@ -425,7 +436,7 @@ async fn a_tls_client_that_leaves_behind_its_next_request_is_noticed_at_once() {
 /// A client that sends all its requests and then ends its half gets all answers.
 #[tokio::test]
 async fn requests_before_the_end_of_the_stream_are_all_answered() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     let mut client = proxy.connect().await;
     client
         .send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -443,9 +454,8 @@ async fn requests_before_the_end_of_the_stream_are_all_answered() {
     client.eof().await;
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
-    let (proxy, backend) = site().await;
+async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345")
@@ -457,9 +467,8 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_is_noticed() {
     server.end().await;
 }
 
-#[tokio::test]
-async fn an_answer_before_the_request_body_has_ended_reaches_the_client() {
-    let (proxy, backend) = site().await;
+async fn an_answer_before_the_request_body_has_ended_reaches_the_client(over: Over) {
+    let (proxy, backend) = site(over).await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nstart")
@@ -481,9 +490,8 @@ async fn a_backend_that_is_not_there_is_502() {
     assert!(!event.text("refusal").is_empty(), "{}", event.line);
 }
 
-#[tokio::test]
-async fn a_body_and_its_trailers_pass_in_one_piece() {
-    let (proxy, backend) = site().await;
+async fn a_body_and_its_trailers_pass_in_one_piece(over: Over) {
+    let (proxy, backend) = site(over).await;
     let request = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
     let (mut client, mut server) = pending(&proxy, &backend, request).await;
     server
@@ -502,8 +510,7 @@ async fn a_body_and_its_trailers_pass_in_one_piece() {
 }
 
 /// What the backend does instead of answering, and the status the client gets.
-#[tokio::test]
-async fn a_backend_that_does_not_speak_http_is_502() {
+async fn a_backend_that_does_not_speak_http_is_502(over: Over) {
     let answers: &[(&str, &[u8])] = &[
         ("nothing", b""),
         ("garbage", b"\x00\xff\x16\x03garbage\r\n\r\n"),
@@ -519,7 +526,7 @@ async fn a_backend_that_does_not_speak_http_is_502() {
         ),
     ];
     for (what, answer) in answers {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(over).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         server.send(answer).await;
         drop(server);
@@ -553,7 +560,7 @@ async fn a_backends_head_has_a_size_and_a_number_of_lines() {
         ("257 lines", lines(256), 502),
     ];
     for (what, headers, status) in cases {
-        let (proxy, backend) = site().await;
+        let (proxy, backend) = site(Over::Http1).await;
         let (mut client, mut server) = pending(&proxy, &backend, GET).await;
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{headers}\r\n");
         // It is given up before all of it is sent.
@@ -566,9 +573,8 @@ async fn a_backends_head_has_a_size_and_a_number_of_lines() {
     }
 }
 
-#[tokio::test]
-async fn a_backend_that_never_answers_is_504_after_the_response_timeout() {
-    let (proxy, backend) = site_with("response_timeout = '200ms'").await;
+async fn a_backend_that_never_answers_is_504_after_the_response_timeout(over: Over) {
+    let (proxy, backend) = site_with(over, "response_timeout = '200ms'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     assert_eq!(client.response().await.head.status, 504);
     server.end().await;
@@ -603,7 +609,7 @@ async fn a_plain_request_has_one_deadline() {
 
 #[tokio::test]
 async fn a_second_try_does_not_begin_the_deadline_anew() {
-    let (proxy, backend) = site_with("response_timeout = '2s'").await;
+    let (proxy, backend) = site_with(Over::Http1, "response_timeout = '2s'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server.send(OK).await;
     client.response().await;
@@ -622,7 +628,7 @@ async fn a_second_try_does_not_begin_the_deadline_anew() {
 /// The one exception: whoever is still sending has not begun to wait.
 #[tokio::test]
 async fn the_deadline_counts_from_the_last_part_of_the_request() {
-    let (proxy, backend) = site_with("response_timeout = '1500ms'").await;
+    let (proxy, backend) = site_with(Over::Http1, "response_timeout = '1500ms'").await;
     let mut client = proxy.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\na")
@@ -643,9 +649,8 @@ async fn the_deadline_counts_from_the_last_part_of_the_request() {
     );
 }
 
-#[tokio::test]
-async fn a_response_body_may_take_longer_than_the_response_timeout() {
-    let (proxy, backend) = site_with("response_timeout = '200ms'").await;
+async fn a_response_body_may_take_longer_than_the_response_timeout(over: Over) {
+    let (proxy, backend) = site_with(over, "response_timeout = '200ms'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -659,7 +664,7 @@ async fn a_response_body_may_take_longer_than_the_response_timeout() {
 
 #[tokio::test]
 async fn a_response_that_stalls_is_broken_off_if_asked() {
-    let (proxy, backend) = site_with("response_idle_timeout = '500ms'").await;
+    let (proxy, backend) = site_with(Over::Http1, "response_idle_timeout = '500ms'").await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -708,9 +713,8 @@ async fn a_client_on_a_unix_socket_that_takes_nothing_is_given_up() {
     proxy.log.wait("request", &[("client", "unix")]).await;
 }
 
-#[tokio::test]
-async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer() {
-    let (proxy, backend) = site().await;
+async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer(over: Over) {
+    let (proxy, backend) = site(over).await;
     let (mut client, mut server) = pending(&proxy, &backend, GET).await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -741,7 +745,7 @@ async fn a_unix_socket_backend() {
 
 #[tokio::test]
 async fn connection_close_and_http_1_0_clients_get_a_close() {
-    let (proxy, backend) = site().await;
+    let (proxy, backend) = site(Over::Http1).await;
     for request in [
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: h\r\n\r\n",

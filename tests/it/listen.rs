@@ -124,13 +124,33 @@ async fn tls_1_3_only_refuses_1_2() {
 }
 
 #[tokio::test]
-async fn alpn_picks_http_1_1_and_never_h2() {
+async fn alpn_picks_http_2_unless_the_listener_says_no() {
+    let backend = Echo::start("a").await;
+    let authority = Authority::new();
+    for (line, picked) in [("", "h2"), ("http2 = false", "http/1.1")] {
+        let setup = Setup::new();
+        save(&setup, "site", &authority.pair(&["localhost"]));
+        let site = Site::one(backend.address()).listener(PAIR).listener(line);
+        let proxy = setup.start(site).await;
+        let client = authority.client().alpn(&["http/1.1", "h2"]);
+        let wire = proxy.tls(&client, "localhost").await;
+        let alpn = wire.tls().get_ref().1.alpn_protocol();
+        assert_eq!(alpn, Some(picked.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn without_http_2_alpn_is_as_strict_as_ever() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
     let setup = Setup::new();
     save(&setup, "site", &authority.pair(&["localhost"]));
     let proxy = setup
-        .start(Site::one(backend.address()).listener(PAIR))
+        .start(
+            Site::one(backend.address())
+                .listener(PAIR)
+                .listener("http2 = false"),
+        )
         .await;
     let wire = proxy
         .tls(&authority.client().alpn(&["h2", "http/1.1"]), "localhost")

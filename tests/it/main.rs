@@ -6,6 +6,7 @@
 mod addresses;
 mod admin;
 mod admission;
+mod auth;
 mod bad_input;
 mod bounds;
 mod check;
@@ -17,6 +18,10 @@ mod ejection;
 mod examples;
 mod explain;
 mod forward;
+mod h2;
+mod h2_abuse;
+mod h2_backends;
+mod h2_rules;
 mod kit;
 mod listen;
 mod logs;

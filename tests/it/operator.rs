@@ -142,15 +142,19 @@ async fn live_tunnels_are_listed_page_by_page_and_by_what_they_have_in_common() 
     let of_a = get(&proxy, "/tunnels?backend=a&limit=0").await["matching"].clone();
     assert_eq!(of_a.as_u64(), Some(proxy.tunnels_of("a").await));
 
-    let (code, text, _) = run(&proxy, &["tunnels", "list", "--client", "203.0.113.3"]);
+    the_commands_say_the_same(&proxy, id, key);
+}
+
+fn the_commands_say_the_same(proxy: &Proxy, id: u64, key: &str) {
+    let (code, text, _) = run(proxy, &["tunnels", "list", "--client", "203.0.113.3"]);
     assert_eq!(code, Some(0));
     assert!(text.contains(key) && text.contains("1 of 1"), "{text}");
-    let (_, text, _) = run(&proxy, &["tunnels", "show", &id.to_string(), "--json"]);
+    let (_, text, _) = run(proxy, &["tunnels", "show", &id.to_string(), "--json"]);
     let shown: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(shown["id"], id);
-    let (_, text, _) = run(&proxy, &["tunnels"]);
+    let (_, text, _) = run(proxy, &["tunnels"]);
     assert!(text.contains("10 of 10"), "{text}");
-    let (_, text, _) = run(&proxy, &["status"]);
+    let (_, text, _) = run(proxy, &["status"]);
     assert!(text.contains("upstream app"), "{text}");
 }
 
@@ -221,6 +225,12 @@ async fn what_is_asked_wrongly_is_refused_with_what_is_allowed() {
     refused(&proxy, 404, "/nothing", Some(json!({}))).await;
     refused(&proxy, 405, "/tunnels", Some(json!({}))).await;
     refused(&proxy, 405, "/tunnels/close", None).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(site(&[&backend])).await;
     let mut long = dial(&format!("unix:{}", proxy.path("admin.sock").display())).await;
     long.send("POST /backends HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
         .await;

@@ -5,23 +5,38 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::kit::{
-    Event, Opcode, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, plain, soon,
-    switching,
+    Event, Opcode, Over, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked,
+    over_each, plain, soon,
 };
 
-async fn site(drain: &str) -> (Proxy, RawBackend) {
+over_each!(
+    both_ends_get_a_close_frame_with_the_configured_code,
+    close_code_none_ends_without_a_frame,
+    closes_are_spread_over_the_window,
+    accepting_ends_and_a_plain_request_finishes,
+    a_message_in_flight_is_finished_before_the_close,
+    a_message_that_never_ends_is_cut_without_a_corrupt_frame,
+    the_deadline_ends_what_will_not_end,
+    a_second_sigterm_ends_it_at_once,
+    progress_is_logged_and_told_to_the_service_manager,
+    an_upgrade_that_comes_too_late_is_503_and_reaches_no_backend,
+    a_handshake_under_way_finishes_and_its_tunnel_is_closed,
+    a_half_closed_tunnel_is_closed_in_time_whenever_it_was_opened,
+);
+
+async fn site(over: Over, drain: &str) -> (Proxy, RawBackend) {
     let backend = RawBackend::start().await;
     let more = format!("[drain]\n{drain}\n");
     let proxy = Proxy::start(Site::one(backend.address()).more(&more)).await;
-    (proxy, backend)
+    (proxy.over(over), backend)
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
     let mut client = proxy.connect().await;
     client.send(handshake("/", "h", "")).await;
     let mut server = backend.accept().await;
-    server.request().await;
-    server.send(switching("")).await;
+    let request = server.request().await;
+    server.send(request.switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
     // The tunnel begins just after the client has its 101.
     proxy.log.wait("tunnel opened", &[]).await;
@@ -30,7 +45,7 @@ async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
 
 #[tokio::test]
 async fn nothing_to_do_ends_at_once_with_0() {
-    let (proxy, _backend) = site("").await;
+    let (proxy, _backend) = site(Over::Http1, "").await;
     let start = Instant::now();
     proxy.terminate();
     proxy.notice("STOPPING=1").await;
@@ -42,14 +57,13 @@ async fn nothing_to_do_ends_at_once_with_0() {
     );
 }
 
-#[tokio::test]
-async fn both_ends_get_a_close_frame_with_the_configured_code() {
+async fn both_ends_get_a_close_frame_with_the_configured_code(over: Over) {
     for (keys, code) in [
         ("", 1012),
         ("close_code = 1001", 1001),
         ("close_code = 4321", 4321),
     ] {
-        let (proxy, backend) = site(&format!("window = '200ms'\n{keys}")).await;
+        let (proxy, backend) = site(over, &format!("window = '200ms'\n{keys}")).await;
         let (mut client, mut server) = open(&proxy, &backend).await;
         proxy.terminate();
         let frame = client.frame().await;
@@ -79,9 +93,8 @@ async fn both_ends_get_a_close_frame_with_the_configured_code() {
     }
 }
 
-#[tokio::test]
-async fn close_code_none_ends_without_a_frame() {
-    let (proxy, backend) = site("window = '200ms'\nclose_code = 'none'").await;
+async fn close_code_none_ends_without_a_frame(over: Over) {
+    let (proxy, backend) = site(over, "window = '200ms'\nclose_code = 'none'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     proxy.terminate();
     client.eof().await;
@@ -90,9 +103,8 @@ async fn close_code_none_ends_without_a_frame() {
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
-#[tokio::test]
-async fn closes_are_spread_over_the_window() {
-    let (proxy, backend) = site("window = '2s'").await;
+async fn closes_are_spread_over_the_window(over: Over) {
+    let (proxy, backend) = site(over, "window = '2s'").await;
     let mut tunnels = Vec::new();
     for _ in 0..40 {
         tunnels.push(open(&proxy, &backend).await);
@@ -124,9 +136,8 @@ async fn closes_are_spread_over_the_window() {
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
-#[tokio::test]
-async fn accepting_ends_and_a_plain_request_finishes() {
-    let (proxy, backend) = site("").await;
+async fn accepting_ends_and_a_plain_request_finishes(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     let address = proxy.address("main").await;
     let mut idle = proxy.connect().await;
     idle.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
@@ -153,7 +164,9 @@ async fn accepting_ends_and_a_plain_request_finishes() {
         .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         .await;
     let head = client.response_head().await;
-    assert_eq!(head.header("connection"), Some("close"));
+    if over == Over::Http1 {
+        assert_eq!(head.header("connection"), Some("close"));
+    }
     assert_eq!(client.chunk().await.as_deref(), Some(&b"a"[..]));
     server.send("1\r\nb\r\n0\r\n\r\n").await;
     assert_eq!(client.chunk().await.as_deref(), Some(&b"b"[..]));
@@ -163,9 +176,8 @@ async fn accepting_ends_and_a_plain_request_finishes() {
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
-#[tokio::test]
-async fn a_message_in_flight_is_finished_before_the_close() {
-    let (proxy, backend) = site("window = '100ms'\nclose_timeout = '8s'").await;
+async fn a_message_in_flight_is_finished_before_the_close(over: Over) {
+    let (proxy, backend) = site(over, "window = '100ms'\nclose_timeout = '8s'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     // Ten fragments of a megabyte; the stop comes after four and a half.
     let part = vec![0x42; 1_000_000];
@@ -207,9 +219,8 @@ async fn a_message_in_flight_is_finished_before_the_close() {
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
-#[tokio::test]
-async fn a_message_that_never_ends_is_cut_without_a_corrupt_frame() {
-    let (proxy, backend) = site("window = '100ms'\nclose_timeout = '500ms'").await;
+async fn a_message_that_never_ends_is_cut_without_a_corrupt_frame(over: Over) {
+    let (proxy, backend) = site(over, "window = '100ms'\nclose_timeout = '500ms'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let frame = plain(Opcode::Binary, true, &[1; 1000]);
     server.send(&frame[..500]).await;
@@ -221,9 +232,12 @@ async fn a_message_that_never_ends_is_cut_without_a_corrupt_frame() {
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
-#[tokio::test]
-async fn the_deadline_ends_what_will_not_end() {
-    let (proxy, backend) = site("window = '100ms'\ndeadline = '1s'\nclose_timeout = '9s'").await;
+async fn the_deadline_ends_what_will_not_end(over: Over) {
+    let (proxy, backend) = site(
+        over,
+        "window = '100ms'\ndeadline = '1s'\nclose_timeout = '9s'",
+    )
+    .await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let mut pending = proxy.connect().await;
     pending.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
@@ -265,9 +279,8 @@ async fn one_line_for_the_tunnel(proxy: &Proxy, why: &str) {
     assert!(end.text("client").starts_with("127.0.0.1:"), "{}", end.line);
 }
 
-#[tokio::test]
-async fn a_second_sigterm_ends_it_at_once() {
-    let (proxy, backend) = site("window = '30s'\ndeadline = '60s'").await;
+async fn a_second_sigterm_ends_it_at_once(over: Over) {
+    let (proxy, backend) = site(over, "window = '30s'\ndeadline = '60s'").await;
     let (mut client, _server) = open(&proxy, &backend).await;
     let start = Instant::now();
     proxy.terminate();
@@ -284,9 +297,8 @@ async fn a_second_sigterm_ends_it_at_once() {
     client.rest_and_end().await;
 }
 
-#[tokio::test]
-async fn progress_is_logged_and_told_to_the_service_manager() {
-    let (proxy, backend) = site("window = '200ms'").await;
+async fn progress_is_logged_and_told_to_the_service_manager(over: Over) {
+    let (proxy, backend) = site(over, "window = '200ms'").await;
     let (mut client, server) = open(&proxy, &backend).await;
     proxy.terminate();
     let message = proxy.notice("STATUS=draining").await;
@@ -309,7 +321,7 @@ async fn progress_is_logged_and_told_to_the_service_manager() {
 /// or the connection is closed, but it is never left hanging.
 #[tokio::test]
 async fn a_request_that_had_begun_is_served_or_its_connection_closed() {
-    let (proxy, backend) = site("").await;
+    let (proxy, backend) = site(Over::Http1, "").await;
     let mut client = proxy.connect().await;
     client.send("GET /one HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let mut server = backend.accept().await;
@@ -344,9 +356,8 @@ async fn a_request_that_had_begun_is_served_or_its_connection_closed() {
 }
 
 /// A handshake whose head is whole only after the signal opens nothing.
-#[tokio::test]
-async fn an_upgrade_that_comes_too_late_is_503_and_reaches_no_backend() {
-    let (proxy, backend) = site("window = '1s'").await;
+async fn an_upgrade_that_comes_too_late_is_503_and_reaches_no_backend(over: Over) {
+    let (proxy, backend) = site(over, "window = '1s'").await;
     let mut late = proxy.connect().await;
     let request = handshake("/late", "h", "");
     let (one, two) = request.split_at(20);
@@ -367,17 +378,16 @@ async fn an_upgrade_that_comes_too_late_is_503_and_reaches_no_backend() {
 }
 
 /// It may become a tunnel after the signal, and then it is closed like the others.
-#[tokio::test]
-async fn a_handshake_under_way_finishes_and_its_tunnel_is_closed() {
-    let (proxy, backend) = site("window = '200ms'").await;
+async fn a_handshake_under_way_finishes_and_its_tunnel_is_closed(over: Over) {
+    let (proxy, backend) = site(over, "window = '200ms'").await;
     let mut client = proxy.connect().await;
     client.send(handshake("/", "h", "")).await;
     let mut server = backend.accept().await;
-    server.request().await;
+    let request = server.request().await;
     proxy.terminate();
     proxy.notice("STOPPING=1").await;
     proxy.log.wait("draining", &[]).await;
-    server.send(switching("")).await;
+    server.send(request.switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
     assert_eq!(client.frame().await.close_code(), Some(1012));
     assert_eq!(server.frame().await.close_code(), Some(1012));
@@ -393,19 +403,18 @@ async fn a_handshake_under_way_finishes_and_its_tunnel_is_closed() {
 }
 
 /// Whatever it was doing: waiting for the client's half, or just being born.
-#[tokio::test]
-async fn a_half_closed_tunnel_is_closed_in_time_whenever_it_was_opened() {
+async fn a_half_closed_tunnel_is_closed_in_time_whenever_it_was_opened(over: Over) {
     for late in [false, true] {
-        let (proxy, backend) = site("window = '200ms'\nclose_timeout = '500ms'").await;
+        let (proxy, backend) = site(over, "window = '200ms'\nclose_timeout = '500ms'").await;
         let mut client = proxy.connect().await;
         client.send(handshake("/", "h", "")).await;
         let mut server = backend.accept().await;
-        server.request().await;
+        let request = server.request().await;
         if late {
             proxy.terminate();
             proxy.log.wait("draining", &[]).await;
         }
-        server.send(switching("")).await;
+        server.send(request.switching("")).await;
         server.finish().await;
         assert_eq!(client.response_head().await.status, 101);
         if !late {

@@ -3,14 +3,29 @@
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Authority, Event, Opcode, Proxy, RawBackend, Setup, Site, Wire, close_payload, eventually,
-    handshake, masked, plain, switching,
+    Authority, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload,
+    eventually, handshake, masked, over_each, plain,
 };
 
-async fn site(route: &str) -> (Proxy, RawBackend) {
+over_each!(
+    ten_megabytes_both_ways_at_once,
+    a_stalled_reader_holds_the_sender_back_and_costs_little,
+    a_client_that_finished_still_receives,
+    a_backend_that_finished_still_receives,
+    close_codes_are_in_the_log,
+    a_reset_of_one_side_ends_the_other_at_once,
+    an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it,
+    no_idle_timeout_by_default,
+    a_half_closed_tunnel_ends_after_its_half_close_timeout,
+    a_tunnel_ends_at_its_max_lifetime_however_busy,
+    jitter_spreads_lifetimes,
+    frames_that_are_wrong_pass_untouched,
+);
+
+async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
     let backend = RawBackend::start().await;
     let proxy = Proxy::start(Site::one(backend.address()).route(route)).await;
-    (proxy, backend)
+    (proxy.over(over), backend)
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
@@ -20,8 +35,8 @@ async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
 async fn join(mut client: Wire, backend: &RawBackend) -> (Wire, Wire) {
     client.send(handshake("/", "h", "")).await;
     let mut server = backend.accept().await;
-    server.request().await;
-    server.send(switching("")).await;
+    let request = server.request().await;
+    server.send(request.switching("")).await;
     assert_eq!(client.response_head().await.status, 101);
     (client, server)
 }
@@ -50,9 +65,8 @@ fn ended(event: &Event, by: &str, cause: &str) {
     );
 }
 
-#[tokio::test]
-async fn ten_megabytes_both_ways_at_once() {
-    let (proxy, backend) = site("").await;
+async fn ten_megabytes_both_ways_at_once(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let mut random = 1_u32;
     let payload: Vec<u8> = std::iter::repeat_with(|| {
@@ -119,9 +133,8 @@ async fn the_same_through_tls_on_both_legs() {
     client.eof().await;
 }
 
-#[tokio::test]
-async fn a_stalled_reader_holds_the_sender_back_and_costs_little() {
-    let (proxy, backend) = site("").await;
+async fn a_stalled_reader_holds_the_sender_back_and_costs_little(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     for stalled in ["client", "backend"] {
         let (mut client, mut server) = open(&proxy, &backend).await;
         let before = proxy.memory();
@@ -150,9 +163,8 @@ async fn a_stalled_reader_holds_the_sender_back_and_costs_little() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_finished_still_receives() {
-    let (proxy, backend) = site("").await;
+async fn a_client_that_finished_still_receives(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     client.send(masked(Opcode::Text, true, b"last")).await;
     client.finish().await;
@@ -169,9 +181,8 @@ async fn a_client_that_finished_still_receives() {
     ended(&closed(&proxy).await, "client", "eof");
 }
 
-#[tokio::test]
-async fn a_backend_that_finished_still_receives() {
-    let (proxy, backend) = site("").await;
+async fn a_backend_that_finished_still_receives(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     server.send(plain(Opcode::Text, true, b"last")).await;
     server.finish().await;
@@ -189,8 +200,7 @@ async fn a_backend_that_finished_still_receives() {
 }
 
 /// Who closes with which code, and the cause in the log.
-#[tokio::test]
-async fn close_codes_are_in_the_log() {
+async fn close_codes_are_in_the_log(over: Over) {
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("client", close_payload(1000).into(), "close 1000"),
         ("client", close_payload(1001).into(), "close 1001"),
@@ -203,7 +213,7 @@ async fn close_codes_are_in_the_log() {
         ("backend", close_payload(1011).into(), "close 1011"),
         ("backend", close_payload(3000).into(), "close 3000"),
     ];
-    let (proxy, backend) = site("").await;
+    let (proxy, backend) = site(over, "").await;
     for (by, payload, cause) in cases {
         let log = proxy.log.tail();
         let (mut client, mut server) = open(&proxy, &backend).await;
@@ -227,9 +237,8 @@ async fn close_codes_are_in_the_log() {
     }
 }
 
-#[tokio::test]
-async fn a_reset_of_one_side_ends_the_other_at_once() {
-    let (proxy, backend) = site("").await;
+async fn a_reset_of_one_side_ends_the_other_at_once(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     let before = proxy.descriptors();
     for by in ["client", "backend"] {
         let log = proxy.log.tail();
@@ -251,9 +260,8 @@ async fn a_reset_of_one_side_ends_the_other_at_once() {
     .await;
 }
 
-#[tokio::test]
-async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it() {
-    let (proxy, backend) = site("idle_timeout = '1s'").await;
+async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it(over: Over) {
+    let (proxy, backend) = site(over, "idle_timeout = '1s'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let pause = Duration::from_millis(600);
     for _ in 0..2 {
@@ -287,7 +295,7 @@ async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it() {
 /// is no reason to end the tunnel.
 #[tokio::test]
 async fn single_bytes_of_a_frame_reset_the_idle_timeout() {
-    let (proxy, backend) = site("idle_timeout = '2s'").await;
+    let (proxy, backend) = site(Over::Http1, "idle_timeout = '2s'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let (up, down) = (
         masked(Opcode::Text, true, b"up"),
@@ -317,19 +325,21 @@ async fn single_bytes_of_a_frame_reset_the_idle_timeout() {
     ended(&closed(&proxy).await, "longhaul", "idle_timeout");
 }
 
-#[tokio::test]
-async fn no_idle_timeout_by_default() {
-    let (proxy, backend) = site("handshake_timeout = '300ms'\nresponse_timeout = '300ms'").await;
+async fn no_idle_timeout_by_default(over: Over) {
+    let (proxy, backend) = site(
+        over,
+        "handshake_timeout = '300ms'\nresponse_timeout = '300ms'",
+    )
+    .await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     client.silent_for(Duration::from_secs(2)).await;
     client.send(masked(Opcode::Text, true, b"still here")).await;
     assert_eq!(server.frame().await.text(), "still here");
 }
 
-#[tokio::test]
-async fn a_half_closed_tunnel_ends_after_its_half_close_timeout() {
+async fn a_half_closed_tunnel_ends_after_its_half_close_timeout(over: Over) {
     for by in ["client", "backend"] {
-        let (proxy, backend) = site("half_close_timeout = '400ms'").await;
+        let (proxy, backend) = site(over, "half_close_timeout = '400ms'").await;
         let (mut client, mut server) = open(&proxy, &backend).await;
         let mut other = if by == "client" {
             client.finish().await;
@@ -351,9 +361,8 @@ async fn a_half_closed_tunnel_ends_after_its_half_close_timeout() {
     }
 }
 
-#[tokio::test]
-async fn a_tunnel_ends_at_its_max_lifetime_however_busy() {
-    let (proxy, backend) = site("max_lifetime = '1s'\nmax_lifetime_jitter = 0.0").await;
+async fn a_tunnel_ends_at_its_max_lifetime_however_busy(over: Over) {
+    let (proxy, backend) = site(over, "max_lifetime = '1s'\nmax_lifetime_jitter = 0.0").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let start = Instant::now();
     let frame = loop {
@@ -380,9 +389,8 @@ async fn a_tunnel_ends_at_its_max_lifetime_however_busy() {
     ended(&closed(&proxy).await, "longhaul", "max_lifetime");
 }
 
-#[tokio::test]
-async fn jitter_spreads_lifetimes() {
-    let (proxy, backend) = site("max_lifetime = '2s'\nmax_lifetime_jitter = 0.9").await;
+async fn jitter_spreads_lifetimes(over: Over) {
+    let (proxy, backend) = site(over, "max_lifetime = '2s'\nmax_lifetime_jitter = 0.9").await;
     let mut open_ones = Vec::new();
     for _ in 0..20 {
         open_ones.push(open(&proxy, &backend).await);
@@ -408,7 +416,7 @@ async fn jitter_spreads_lifetimes() {
 /// A tunnel that carries no WebSocket passes every byte, too.
 #[tokio::test]
 async fn a_tunnel_of_another_protocol_carries_any_bytes() {
-    let (proxy, backend) = site("upgrades = ['raw']").await;
+    let (proxy, backend) = site(Over::Http1, "upgrades = ['raw']").await;
     let mut client = proxy.connect().await;
     client
         .send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
@@ -428,9 +436,8 @@ async fn a_tunnel_of_another_protocol_carries_any_bytes() {
 }
 
 /// Frames that break RFC 6455 are the two ends' affair: they pass as they are.
-#[tokio::test]
-async fn frames_that_are_wrong_pass_untouched() {
-    let (proxy, backend) = site("").await;
+async fn frames_that_are_wrong_pass_untouched(over: Over) {
+    let (proxy, backend) = site(over, "").await;
     let wrong: [&[u8]; 4] = [
         &[0xf3, 0x00, 0x01],
         &[0x81, 0x05, b'h', b'e', b'l', b'l', b'o'],

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Request, Uri};
 use super::door::Door;
 use crate::cli::args::CheckArguments;
 use crate::drain;
-use crate::exchange::{Body, Client, Exchange, Place, Record, TlsFacts};
+use crate::exchange::{Body, Client, Exchange, Http, Place, Record, TlsFacts};
 use crate::net::{ClientLink, Limiter, Peer};
 use crate::ws::handshake;
 
@@ -83,6 +83,7 @@ fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<
         peer: Peer::Tcp(SocketAddr::new(ip, 0)),
         local_port: door.port,
         tls: door.secure.then(TlsFacts::default),
+        http: Http::One,
         place: Arc::new(Place {
             _permit: permit,
             watch,

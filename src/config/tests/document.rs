@@ -64,6 +64,10 @@ fn opened(title: &str) -> String {
         "`rebalance` of [upstreams.NAME]" => "[upstreams.b]\n\
              backends = [{ address = \"b:1\" }]\n[upstreams.b.rebalance]\n"
             .to_owned(),
+        "`auth` of [[routes]]" => {
+            REST.replace("routes = [{ upstream = \"a\" }]", "")
+                + "[[routes]]\nupstream = \"a\"\n[routes.auth]\nupstream = \"a\"\n"
+        }
         "`ejection` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.ejection]\n"
             .to_owned(),
@@ -75,7 +79,7 @@ fn opened(title: &str) -> String {
 fn with_line(title: &str, line: &str) -> String {
     match title {
         MAIN => format!("{line}\n{REST}"),
-        "[[routes]]" => format!("{}{line}\n", opened(title)),
+        routes if routes.ends_with("[[routes]]") => format!("{}{line}\n", opened(title)),
         _ => format!("{REST}{}{line}\n", opened(title)),
     }
 }
@@ -165,6 +169,7 @@ fn the_defaults_are_the_defaults() {
             }
             let needed = match key {
                 "redirect_port" => "redirect_to_https = true\n",
+                "websocket_over_http2" if *title == "[upstreams.NAME]" => "http2 = true\n",
                 _ => "",
             };
             let written = with_line(title, &format!("{needed}{key} = {default}"));

@@ -92,6 +92,7 @@ fn the_main_file_has_every_key() {
         let is_section = |key: &&&str| {
             let tables = [
                 "limits",
+                "http2",
                 "tcp",
                 "log",
                 "drain",

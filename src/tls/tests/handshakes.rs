@@ -76,6 +76,7 @@ impl Servers {
             pairs: &[Arc::clone(&self.pair)],
             client_certificates: self.client_certificates.as_ref(),
             tls_1_3_only: self.tls_1_3_only,
+            http2: true,
         };
         let config = server_config(&options, &self.tickets).unwrap();
         self.live.lock().unwrap().push(Arc::clone(&config));

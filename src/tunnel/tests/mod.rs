@@ -40,6 +40,7 @@ pub(super) fn registry() -> Arc<Registry> {
 pub(super) fn facts(id: u64) -> Facts {
     let labels = Labels {
         listener: "public".into(),
+        http: "1.1",
         route: "chat".into(),
         upstream: "chat".into(),
         backend: format!("chat-{}", id % 2).into(),
@@ -55,6 +56,7 @@ pub(super) fn facts(id: u64) -> Facts {
 /// Half close after 30 s, close within 5 s, linger for 1 s; the rest is off.
 pub(super) fn options(framing: Framing) -> Options {
     Options {
+        expiry: None,
         framing,
         clocks: Clocks {
             handshake_timeout: Duration::from_secs(10),

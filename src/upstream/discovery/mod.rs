@@ -115,15 +115,16 @@ async fn run(
         };
         let mut search = Search::new(settings, Arc::clone(&metrics));
         drop(current);
-        // Until another source is to be asked.
-        loop {
+        while search.is_for(&upstream.borrow()) {
+            let found = search.ask().await;
+            // The one in force now, which may be another than before.
             let current = Arc::clone(&upstream.borrow_and_update());
-            if current.settings().discovery.as_ref() != Some(&search.settings) {
+            if !search.is_for(&current) {
                 break;
             }
-            let due = search.step(&current).await;
+            let due = search.conclude(&current, found);
             drop(current);
-            if !wait(due, &look, &mut upstream, &search.settings).await {
+            if !wait(due, &look, &mut upstream, &search).await {
                 return;
             }
         }
@@ -135,7 +136,7 @@ async fn wait(
     due: Option<Instant>,
     look: &Notify,
     upstream: &mut watch::Receiver<Arc<Upstream>>,
-    settings: &config::Discovery,
+    search: &Search,
 ) -> bool {
     let due_time = async {
         match due {
@@ -152,8 +153,7 @@ async fn wait(
                 if changed.is_err() {
                     return false;
                 }
-                let same = upstream.borrow_and_update().settings().discovery.as_ref() == Some(settings);
-                if !same {
+                if !search.is_for(&upstream.borrow_and_update()) {
                     return true;
                 }
             }
@@ -180,14 +180,27 @@ impl Search {
         }
     }
 
-    /// Asks once, and says when to ask again.
-    async fn step(&mut self, upstream: &Arc<Upstream>) -> Option<Instant> {
-        let found = timeout(PATIENCE, self.ask()).await;
-        let found = found.unwrap_or(Err(FindError::Timeout));
-        let found = found.and_then(|found| match found.backends.is_empty() {
+    /// Whether this is what the upstream is to be found in.
+    fn is_for(&self, upstream: &Upstream) -> bool {
+        upstream.settings().discovery.as_ref() == Some(&self.settings)
+    }
+
+    /// Asks once.
+    async fn ask(&mut self) -> Result<Found, FindError> {
+        let found = timeout(PATIENCE, self.ask_source()).await;
+        let found = found.unwrap_or(Err(FindError::Timeout))?;
+        match found.backends.is_empty() {
             true => Err(FindError::Empty),
             false => Ok(found),
-        });
+        }
+    }
+
+    /// Does what an answer says, and says when to ask again.
+    fn conclude(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        found: Result<Found, FindError>,
+    ) -> Option<Instant> {
         let result = if found.is_ok() { "ok" } else { "failed" };
         let labels = Discovered {
             upstream: upstream.name().to_string(),
@@ -219,7 +232,7 @@ impl Search {
         }
     }
 
-    async fn ask(&mut self) -> Result<Found, FindError> {
+    async fn ask_source(&mut self) -> Result<Found, FindError> {
         match &self.settings.source {
             Source::File(path) => Ok(Found {
                 backends: file::read(path).await?,

@@ -79,7 +79,10 @@ async fn ask(dialer: &Arc<Dialer>, backend: &Backend, probe: &Probe) -> Result<H
             Ok(Heard::Enough)
         }
         Probe::Http { request, body } => {
-            let mut connection = Connection::open(dialer, backend).await?;
+            let mut connection = match dialer.http2 {
+                true => Connection::shared(dialer, backend).await?,
+                false => Connection::open(dialer, backend).await?,
+            };
             let sent = connection.send(plain(request, backend.address())).await;
             let response = sent.map_err(|error| ProbeError::Http(error.into_error()))?;
             let status = response.status();

@@ -16,6 +16,13 @@ impl Example {
         drop(ws);
     }
 
+    pub async fn auth(self) {
+        let asked = self.backend.requests();
+        let asked = asked.iter().find(|request| request.target == "/verify");
+        let asked = asked.expect("a question");
+        assert_eq!(asked.header("x-forwarded-uri"), Some("/ws/x"));
+    }
+
     pub async fn discovery_dns(self) {
         // Nobody answers for the reader's names here.
         let refused = [("refusal", "no_backend"), ("upstream", "chat")];

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use crate::kit::h2::{H2, Setting};
 use crate::kit::{
     Authority, Echo, End, Event, Proxy, Response, TlsVersion, Wire, Ws, dial, handshake, soon,
 };
@@ -19,6 +20,7 @@ impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
             "admission.toml" => self.admission().await,
+            "auth.toml" => self.auth().await,
             "behind-a-proxy.toml" => self.behind_a_proxy().await,
             "discovery-dns.toml" => self.discovery_dns().await,
             "discovery-file.toml" => self.discovery_file().await,
@@ -26,6 +28,7 @@ impl Example {
             "ejection.toml" => self.ejection().await,
             "hash-by-room.toml" => self.hash_by_room().await,
             "health.toml" => self.health().await,
+            "http2.toml" => self.http2().await,
             "https-backends.toml" => self.https_backends().await,
             "includes.toml" => self.includes().await,
             "least-connections.toml" => self.least_connections().await,
@@ -122,6 +125,21 @@ impl Example {
         {
             assert_eq!(backend["health"], "up", "{backend}");
             assert_eq!(backend["last_probe"]["ok"], true, "{backend}");
+        }
+    }
+
+    /// One listener says that WebSockets may go over HTTP/2, the other does not.
+    async fn http2(self) {
+        let client = self.authority.client().alpn(&["h2"]);
+        for (listener, allowed) in [("public", Some(1)), ("careful", None)] {
+            let address = self.proxy.address(listener).await;
+            let wire = client.connect(&address, "localhost").await;
+            let wire = wire.expect("a TLS handshake");
+            let client = H2::over(wire.into_parts().0).await;
+            let setting = client.setting(Setting::ENABLE_CONNECT_PROTOCOL);
+            assert_eq!(setting, allowed, "{listener}");
+            let most = client.setting(Setting::MAX_CONCURRENT_STREAMS);
+            assert_eq!(most, Some(500), "{listener}");
         }
     }
 

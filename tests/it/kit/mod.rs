@@ -8,6 +8,7 @@
 mod echo;
 mod fixed;
 mod frame;
+pub mod h2;
 mod log;
 mod message;
 mod proxy;
@@ -26,7 +27,7 @@ pub use fixed::Fixed;
 pub use frame::{Opcode, close_payload, masked, plain};
 pub use log::Event;
 pub use message::{Head, Request, Response};
-pub use proxy::{Proxy, Setup, alone, dial, dial_from, longhaul};
+pub use proxy::{Over, Proxy, Setup, alone, dial, dial_from, longhaul};
 pub use raw::{RawBackend, Stuck, nobody};
 pub use site::Site;
 pub use tls::{Authority, Pair, TlsClient, TlsVersion};
@@ -59,3 +60,23 @@ pub fn eventually(what: impl Display, mut fact: impl FnMut() -> bool) -> impl Fu
         }
     })
 }
+
+/// Runs each of these functions as a test over each HTTP that clients may speak.
+macro_rules! over_each {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name {
+            use crate::kit::Over;
+
+            #[tokio::test]
+            async fn http1() {
+                super::$name(Over::Http1).await;
+            }
+
+            #[tokio::test]
+            async fn http2() {
+                super::$name(Over::Http2).await;
+            }
+        })+
+    };
+}
+pub(crate) use over_each;

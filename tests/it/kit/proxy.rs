@@ -18,11 +18,20 @@ use tokio::net::{TcpSocket, TcpStream, UnixDatagram, UnixStream};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::h2::{Gateway, H2};
 use super::log::{Event, Log};
 use super::message::Response;
 use super::wire::{Transport, Wire};
 use super::ws::Ws;
 use super::{TlsClient, soon};
+
+/// What a test's clients speak to longhaul.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Http1,
+    /// Each on a connection of its own.
+    Http2,
+}
 
 /// Held shared by every running proxy, exclusively by a test that measures time or memory.
 static MACHINE: LazyLock<RwLock<()>> = LazyLock::new(|| RwLock::new(()));
@@ -120,6 +129,7 @@ impl Setup {
             exit,
             log,
             manager: manager.into(),
+            over: Over::Http1,
             _turn: turn,
         }
     }
@@ -183,6 +193,7 @@ pub struct Proxy {
     exit: watch::Receiver<Option<ExitStatus>>,
     pub log: Log,
     manager: tokio::sync::Mutex<Manager>,
+    over: Over,
     _turn: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -348,14 +359,40 @@ impl Proxy {
 
     // Clients.
 
-    /// A connection to the listener `main`.
+    /// What [`Proxy::connect`] speaks from now on.
+    pub fn over(mut self, over: Over) -> Self {
+        self.over = over;
+        self
+    }
+
+    /// A connection to the listener `main`, to be spoken to in HTTP/1.1, whatever
+    /// longhaul hears.
     pub async fn connect(&self) -> Wire {
         self.connect_to("main").await
     }
 
     pub async fn connect_to(&self, listener: &str) -> Wire {
         let address = self.address(listener).await;
-        dial(&address).await
+        let wire = dial(&address).await;
+        match self.over {
+            Over::Http1 => wire,
+            Over::Http2 => {
+                let (transport, _) = wire.into_parts();
+                let gateway = Gateway::new(H2::over(transport).await);
+                Wire::new(Transport::H2(Box::new(gateway)))
+            }
+        }
+    }
+
+    /// A connection to the listener `main` for bytes of any kind.
+    pub async fn connect_plainly(&self) -> Wire {
+        dial(&self.address("main").await).await
+    }
+
+    /// A connection of HTTP/2, by prior knowledge.
+    pub async fn h2(&self) -> H2 {
+        let (transport, _) = self.connect_plainly().await.into_parts();
+        H2::over(transport).await
     }
 
     pub async fn tls(&self, client: &TlsClient, name: &str) -> Wire {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::h2::Gateway;
 use super::message::{Head, Headers, Length, Request, Response, fields};
 use super::soon;
 
@@ -19,6 +20,8 @@ pub enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// HTTP/2 that looks like HTTP/1.1.
+    H2(Box<Gateway>),
 }
 
 /// How a stream ended.
@@ -57,6 +60,7 @@ impl Wire {
             Transport::Tcp(tcp) => tcp,
             Transport::Tls(tls) => tls.get_ref().0,
             Transport::Unix(_) => panic!("a Unix socket is not TCP"),
+            Transport::H2(_) => panic!("a stream of HTTP/2 is not TCP"),
         }
     }
 
@@ -129,14 +133,26 @@ impl Wire {
             .expect("to finish");
     }
 
-    /// Ends the stream by RST.
+    /// Ends the stream by RST, or RST_STREAM.
     pub fn abort(self) {
+        if let Transport::H2(gateway) = &self.transport {
+            return gateway.abort();
+        }
         self.tcp().set_zero_linger().expect("SO_LINGER");
     }
 
     /// Reads once more. `Ok(0)` is the end.
     async fn fill(&mut self) -> io::Result<usize> {
         soon("to receive", self.transport.read_buf(&mut self.ahead)).await
+    }
+
+    /// Whether there is something to read within a moment.
+    pub async fn has_arrived(&mut self) -> bool {
+        let moment = Duration::from_millis(1);
+        matches!(
+            tokio::time::timeout(moment, self.readable()).await,
+            Ok(true)
+        )
     }
 
     /// Waits, without deadline, until there is something to read; `false` is the end.
@@ -239,7 +255,8 @@ impl Wire {
         }
     }
 
-    async fn try_take(&mut self, n: usize) -> Option<Vec<u8>> {
+    /// `None` if the stream ends before.
+    pub async fn try_take(&mut self, n: usize) -> Option<Vec<u8>> {
         while self.ahead.len() < n {
             if !matches!(self.fill().await, Ok(1..)) {
                 return None;
@@ -359,6 +376,7 @@ macro_rules! each {
             Transport::Tcp($inner) => $call,
             Transport::Unix($inner) => $call,
             Transport::Tls($inner) => $call,
+            Transport::H2($inner) => $call,
         }
     };
 }

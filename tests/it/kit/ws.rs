@@ -2,10 +2,11 @@
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::message::Head;
+use super::message::{Head, Request};
 use super::soon;
 use super::wire::{Transport, Wire};
 
@@ -27,6 +28,19 @@ pub fn switching(extra: &str) -> String {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\n{extra}\r\n"
     )
+}
+
+impl Request {
+    /// The right answer to this handshake, whose key may be longhaul's own.
+    pub fn switching(&self, extra: &str) -> String {
+        self.fitting(&switching(extra))
+    }
+
+    /// An answer to [`handshake`], made to fit this handshake's key.
+    pub fn fitting(&self, answer: &str) -> String {
+        let key = self.header("sec-websocket-key").expect("a key");
+        answer.replace(ACCEPT, &derive_accept_key(key.as_bytes()))
+    }
 }
 
 pub struct Ws {
