@@ -367,6 +367,7 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/admin/mod.rs",
         "HEAD_TIMEOUT",
     ),
+    ("body of an admin request", "src/admin/desk.rs", "MOST_BODY"),
     (
         "an admin connection",
         "src/admin/mod.rs",
