@@ -282,10 +282,10 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "bytes of a refused upgrade that are read behind the answer",
-        "src/server/connection.rs",
+        "src/server/http1.rs",
         "LINGER_BYTES",
     ),
-    ("time for them", "src/server/connection.rs", "LINGER"),
+    ("time for them", "src/server/http1.rs", "LINGER"),
     (
         "bytes read of a client whose TLS handshake failed",
         "src/tls/hello.rs",
@@ -367,10 +367,27 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/admin/mod.rs",
         "HEAD_TIMEOUT",
     ),
+    ("body of an admin request", "src/admin/desk.rs", "MOST_BODY"),
     (
         "an admin connection",
         "src/admin/mod.rs",
         "CONNECTION_TIMEOUT",
+    ),
+    ("body of an `auth` answer", "src/proxy/auth.rs", "MOST"),
+    (
+        "an answer of a `discovery`",
+        "src/upstream/discovery/mod.rs",
+        "PATIENCE",
+    ),
+    (
+        "what fails is asked for again at least every",
+        "src/upstream/discovery/mod.rs",
+        "SELDOM",
+    ),
+    (
+        "a file of a `discovery`",
+        "src/upstream/discovery/file.rs",
+        "MOST_BYTES",
     ),
     ("a config file", "src/config/load.rs", "LARGEST"),
     (

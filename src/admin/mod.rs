@@ -1,10 +1,18 @@
-//! The operator's HTTP API on a Unix socket: `GET /status` and `GET /metrics`.
+//! The operator's HTTP API on a Unix socket: the process and its metrics, live
+//! tunnels, backends.
 //!
 //! Who may use it is decided by the socket file's mode. Few at a time: each
 //! connection has one request, whose head and answer have their time.
 
 mod ask;
+mod backends;
+mod closings;
+mod desk;
+mod fields;
+mod impact;
+mod rebalance;
 mod status;
+mod tunnels;
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
@@ -14,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -24,7 +32,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-pub use ask::{Running, ask};
+pub use ask::{AskError, Running, ask, get, post};
+
+use desk::{Answer, Desk};
+use fields::Wrong;
 
 use crate::config;
 use crate::net::remove_stale_socket;
@@ -63,12 +74,13 @@ impl Admin {
     /// Serves until dropped.
     pub async fn serve(self, state: Arc<State>) -> Infallible {
         let turns = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let desk = Desk::new(state);
         loop {
             // It is never closed.
             let turn = Arc::clone(&turns).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let served = serve(stream, Arc::clone(&state));
+                    let served = serve(stream, Arc::clone(&desk));
                     tokio::spawn(async move {
                         served.await;
                         drop(turn);
@@ -91,8 +103,8 @@ impl Drop for Admin {
 }
 
 /// Within its time.
-async fn serve(stream: UnixStream, state: Arc<State>) {
-    if timeout(CONNECTION_TIMEOUT, connection(stream, state))
+async fn serve(stream: UnixStream, desk: Arc<Desk>) {
+    if timeout(CONNECTION_TIMEOUT, connection(stream, desk))
         .await
         .is_err()
     {
@@ -100,10 +112,10 @@ async fn serve(stream: UnixStream, state: Arc<State>) {
     }
 }
 
-async fn connection(stream: UnixStream, state: Arc<State>) {
+async fn connection(stream: UnixStream, desk: Arc<Desk>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(&request, &state);
-        async move { Ok::<_, Infallible>(response) }
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(response(desk.answer(request).await)) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -116,27 +128,25 @@ async fn connection(stream: UnixStream, state: Arc<State>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
-    let (kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/status") => ("application/json", status::status(state).to_string()),
-        (&Method::GET, "/metrics") => (
+fn response(answer: Result<Answer, Wrong>) -> Response<Full<Bytes>> {
+    let json = "application/json";
+    let (status, kind, text) = match answer {
+        Ok(Answer::Json(value)) => (StatusCode::OK, json, value.to_string()),
+        Ok(Answer::Metrics(page)) => (
+            StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            state.metrics_page(),
+            page,
         ),
-        (_, "/status" | "/metrics") => return plain(StatusCode::METHOD_NOT_ALLOWED),
-        _ => return plain(StatusCode::NOT_FOUND),
+        Err(wrong) => {
+            let error = serde_json::json!({ "error": wrong.message });
+            (wrong.status, json, error.to_string())
+        }
     };
     let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn plain(status: StatusCode) -> Response<Full<Bytes>> {
-    let text = format!("{status}; there are /status and /metrics\n");
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
     response
 }
 
@@ -164,7 +174,7 @@ mod tests {
             let refused = crate::metrics::Refused { refusal };
             state.metrics.tls_failures.get_or_create(&refused).inc();
         }
-        let served = serve(server, state);
+        let served = serve(server, Desk::new(state));
         let given_up = timeout(2 * CONNECTION_TIMEOUT, served).await;
         assert!(given_up.is_ok(), "still waiting");
         let mut answer = String::new();

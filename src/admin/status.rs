@@ -72,7 +72,7 @@ fn upstream(upstream: &Upstream) -> Value {
     })
 }
 
-fn backend(listed: &Listed, standing: Standing) -> Value {
+pub(super) fn backend(listed: &Listed, standing: Standing) -> Value {
     let backend = listed.backend();
     json!({
         "name": **backend.name(),

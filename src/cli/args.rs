@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
+use super::operator::args as operator;
+
 const EXAMPLES: &str = "\
 Examples:
   longhaul demo
@@ -43,6 +45,7 @@ Examples:
   longhaul check longhaul.toml --explain https://example.com/api \\
       --method POST --header 'cookie: sid=42' --client 192.0.2.7
   longhaul check longhaul.toml --explain wss://example.com/mqtt --subprotocol mqtt
+  longhaul check longhaul.toml --against /run/longhaul/admin.sock
 
 Addresses are bound for a moment; those that the longhaul which runs this file
 holds are its own, as its admin socket tells. What only that process could know,
@@ -91,6 +94,18 @@ pub enum Command {
     /// Find every mistake in a config, or explain what happens to one request
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArguments),
+    /// Say what a running longhaul is and does
+    #[command(after_help = operator::STATUS_EXAMPLES)]
+    Status(operator::StatusArguments),
+    /// List, show and close live tunnels
+    #[command(after_help = operator::TUNNELS_EXAMPLES)]
+    Tunnels(Box<operator::TunnelsArguments>),
+    /// List backends, and set their states while longhaul runs
+    #[command(after_help = operator::BACKENDS_EXAMPLES)]
+    Backends(operator::BackendsArguments),
+    /// Spread live tunnels over the backends of an upstream again
+    #[command(after_help = operator::REBALANCE_EXAMPLES)]
+    Rebalance(operator::RebalanceArguments),
     /// Start three WebSocket backends behind longhaul, and a page to try them
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArguments),
@@ -117,6 +132,9 @@ pub struct CheckArguments {
     /// Show the route, sticky key, backend and request head for this URL
     #[arg(long, value_name = "URL", value_parser = explained_url)]
     pub explain: Option<Uri>,
+    /// Say how many live tunnels of the longhaul at this admin socket it would move or close
+    #[arg(long, value_name = "SOCKET", conflicts_with = "explain")]
+    pub against: Option<PathBuf>,
     /// Method of the explained request [default: GET]
     #[arg(long, value_name = "METHOD", requires = "explain")]
     pub method: Option<Method>,

@@ -1,6 +1,7 @@
 //! `longhaul check`: finds everything that a reload would find, and changes
 //! nothing; with `--explain`, says what would become of one request.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write, stdout};
@@ -8,11 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::args::CheckArguments;
-use super::{WrongConfig, explain};
+use super::{WrongConfig, explain, operator};
 use crate::admin::{self, Running};
 use crate::config::{self, Config, Diagnostics};
 use crate::server::{self, Incumbent};
 use crate::state::{Prepared, State};
+use crate::upstream::{Impact, Outline};
 
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let loaded = config::load(&arguments.file);
@@ -40,7 +42,10 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         count(config.upstreams.len(), "upstream"),
         loaded.hash
     )?;
-    Ok(())
+    match &arguments.against {
+        Some(socket) => against(&config, socket, &mut out),
+        None => Ok(()),
+    }
 }
 
 /// What was prepared, or all that both steps have found.
@@ -99,6 +104,35 @@ fn somebody_runs(file: &Path) -> bool {
     processes
         .map(|entry| entry.path())
         .any(|path| runs(&path).is_some())
+}
+
+/// What it would do to the live tunnels of whoever answers there.
+fn against(config: &Config, socket: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    let outlines: BTreeMap<&str, Outline> = config
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| (name.as_str(), Outline::of(upstream)))
+        .collect();
+    let body = serde_json::to_value(outlines)?;
+    let answer = operator::asked(socket, admin::post(socket, "/impact", &body))?;
+    let impacts: Vec<Impact> = serde_json::from_value(answer["impact"].clone())?;
+    let live = answer["tunnels"].as_u64().unwrap_or_default() as usize;
+    let sum = |of: fn(&Impact) -> u64| impacts.iter().map(of).sum::<u64>();
+    writeln!(
+        out,
+        "of {}, {} would be closed and {} would move when their clients come back",
+        count(live, "live tunnel"),
+        sum(|it| it.closing),
+        sum(|it| it.moving)
+    )?;
+    for one in &impacts {
+        writeln!(
+            out,
+            "  route {}, backend {} of {}: of {}, {} closed, {} moved",
+            one.route, one.backend, one.upstream, one.tunnels, one.closing, one.moving
+        )?;
+    }
+    Ok(())
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod explain;
 mod man;
+mod operator;
 mod run;
 
 use std::io::{self, Write};
@@ -25,6 +26,10 @@ pub fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Run(arguments) => run::run(&arguments.config),
         Command::Check(arguments) => check::check(arguments),
+        Command::Status(arguments) => operator::status(arguments),
+        Command::Tunnels(arguments) => operator::tunnels(arguments),
+        Command::Backends(arguments) => operator::backends(arguments),
+        Command::Rebalance(arguments) => operator::rebalance(arguments),
         Command::Demo(arguments) => demo::run(arguments, run::run),
         Command::Completions(arguments) => completions::run(arguments, &mut io::stdout()),
         Command::Man => man::run(&mut io::stdout()),

@@ -71,6 +71,15 @@ impl Drain {
 }
 
 impl Pace {
+    /// One of a person's own: no faster than `rate`, over no less than `window`.
+    pub fn new(rate: Option<Rate>, window: Duration) -> Self {
+        Self {
+            rate,
+            window,
+            deadline: None,
+        }
+    }
+
     /// How long the closes of so many tunnels take: no less than the window, at
     /// no more than the rate, but all by the deadline.
     pub fn span(&self, tunnels: usize) -> Duration {

@@ -140,6 +140,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "admission",
             "ejection",
             "slow_start",
+            "rebalance",
         ],
     ),
     (
@@ -182,6 +183,10 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "max_time",
             "max_ejected",
         ],
+    ),
+    (
+        "`rebalance` of [upstreams.NAME]",
+        &["interval", "to", "rate"],
     ),
     (
         "`cookie` of [upstreams.NAME]",

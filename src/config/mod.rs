@@ -28,6 +28,7 @@ mod parse;
 pub mod pattern;
 mod process;
 mod rate;
+mod rebalance;
 mod routes;
 mod section;
 mod source;
@@ -46,7 +47,9 @@ pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use http2::Http2;
 pub use load::{Loaded, load};
 pub use model::*;
-pub use rate::Rate;
+pub use rate::{NoRate, Rate};
+pub use rebalance::Rebalance;
+pub use value::duration_of;
 
 #[cfg(test)]
 mod tests;

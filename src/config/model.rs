@@ -27,6 +27,7 @@ use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
+use super::rebalance::Rebalance;
 use crate::logging::Settings;
 use crate::net::Keepalive;
 
@@ -234,6 +235,8 @@ pub struct Upstream {
     pub ejection: Option<Ejection>,
     /// How long a backend that is new or returns takes to get its whole share.
     pub slow_start: Option<Duration>,
+    /// `None`: tunnels stay where they are.
+    pub rebalance: Option<Rebalance>,
     pub place: WrittenAt,
 }
 

@@ -1,6 +1,7 @@
 //! So many per time, such as `"500/s"`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -20,6 +21,10 @@ pub struct Rate {
 }
 
 impl Rate {
+    pub(super) const fn each_second(count: u32) -> Self {
+        Self { count, per: 1 }
+    }
+
     /// From one to the next.
     pub fn interval(self) -> Duration {
         Duration::from_secs(self.per) / self.count
@@ -35,25 +40,38 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Not a rate as the config writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {ALLOWED}")]
+pub struct NoRate;
+
+const ALLOWED: &str = "a rate such as \"500/s\": an integer from 1 to 1000000, and /s, /m or /h";
+
+impl FromStr for Rate {
+    type Err = NoRate;
+
+    fn from_str(written: &str) -> Result<Self, NoRate> {
+        let (count, unit) = written.split_once('/').ok_or(NoRate)?;
+        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        let count = count
+            .parse()
+            .ok()
+            .filter(|count| (1..=MOST).contains(count));
+        let per = UNITS.iter().find(|(name, _)| *name == unit);
+        match (count.filter(|_| digits), per) {
+            (Some(count), Some((_, per))) => Ok(Self { count, per: *per }),
+            _ => Err(NoRate),
+        }
+    }
+}
+
 pub(super) fn rate(value: &Value<'_>) -> Result<Rate, Wrong> {
-    let allowed = "a rate such as \"500/s\": an integer from 1 to 1000000, and /s, /m or /h";
+    let allowed = ALLOWED;
     if let DeValue::Integer(number) = value.node() {
         return wrong_near(value, allowed, Some(format!("\"{number}/s\"")));
     }
     let written = text(value, allowed)?;
-    let Some((count, unit)) = written.split_once('/') else {
-        return wrong(value, allowed);
-    };
-    let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
-    let count = count
-        .parse()
-        .ok()
-        .filter(|count| (1..=MOST).contains(count));
-    let per = UNITS.iter().find(|(name, _)| *name == unit);
-    match (count.filter(|_| digits), per) {
-        (Some(count), Some((_, per))) => Ok(Rate { count, per: *per }),
-        _ => wrong(value, allowed),
-    }
+    written.parse().or_else(|NoRate| wrong(value, allowed))
 }
 
 #[cfg(test)]

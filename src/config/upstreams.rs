@@ -12,6 +12,7 @@ use super::model::{
     Upstream, UpstreamTls,
 };
 use super::named_files::NamedFiles;
+use super::rebalance::rebalance;
 use super::section::{Section, Value, Wrong, has_no_effect};
 use super::sticky;
 use super::value::{
@@ -86,6 +87,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
         admission: admission(&section),
         ejection: ejection(&section),
         slow_start: section.or("slow_start", None, duration_or_off(POSITIVE)),
+        rebalance: rebalance(&section),
         place: section.written_at(),
     };
     section.finish();

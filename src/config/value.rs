@@ -202,6 +202,13 @@ const UNITS: [(&str, Duration); 5] = [
     ("d", DAY),
 ];
 
+/// A duration as the config writes it, from 0 up.
+pub fn duration_of(written: &str) -> Option<Duration> {
+    let (number, unit) = quantity(written)?;
+    let (_, unit) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    unit.checked_mul(u32::try_from(number).ok()?)
+}
+
 /// Such as `"250ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`.
 pub(super) fn duration(range: Range) -> impl Fn(&Value<'_>) -> Result<Duration, Wrong> {
     move |value| {

@@ -78,7 +78,11 @@ fn question(authority: &Authority, request: &Request<Body>) -> Request<Body> {
     if let Ok(method) = HeaderValue::from_str(request.method().as_str()) {
         headers.insert(ORIGINAL_METHOD, method);
     }
-    if let Ok(uri) = HeaderValue::from_str(&request.uri().to_string()) {
+    let uri = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |uri| uri.as_str());
+    if let Ok(uri) = HeaderValue::from_str(uri) {
         headers.insert(ORIGINAL_URI, uri);
     }
     *question.method_mut() = Method::GET;

@@ -16,6 +16,7 @@ mod listener;
 mod listeners;
 mod notices;
 mod overseer;
+mod rebalancing;
 mod reload;
 mod rlimit;
 mod stop;

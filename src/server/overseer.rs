@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::backend_drain::BackendDrain;
+use super::rebalancing::Rebalancing;
 use crate::config::{BackendState, OnRemoved, OnUnhealthy};
 use crate::state::{Snapshot, State};
 use crate::tunnel::Cause;
@@ -24,6 +25,7 @@ pub(super) struct Overseer {
     discovered: HashMap<Arc<str>, Discovery>,
     probed: HashMap<Key, Probing>,
     drained: HashMap<Key, BackendDrain>,
+    rebalanced: HashMap<Arc<str>, Rebalancing>,
 }
 
 /// A backend by identity: another that has its name is another.
@@ -45,6 +47,7 @@ impl Overseer {
             discovered: HashMap::new(),
             probed: HashMap::new(),
             drained: HashMap::new(),
+            rebalanced: HashMap::new(),
         }
     }
 
@@ -55,9 +58,11 @@ impl Overseer {
         let mut before = std::mem::take(&mut self.upstreams);
         let mut probed = std::mem::take(&mut self.probed);
         let mut discovered = std::mem::take(&mut self.discovered);
+        let mut rebalanced = std::mem::take(&mut self.rebalanced);
         for (name, upstream) in &snapshot.upstreams {
             let was = before.remove(&**name);
             self.discover(&mut discovered, upstream);
+            self.rebalance(&mut rebalanced, upstream);
             let backends = upstream.backends();
             if let Some(was) = &was {
                 self.part(&snapshot, was, upstream, &backends);
@@ -100,6 +105,17 @@ impl Overseer {
         };
         self.discovered
             .insert(Arc::clone(upstream.name()), discovery);
+    }
+
+    /// Has its tunnels spread as its policy says.
+    fn rebalance(&mut self, before: &mut HashMap<Arc<str>, Rebalancing>, upstream: &Upstream) {
+        let Some(policy) = upstream.settings().rebalance else {
+            return;
+        };
+        let name = upstream.name();
+        let kept = before.remove(name).filter(|it| it.policy() == policy);
+        let rebalancing = kept.unwrap_or_else(|| Rebalancing::start(&self.state, name, policy));
+        self.rebalanced.insert(Arc::clone(name), rebalancing);
     }
 
     /// The backends of an upstream that it no longer has.

@@ -20,6 +20,7 @@ use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
 use crate::tls::{self, Contents};
+use crate::upstream::{Outline, impact};
 
 /// What asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Reloader {
     attempted: (u64, Contents),
     /// Those of the named files when the configuration in force was made.
     in_force: Contents,
+    /// What the last commit was foretold to do to live tunnels.
+    impact: String,
 }
 
 impl Reloader {
@@ -69,6 +72,7 @@ impl Reloader {
             context,
             attempted: (0, Contents::new()),
             in_force: Contents::new(),
+            impact: String::new(),
         }
     }
 
@@ -177,6 +181,7 @@ impl Reloader {
 
     /// Cannot fail.
     fn commit(&mut self, prepared: Prepared, bound: Bound) -> Committed {
+        self.impact = foretold(&self.state, prepared.config());
         let committed = self.state.commit(prepared);
         let config = &committed.snapshot.config;
         self.logging.apply(&Settings::from(&config.log));
@@ -221,6 +226,7 @@ impl Reloader {
             generation = snapshot.generation,
             config_hash = format!("{:016x}", snapshot.hash),
             changes = if changes.is_empty() { "none" } else { &changes },
+            tunnels = Some(&self.impact).filter(|impact| !impact.is_empty()),
             "{}",
             if snapshot.generation == 1 {
                 "config loaded"
@@ -263,4 +269,25 @@ impl Reloader {
         );
         self.state.live.reloaded(false, findings.to_string());
     }
+}
+
+/// What a configuration will do to live tunnels, as one field of a log line:
+/// looked at before it is in force.
+fn foretold(state: &State, next: &Config) -> String {
+    if state.registry.is_empty() {
+        return String::new();
+    }
+    let next = next
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| (name.clone(), Outline::of(upstream)))
+        .collect();
+    let all = impact(&state.registry, &state.snapshot().upstreams, &next);
+    let words = all.iter().map(|one| {
+        format!(
+            "{} at {} of {}: {} of {} close, {} move",
+            one.route, one.backend, one.upstream, one.closing, one.tunnels, one.moving
+        )
+    });
+    words.collect::<Vec<_>>().join("; ")
 }

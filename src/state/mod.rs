@@ -174,7 +174,6 @@ impl State {
     ///
     /// # Errors
     /// If the configuration in force has no such backend.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the operator's commands"))]
     pub fn set_backend_state(
         &self,
         upstream: &str,

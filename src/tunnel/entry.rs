@@ -90,6 +90,26 @@ pub enum State {
     Ended,
 }
 
+impl State {
+    const WORDS: [(&str, Self); 4] = [
+        ("open", Self::Open),
+        ("half_closed", Self::HalfClosed),
+        ("closing", Self::Closing),
+        ("ended", Self::Ended),
+    ];
+
+    /// The word of the admin API.
+    pub fn label(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+
+    /// The state that a word means; nobody meets one that has ended.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let found = Self::WORDS[..3].iter().find(|(known, _)| *known == word);
+        found.map(|(_, state)| *state)
+    }
+}
+
 /// A live tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
@@ -170,6 +190,14 @@ impl Tunnel {
     /// Data messages from the backend that were passed on.
     pub fn messages_out(&self) -> u64 {
         self.meter(Way::Out).messages.load(Ordering::Relaxed)
+    }
+
+    /// Where it stands, with an order that its relay has not seen yet.
+    pub fn standing(&self) -> State {
+        match self.state() {
+            State::Open | State::HalfClosed if self.order().is_some() => State::Closing,
+            state => state,
+        }
     }
 
     pub fn state(&self) -> State {

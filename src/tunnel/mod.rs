@@ -16,6 +16,7 @@ mod course;
 mod direction;
 mod engine;
 mod entry;
+mod filter;
 mod opening;
 mod options;
 mod outcome;
@@ -29,6 +30,7 @@ mod sync;
 
 pub use engine::{Engine, OnEnd};
 pub use entry::{CloseOrder, Facts, Labels, State, Tunnel};
+pub use filter::Filter;
 pub use opening::Opening;
 pub use options::{Close, Expiry, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};

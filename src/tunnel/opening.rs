@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use crate::exchange::Words;
 
-/// One request's [`Words`], and the client's address, packed.
+/// One request's `Words`, and the client's address, packed.
 #[derive(Clone, Debug, Default)]
 pub struct Opening {
     text: Box<str>,

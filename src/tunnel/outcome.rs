@@ -49,6 +49,8 @@ pub enum Cause {
     Unhealthy,
     /// A person closed this tunnel.
     Operator,
+    /// Its backend had more than its share of the tunnels.
+    Rebalance,
 }
 
 /// What is left to say once both sides are shut.
@@ -109,6 +111,7 @@ impl Cause {
             Self::Removed => "removed",
             Self::Unhealthy => "unhealthy",
             Self::Operator => "operator",
+            Self::Rebalance => "rebalance",
         }
     }
 }

@@ -1,6 +1,6 @@
-//! One backend, and the counted use of it.
+//! One backend: what it is, and what outlives the configurations that list it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::Upstream;
 use super::admission::Gate;
 use super::health::{Changes, Ejected, Health, LastProbe};
 use super::http2::Http2Pool;
+use super::lease::Counts;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::state::States;
@@ -25,13 +26,9 @@ pub struct Backend {
     upstream: Arc<str>,
     name: Arc<str>,
     address: config::BackendAddress,
-    leases: AtomicU32,
-    tunnels: AtomicU32,
-    /// Live tunnels, and handshakes that may become one.
-    places: AtomicU32,
+    pub(super) counts: Counts,
     /// Of the last configuration that has limits.
     gate: Mutex<Option<Arc<Gate>>>,
-    requests: AtomicU64,
     retired: AtomicBool,
     states: States,
     /// Of the configuration in force; what its reports are judged by.
@@ -40,20 +37,6 @@ pub struct Backend {
     pub(super) pool: Pool,
     pub(super) http2: Http2Pool,
     pub(super) resolver: Resolver,
-}
-
-/// A counted use of a backend, to the end of the exchange or of the tunnel.
-#[derive(Debug)]
-pub struct Lease {
-    backend: Arc<Backend>,
-    used_for: Use,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    Request,
-    Handshake,
-    Tunnel,
 }
 
 impl Backend {
@@ -67,11 +50,8 @@ impl Backend {
             upstream: upstream.into(),
             name: settings.name.as_str().into(),
             address: settings.address.clone(),
-            leases: AtomicU32::new(0),
-            tunnels: AtomicU32::new(0),
-            places: AtomicU32::new(0),
+            counts: Counts::default(),
             gate: Mutex::default(),
-            requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             states: States::new(settings.state),
             home: Mutex::default(),
@@ -106,25 +86,23 @@ impl Backend {
 
     /// Live tunnels and requests in flight.
     pub fn load(&self) -> u32 {
-        self.leases.load(Ordering::Relaxed)
+        self.counts.leases()
     }
 
     /// Live tunnels.
     pub fn tunnels(&self) -> u32 {
-        self.tunnels.load(Ordering::Relaxed)
+        self.counts.tunnels()
     }
 
     /// Handshakes that may become a tunnel.
     pub fn handshakes(&self) -> u32 {
         // The two are read one after the other.
-        self.places
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.tunnels())
+        self.counts.places().saturating_sub(self.tunnels())
     }
 
     /// Whether it has any, or may get some by a handshake under way.
     pub fn has_tunnels(&self) -> bool {
-        self.places.load(Ordering::Relaxed) > 0
+        self.counts.places() > 0
     }
 
     /// Handshakes that wait to begin.
@@ -148,7 +126,7 @@ impl Backend {
 
     /// Leases ever given.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.counts.given()
     }
 
     /// The last probe of it; `None` if it is not probed.
@@ -249,51 +227,5 @@ impl Backend {
     pub fn purge_idle(&self, timeout: Duration) {
         self.pool.purge(timeout);
         self.http2.purge(timeout);
-    }
-}
-
-impl Lease {
-    pub(super) fn new(backend: Arc<Backend>) -> Self {
-        backend.leases.fetch_add(1, Ordering::Relaxed);
-        backend.requests.fetch_add(1, Ordering::Relaxed);
-        Self {
-            backend,
-            used_for: Use::Request,
-        }
-    }
-
-    /// One for what may become a tunnel; `None` if there are `most` already.
-    pub(super) fn for_handshake(backend: Arc<Backend>, most: Option<u32>) -> Option<Self> {
-        let more = |places: u32| (most.is_none_or(|most| places < most)).then_some(places + 1);
-        let counted = backend
-            .places
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        counted.ok()?;
-        let mut lease = Self::new(backend);
-        lease.used_for = Use::Handshake;
-        Some(lease)
-    }
-
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
-    /// The exchange has become a tunnel.
-    pub fn into_tunnel(mut self) -> Self {
-        self.backend.tunnels.fetch_add(1, Ordering::Relaxed);
-        self.used_for = Use::Tunnel;
-        self
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.backend.leases.fetch_sub(1, Ordering::Relaxed);
-        if self.used_for == Use::Tunnel {
-            self.backend.tunnels.fetch_sub(1, Ordering::Relaxed);
-        }
-        if self.used_for != Use::Request {
-            self.backend.places.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }

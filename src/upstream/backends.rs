@@ -91,13 +91,7 @@ impl Backends {
     /// The next backend to try for a request with this key, if it has one,
     /// leaving out those `tried` before.
     pub fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<usize> {
-        let member = |one: &Listed| Member {
-            id: one.backend.id(),
-            weight: one.weight,
-            ramp: one.backend.health.ramp(&self.settings),
-            load: one.backend.load(),
-        };
-        let members: Vec<Member> = self.listed.iter().map(member).collect();
+        let members = self.members();
         let panic = self.in_panic();
         let usable = |index| self.is_active(index) && (panic || self.is_up(index));
         let skip = |index: usize| tried.contains(&index) || !usable(index);
@@ -117,6 +111,25 @@ impl Backends {
             (balance, _) => (balance, rand::random()),
         };
         balance::choose(balance, number, &members, &skip)
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let member = |one: &Listed| Member {
+            id: one.backend.id(),
+            weight: one.weight,
+            ramp: one.backend.health.ramp(&self.settings),
+            load: one.backend.load(),
+        };
+        self.listed.iter().map(member).collect()
+    }
+
+    /// Where keys belong at this moment, whatever the load.
+    pub(super) fn homes(&self) -> impl Fn(u64) -> Option<usize> {
+        let members = self.members();
+        let usable: Vec<bool> = (0..members.len())
+            .map(|index| self.may_use(index))
+            .collect();
+        move |key| balance::rendezvous(key, &members, &|index| !usable[index])
     }
 
     /// Where a backend stands by what this generation says of health.

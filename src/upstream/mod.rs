@@ -14,7 +14,10 @@ mod dial;
 mod discovery;
 mod health;
 mod http2;
+mod impact;
+mod lease;
 mod pool;
+mod rebalance;
 mod resolve;
 mod roster;
 mod state;
@@ -25,12 +28,15 @@ use arc_swap::ArcSwap;
 
 pub use admission::{Full, Pass};
 pub use answers::LastAnswer;
-pub use backend::{Backend, Lease};
+pub use backend::Backend;
 pub use backends::{Backends, Listed};
 pub use connection::{Answer, ConnectError, Connection, HandshakeError};
 pub use dial::{DialError, Dialer};
 pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
+pub use impact::{Impact, Outline, impact};
+pub use lease::Lease;
+pub use rebalance::{Plan, Share};
 pub use roster::Roster;
 
 use crate::config;

@@ -61,6 +61,9 @@ fn opened(title: &str) -> String {
         "`admission` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.admission]\nmax_handshakes_in_flight = 9\n"
             .to_owned(),
+        "`rebalance` of [upstreams.NAME]" => "[upstreams.b]\n\
+             backends = [{ address = \"b:1\" }]\n[upstreams.b.rebalance]\n"
+            .to_owned(),
         "`auth` of [[routes]]" => {
             REST.replace("routes = [{ upstream = \"a\" }]", "")
                 + "[[routes]]\nupstream = \"a\"\n[routes.auth]\nupstream = \"a\"\n"

@@ -292,10 +292,26 @@ impl Proxy {
         wire.response().await
     }
 
+    /// Status and JSON of the answer to a GET, or with a body to a POST.
+    pub async fn ask_admin(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        let socket = UnixStream::connect(self.path("admin.sock")).await;
+        let mut wire = Wire::new(Transport::Unix(socket.expect("the admin socket")));
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let length = body.len();
+        wire.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+        let answer = wire.response().await;
+        let json = serde_json::from_slice(&answer.body).expect("JSON from the admin socket");
+        (answer.head.status, json)
+    }
+
     pub async fn status(&self) -> Value {
-        let response = self.admin("/status").await;
-        assert_eq!(response.head.status, 200);
-        serde_json::from_slice(&response.body).expect("JSON from the admin socket")
+        let (code, status) = self.ask_admin("/status", None).await;
+        assert_eq!(code, 200);
+        status
     }
 
     pub async fn generation(&self) -> u64 {

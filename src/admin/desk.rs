@@ -1,0 +1,133 @@
+//! Where an operator's requests are answered: which path and method is whose.
+//!
+//! It holds the process's state and the closes that operators have asked for.
+//! Who may ask, and how long a connection may last, is decided outside.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use serde_json::{Value, json};
+
+use super::closings::Closings;
+use super::fields::{Fields, Wrong};
+use super::{backends, impact, rebalance, status, tunnels};
+use crate::state::State;
+
+/// What an operator may say in a body; [`impact`] needs the most.
+const MOST_BODY: usize = 4 * 1024 * 1024;
+
+const PATHS: &str = "there are /status, /metrics, /tunnels, /tunnels/ID, /tunnels/close, \
+                     /backends, /rebalance, /impact and /closings";
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) state: Arc<State>,
+    pub(super) closings: Closings,
+}
+
+/// What is answered.
+pub(super) enum Answer {
+    Json(Value),
+    Metrics(String),
+}
+
+impl Desk {
+    pub(super) fn new(state: Arc<State>) -> Arc<Self> {
+        Arc::new(Self {
+            state,
+            closings: Closings::default(),
+        })
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Wrong> {
+        let (head, body) = request.into_parts();
+        match head.method {
+            Method::GET => self.get(head.uri.path(), head.uri.query()),
+            Method::POST => {
+                // Known to be a path before anything is read.
+                let path = head.uri.path();
+                if !is_posted(path) {
+                    return Err(nothing(path));
+                }
+                self.post(path, &collect(body).await?).map(Answer::Json)
+            }
+            _ => Err(not_allowed()),
+        }
+    }
+
+    fn get(&self, path: &str, query: Option<&str>) -> Result<Answer, Wrong> {
+        let fields = Fields::of_query(query)?;
+        if let Some(id) = path.strip_prefix("/tunnels/").filter(|id| *id != "close") {
+            fields.finish()?;
+            return tunnels::show(self, id).map(Answer::Json);
+        }
+        let answer = match path {
+            "/metrics" => {
+                fields.finish()?;
+                return Ok(Answer::Metrics(self.state.metrics_page()));
+            }
+            "/status" => {
+                fields.finish()?;
+                status::status(&self.state)
+            }
+            "/tunnels" => tunnels::list(self, fields)?,
+            "/backends" => backends::list(self, fields)?,
+            "/closings" => {
+                fields.finish()?;
+                json!({ "closings": self.closings.list() })
+            }
+            path if is_posted(path) => return Err(not_allowed()),
+            path => return Err(nothing(path)),
+        };
+        Ok(Answer::Json(answer))
+    }
+
+    fn post(&self, path: &str, body: &[u8]) -> Result<Value, Wrong> {
+        if path == "/impact" {
+            return impact::impact(self, body);
+        }
+        let fields = Fields::of_body(body)?;
+        match path {
+            "/tunnels/close" => tunnels::close(self, fields),
+            "/backends" => backends::set(self, fields),
+            "/rebalance" => rebalance::rebalance(self, fields),
+            path => Err(nothing(path)),
+        }
+    }
+}
+
+fn is_posted(path: &str) -> bool {
+    matches!(
+        path,
+        "/tunnels/close" | "/backends" | "/rebalance" | "/impact"
+    )
+}
+
+fn nothing(path: &str) -> Wrong {
+    match path {
+        "/status" | "/metrics" | "/tunnels" | "/closings" => not_allowed(),
+        _ => Wrong::missing(format!("there is no such path; {PATHS}")),
+    }
+}
+
+fn not_allowed() -> Wrong {
+    Wrong {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        message: format!("another method is meant; {PATHS}"),
+    }
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Wrong> {
+    let too_large = || Wrong {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        message: format!("the body is longer than {MOST_BODY} bytes, or ended early"),
+    };
+    // Told before it is sent, if its length is.
+    if body.size_hint().lower() > MOST_BODY as u64 {
+        return Err(too_large());
+    }
+    let collected = Limited::new(body, MOST_BODY).collect().await;
+    Ok(collected.map_err(|_| too_large())?.to_bytes())
+}

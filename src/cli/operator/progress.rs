@@ -1,0 +1,50 @@
+//! How closes that were just asked for go on: one line, and for whoever waits at
+//! a terminal how many are left until none is.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{asked, out, table::word};
+use crate::admin::get;
+
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Says what the answer of a close says, and waits if somebody watches.
+pub(super) fn closing(socket: &Path, answer: &Value) -> anyhow::Result<()> {
+    let (closing, seconds) = (word(&answer["closing"]), word(&answer["seconds"]));
+    let verb = match answer["dry_run"].as_bool() {
+        Some(true) => "would be",
+        _ => "are",
+    };
+    out(&format!(
+        "{closing} tunnels {verb} closed over {seconds} s\n"
+    ))?;
+    match answer["id"].as_u64() {
+        Some(id) if stderr().is_terminal() => watch(socket, id),
+        _ => Ok(()),
+    }
+}
+
+/// Until none is left, or longhaul has forgotten it.
+fn watch(socket: &Path, id: u64) -> anyhow::Result<()> {
+    let mut errors = stderr();
+    loop {
+        let answer = asked(socket, get(socket, "/closings"))?;
+        let mut closings = answer["closings"].as_array().into_iter().flatten();
+        let Some(closing) = closings.find(|closing| closing["id"] == id) else {
+            break;
+        };
+        let left = closing["left"].as_u64().unwrap_or(0);
+        write!(errors, "\r\u{1b}[K{left} left")?;
+        errors.flush()?;
+        if left == 0 {
+            break;
+        }
+        sleep(LOOK);
+    }
+    Ok(writeln!(errors)?)
+}
