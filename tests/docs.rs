@@ -323,9 +323,24 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MOST",
     ),
     (
-        "idle time of a taken pipe that another tunnel waits for",
+        "empty pipes that one engine thread keeps",
+        "src/tunnel/engine/pipes.rs",
+        "SPARE",
+    ),
+    (
+        "time without progress of a pipe with bytes in it",
         "src/tunnel/engine/worker.rs",
         "PIPE_PATIENCE",
+    ),
+    (
+        "bytes that one engine thread keeps so",
+        "src/tunnel/engine/pipes.rs",
+        "MOST_KEPT",
+    ),
+    (
+        "bytes of one direction of a tunnel, and one read, before others have their turn",
+        "src/tunnel/relay.rs",
+        "BYTES_PER_STEP",
     ),
     (
         "body of a probe's answer that is looked at",
