@@ -52,9 +52,16 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
         open_files,
     };
     let served = control_plane.block_on(serve(&config, setup, state));
-    data_plane.shutdown_timeout(LAST_STEPS);
+    end(control_plane, data_plane);
     drop(engine);
     served
+}
+
+/// Ends both runtimes, whatever their threads wait for: dropping one would wait
+/// for a lookup that hangs in the resolver, past every deadline.
+fn end(control_plane: Runtime, data_plane: Runtime) {
+    control_plane.shutdown_background();
+    data_plane.shutdown_timeout(LAST_STEPS);
 }
 
 async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> anyhow::Result<()> {
@@ -93,4 +100,38 @@ fn workers(config: &Config) -> usize {
         .workers
         .or_else(|| available_parallelism().ok().map(NonZero::get))
         .unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_hangs_does_not_keep_the_process() {
+        let control_plane = Builder::new_current_thread().build().unwrap();
+        let data_plane = Builder::new_multi_thread().build().unwrap();
+        let hung: Vec<mpsc::Sender<()>> = [&control_plane, &data_plane]
+            .map(|runtime| {
+                let (release, released) = mpsc::channel();
+                let (began, begun) = mpsc::channel();
+                runtime.spawn_blocking(move || {
+                    began.send(()).unwrap();
+                    let _ = released.recv();
+                });
+                begun.recv().unwrap();
+                release
+            })
+            .into();
+        let (ended, has_ended) = mpsc::channel();
+        thread::spawn(move || {
+            end(control_plane, data_plane);
+            ended.send(()).unwrap();
+        });
+        let patience = Duration::from_secs(60);
+        assert!(has_ended.recv_timeout(patience).is_ok(), "it waits");
+        drop(hung);
+    }
 }

@@ -54,12 +54,15 @@ impl BackendDrain {
         }
     }
 
-    pub(super) fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
     pub(super) fn cause(&self) -> Cause {
         self.cause
+    }
+
+    /// Whether anybody else has the backend still: a tunnel, or a request that
+    /// may yet open one to it, however long ago it was removed.
+    pub(super) fn is_needed(&self) -> bool {
+        // This one's own, and its task's.
+        Arc::strong_count(&self.backend) > 2
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) async fn serve(accepted: Accepted) {
     let metrics = Arc::clone(&context.state.metrics);
     metrics.connections.inc();
     let snapshot = context.state.snapshot();
-    // An edit may just have taken the listener away.
-    let Some(state) = snapshot.listeners.get(&*listener).cloned() else {
+    // An edit may just have taken the listener away, or renamed it; one edit
+    // more, and it was long ago.
+    let Some(state) = snapshot.came_by(&listener).cloned() else {
         return;
     };
     let keepalive = Keepalive::from(snapshot.config.tcp);

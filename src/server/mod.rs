@@ -124,6 +124,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                 let open = reloader.limiter().open();
                 state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
                 reloader.poll_files();
+                reloader.look_at_dates();
             }
             () = watchdog.due() => watchdog.beat(reloader.accept_loops()),
         }

@@ -79,10 +79,12 @@ impl Overseer {
         for was in before.values() {
             self.part_all(&snapshot, was);
         }
+        drop(before);
         // Whoever left is drained to the end, and then forgotten.
-        let listed = |key: &Key| self.upstreams.values().any(|it| it.told.contains_key(key));
+        let upstreams = &self.upstreams;
+        let is_listed = |key: &Key| upstreams.values().any(|it| it.told.contains_key(key));
         self.drained
-            .retain(|key, drain| drain.backend().has_tunnels() || listed(key));
+            .retain(|key, drain| is_listed(key) || drain.is_needed());
     }
 
     /// A file that backends are found in may have changed.
@@ -145,11 +147,11 @@ impl Overseer {
     fn let_go(&mut self, snapshot: &Snapshot, upstream: &Upstream, backend: &Arc<Backend>) {
         let cause = match upstream.settings().on_removed {
             OnRemoved::Drain => Some(Cause::Removed),
-            // Taking it away takes nothing back that was said before.
+            // Taking it away takes nothing back that was said before, and cannot
+            // make it well.
             OnRemoved::Keep => {
                 let drained = self.drained.get(&Arc::as_ptr(backend));
-                let cause = drained.map(BackendDrain::cause);
-                cause.filter(|cause| *cause == Cause::Drain)
+                drained.map(BackendDrain::cause)
             }
         };
         self.drain(snapshot, upstream, backend, cause);
@@ -293,3 +295,6 @@ fn tell_standing(backend: &Backend, standing: Standing) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

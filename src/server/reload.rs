@@ -29,6 +29,8 @@ pub(super) enum Trigger {
     Edit,
     /// In any case.
     Signal,
+    /// In any case: a certificate that came too early is valid now.
+    Date,
 }
 
 /// The one place that changes the configuration in force.
@@ -133,6 +135,13 @@ impl Reloader {
 
     pub(super) fn poll_files(&mut self) {
         self.watcher.poll();
+    }
+
+    /// No file changes when a certificate becomes valid.
+    pub(super) fn look_at_dates(&mut self) {
+        if self.state.certificate_is_due() {
+            self.reload(Trigger::Date);
+        }
     }
 
     pub(super) fn limiter(&self) -> Arc<Limiter> {

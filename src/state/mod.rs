@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -55,6 +56,9 @@ pub struct Snapshot {
     pub hash: u64,
     pub config: Config,
     pub listeners: BTreeMap<String, Arc<ListenerState>>,
+    /// Those that the generation before had under other names, for connections
+    /// that came by them before their accept loops heard of it.
+    gone: BTreeMap<String, Arc<ListenerState>>,
     /// Turns for TLS handshakes; the same over reloads that do not change
     /// their number.
     pub tls_handshakes: Arc<Semaphore>,
@@ -132,6 +136,9 @@ impl State {
         } = prepared;
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
+        let gone = previous.listeners.iter();
+        let gone = gone.filter(|(name, _)| !snapshot.listeners.contains_key(*name));
+        snapshot.gone = gone.map(|(name, it)| (name.clone(), it.clone())).collect();
         let snapshot = Arc::new(snapshot);
         self.current.store(Arc::clone(&snapshot));
         self.metrics.config_generation.set(snapshot.generation);
@@ -181,6 +188,12 @@ impl State {
         Ok(())
     }
 
+    /// Whether a certificate that was read too early may be loaded by now; said
+    /// once.
+    pub fn certificate_is_due(&self) -> bool {
+        self.pairs.take_due(SystemTime::now())
+    }
+
     /// Closes pooled connections that have been idle too long.
     pub fn purge_idle(&self) {
         for upstream in self.snapshot().upstreams.values() {
@@ -211,6 +224,13 @@ fn retire(previous: &Snapshot, next: &Snapshot) {
 }
 
 impl Snapshot {
+    /// The listener that a connection has come by, even if this generation no
+    /// longer has it.
+    pub fn came_by(&self, listener: &str) -> Option<&Arc<ListenerState>> {
+        let serving = self.listeners.get(listener);
+        serving.or_else(|| self.gone.get(listener))
+    }
+
     fn names_pair(&self, pair: &crate::config::CertificatePair) -> bool {
         let of_listeners = self
             .config
@@ -243,6 +263,27 @@ mod tests {
         let config = config::load(&file).result.unwrap();
         let prepared = state.prepare(config, 0).unwrap();
         state.commit(prepared);
+    }
+
+    #[test]
+    fn a_renamed_listener_answers_to_its_old_name_for_one_generation() {
+        let state = State::new();
+        let a = "{ name = 'a', address = 'a:1' }";
+        load(&state, a);
+        let before = state.snapshot();
+        let renamed = || {
+            let mut config = before.config.clone();
+            let mut main = config.listeners.remove("main").unwrap();
+            main.name = "other".to_owned();
+            config.listeners.insert("other".to_owned(), main);
+            state.commit(state.prepare(config, 0).unwrap());
+            state.snapshot()
+        };
+        let after = renamed();
+        let serving = after.came_by("main").unwrap();
+        assert!(Arc::ptr_eq(serving, &before.listeners["main"]));
+        assert!(after.came_by("other").is_some());
+        assert!(renamed().came_by("main").is_none());
     }
 
     fn of_a(state: &State) -> (BackendState, &'static str) {

@@ -66,7 +66,11 @@ pub enum PairError {
     #[error("the private key belongs to certificate {index} in {}, which must come first", chain.display())]
     LeafNotFirst { chain: PathBuf, index: usize },
     #[error("the certificate in {} is not valid before {from}", chain.display())]
-    NotYetValid { chain: PathBuf, from: String },
+    NotYetValid {
+        chain: PathBuf,
+        from: String,
+        at: SystemTime,
+    },
     #[error("the certificate in {} expired at {at}", chain.display())]
     Expired { chain: PathBuf, at: String },
 }
@@ -159,6 +163,7 @@ impl PairFiles {
             return Err(PairError::NotYetValid {
                 chain: chain(),
                 from: validity.not_before.to_string(),
+                at: system_time(validity.not_before),
             });
         }
         if now > system_time(validity.not_after) {

@@ -21,6 +21,8 @@ use crate::config::CertificatePair;
 #[derive(Debug, Default)]
 pub struct Pairs {
     last_good: Mutex<HashMap<CertificatePair, Arc<Pair>>>,
+    /// When the files of a pair, as they were last read, become valid.
+    early: Mutex<HashMap<CertificatePair, SystemTime>>,
 }
 
 /// How a pair relates to the last good one.
@@ -52,6 +54,10 @@ impl Pairs {
             Some(last) if files.are_those_of(last) => Ok((Arc::clone(last), Freshness::Unchanged)),
             _ => Ok((files.load(now)?, Freshness::New)),
         });
+        match &loaded {
+            Err(PairError::NotYetValid { at, .. }) => self.early().insert(pair.clone(), *at),
+            _ => self.early().remove(pair),
+        };
         match (loaded, last_good) {
             (Ok((loaded, freshness)), _) => {
                 self.lock().insert(pair.clone(), Arc::clone(&loaded));
@@ -65,6 +71,20 @@ impl Pairs {
     /// Forgets the pairs that the committed configuration no longer names.
     pub fn retain(&self, is_used: impl Fn(&CertificatePair) -> bool) {
         self.lock().retain(|pair, _| is_used(pair));
+        self.early().retain(|pair, _| is_used(pair));
+    }
+
+    /// Whether a pair that came too early has become valid: said once, for
+    /// whoever loads it again.
+    pub fn take_due(&self, now: SystemTime) -> bool {
+        let mut early = self.early();
+        let before = early.len();
+        early.retain(|_, at| *at > now);
+        early.len() < before
+    }
+
+    fn early(&self) -> MutexGuard<'_, HashMap<CertificatePair, SystemTime>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A map of finished values is sound whatever its holder died of.
@@ -181,6 +201,25 @@ mod tests {
             renewal.assert_keeps_old(),
             PairError::Expired { .. }
         ));
+    }
+
+    #[test]
+    fn a_pair_that_came_too_early_is_due_once_when_it_becomes_valid() {
+        let renewal = Renewal::new();
+        let early = Ca::new("ca").issue_for_years(&["a"], 2030, 2032);
+        early.write(renewal.dir.path(), "a");
+        let second = Duration::from_secs(1);
+        let before = today() - second;
+        let pairs = &renewal.pairs;
+        let (kept, _) = pairs.load_or_keep(&renewal.place, before).unwrap();
+        assert!(Arc::ptr_eq(&kept, &renewal.old));
+        assert!(!pairs.take_due(before));
+        assert!(pairs.take_due(today()));
+        assert!(!pairs.take_due(today()), "it is due only once");
+        pairs.load_or_keep(&renewal.place, before).unwrap();
+        let (loaded, _) = pairs.load_or_keep(&renewal.place, today()).unwrap();
+        assert!(!Arc::ptr_eq(&loaded, &renewal.old));
+        assert!(!pairs.take_due(today()), "it is loaded");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! (RFC 6455 section 7.1). A *plain* end forwards nothing more, shuts both
 //! ways and reads on for a moment. It does not poll and reads no clock.
 //!
+//! A stream that breaks takes along what was to go to it and nothing else.
+//!
 //! Invariant: every phase but `Open` has a deadline, and so has `Open` once one
 //! side has ended; each deadline leads to a later phase.
 
@@ -33,6 +35,8 @@ pub(super) struct Course {
     deadline: Ticks,
     phase: Phase,
     began: Option<(Side, Cause)>,
+    /// Whose stream broke first.
+    broke: Option<Side>,
 }
 
 impl Course {
@@ -42,6 +46,7 @@ impl Course {
             deadline: NEVER,
             phase: Phase::Open,
             began: None,
+            broke: None,
         }
     }
 
@@ -82,20 +87,25 @@ impl Course {
         self.direction(way).source_ended = true;
     }
 
-    /// The stream of `side` has broken, both ways.
-    pub(super) fn broken(&mut self, side: Side, cause: Cause, now: Ticks) {
+    /// The source of `way` has broken: nothing comes from there, and nothing goes
+    /// there any more.
+    pub(super) fn source_broke(&mut self, way: Way, cause: Cause) {
+        self.note_break(way.source(), cause);
+        self.direction(way).source_ended = true;
+        self.direction(way.reverse()).lose_sink();
+    }
+
+    /// The sink of `way` has broken. What its peer sent before may still be on
+    /// its way to a slow reader, so the other way goes on to its own end.
+    pub(super) fn sink_broke(&mut self, way: Way, cause: Cause) {
+        self.note_break(way.sink(), cause);
+        self.direction(way).lose_sink();
+    }
+
+    fn note_break(&mut self, side: Side, cause: Cause) {
         self.note_closes();
         self.begin(side, cause);
-        for way in Way::BOTH {
-            if way.source() == side {
-                self.direction(way).source_ended = true;
-            } else {
-                self.direction(way).lose_sink();
-            }
-        }
-        if self.phase == Phase::Open {
-            self.end_plainly(now);
-        }
+        self.broke.get_or_insert(side);
     }
 
     /// An order to close. It counts as the beginning of the end unless a Close
@@ -138,7 +148,7 @@ impl Course {
         }
         match self.phase {
             Phase::Open => {
-                if !self.both_closes_sent() {
+                if self.broke.is_none() && !self.both_closes_sent() {
                     self.began = Some((Side::Longhaul, Cause::HalfCloseTimeout));
                 }
                 self.end_plainly(now);
@@ -165,6 +175,11 @@ impl Course {
         if self.phase == Phase::Polite && self.directions.iter().any(Direction::is_adrift) {
             self.end_plainly(now);
             news = true;
+        }
+        let all_shut = |directions: &[Direction]| directions.iter().all(|it| it.sink == Sink::Shut);
+        if self.phase == Phase::Open && all_shut(&self.directions) {
+            // After a break a peer may have nothing left to be told.
+            self.end_plainly(now);
         }
         match (self.phase, order) {
             (Phase::Open, _) => self.arm_half_close(limits, now),
@@ -243,7 +258,12 @@ impl Course {
             if let (CloseSent::Theirs, Some(close)) =
                 (direction.close_sent, direction.cursor.close())
             {
-                self.begin(way.source(), Cause::Close(close.code));
+                let (side, cause) = (way.source(), Cause::Close(close.code));
+                self.begin(side, cause);
+                // It was sent before the stream broke, though it is read after.
+                if self.broke == Some(side) && self.began.is_some_and(|(by, _)| by == side) {
+                    self.began = Some((side, cause));
+                }
             }
         }
     }

@@ -78,6 +78,8 @@ pub(super) struct Pump<'a, S, K> {
     pub(super) ticket: &'a Ticket,
     pub(super) source: &'a mut S,
     pub(super) sink: &'a mut K,
+    /// Bytes that it may read yet in this step.
+    pub(super) left: &'a mut usize,
 }
 
 impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
@@ -112,12 +114,16 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             if !self.direction.wants_read() {
                 return Turn::Waits;
             }
+            if *self.left == 0 {
+                return Turn::MayGoOn;
+            }
             let to_come = self.direction.to_come();
             if to_come > 0 {
                 match X::poll_move(cx, self.source, self.sink, to_come) {
                     Moved::No => {}
                     Moved::Waits => return Turn::Waits,
                     Moved::Bytes(count) => {
+                        *self.left = self.left.saturating_sub(count);
                         self.moved(count);
                         continue;
                     }
@@ -137,6 +143,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
                     return Turn::SourceEnded(Cause::Eof);
                 }
                 Poll::Ready(Ok(())) => {
+                    *self.left = self.left.saturating_sub(buffer.filled().len());
                     if let Err(error) = self.forward(cx, buffer.filled()) {
                         return Turn::SinkBroke(Cause::of_error(&error));
                     }

@@ -26,6 +26,10 @@ use super::scratch::Scratch;
 /// Turns of both directions before other tunnels of the thread get theirs.
 const TURNS_PER_STEP: usize = 4;
 
+/// Bytes of each direction in one step, give or take the last read: reads
+/// that are spliced are large.
+const BYTES_PER_STEP: usize = 512 * 1024;
+
 /// One side of a tunnel.
 pub struct Leg<S> {
     pub stream: S,
@@ -173,11 +177,12 @@ where
         let deadline = self.course.deadline();
         self.obey(expired);
         let mut scratch = Scratch::take();
+        let mut left = [BYTES_PER_STEP; 2];
         for _ in 0..TURNS_PER_STEP {
             let mut again = false;
             for way in Way::BOTH {
-                let turn = self.turn(cx, way, scratch.bytes());
-                again |= self.conclude(cx, way, turn, scratch.bytes());
+                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize]);
+                again |= self.conclude(way, turn);
             }
             again |= self.settle();
             if self.course.is_done() {
@@ -191,12 +196,21 @@ where
                 self.arm(deadline);
                 return Step::Waits;
             }
+            if left.contains(&0) {
+                break;
+            }
         }
         self.arm(deadline);
         Step::Again
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, way: Way, scratch: &mut [u8]) -> Turn {
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: Way,
+        scratch: &mut [u8],
+        left: &mut usize,
+    ) -> Turn {
         let ahead = match &mut self.read_ahead {
             None => Bytes::new(),
             Some(both) => {
@@ -216,6 +230,7 @@ where
                 ticket,
                 source: &mut self.client,
                 sink: &mut self.backend,
+                left,
             }
             .run::<X>(cx, &ahead, scratch),
             Way::Out => Pump {
@@ -224,43 +239,36 @@ where
                 ticket,
                 source: &mut self.backend,
                 sink: &mut self.client,
+                left,
             }
             .run::<X>(cx, &ahead, scratch),
         }
     }
 
     /// Takes note of a turn's end; says whether another turn is due.
-    fn conclude(&mut self, cx: &mut Context<'_>, way: Way, turn: Turn, scratch: &mut [u8]) -> bool {
-        let (side, cause) = match turn {
+    fn conclude(&mut self, way: Way, turn: Turn) -> bool {
+        match turn {
             Turn::Waits => return false,
-            Turn::MayGoOn => return true,
-            Turn::SourceEnded(cause) => {
-                self.course.source_ended(way, cause);
-                return true;
+            Turn::MayGoOn => {}
+            Turn::SourceEnded(cause) => self.course.source_ended(way, cause),
+            Turn::SourceBroke(cause) => {
+                self.course.source_broke(way, cause);
+                self.sever(way.source());
             }
-            Turn::SourceBroke(cause) => (way.source(), cause),
             Turn::SinkBroke(cause) => {
-                // What the peer sent before it broke may still be readable: its
-                // last words, often a Close frame.
-                self.salvage(cx, way.reverse(), scratch);
-                (way.sink(), cause)
+                self.course.sink_broke(way, cause);
+                self.sever(way.sink());
             }
-        };
-        match side {
-            Side::Client => <X as Bulk<C, B>>::sever(&mut self.backend),
-            Side::Backend => <X as Bulk<B, C>>::sever(&mut self.client),
-            Side::Longhaul => {}
         }
-        let now = self.ticket.now();
-        self.course.broken(side, cause, now);
         true
     }
 
-    fn salvage(&mut self, cx: &mut Context<'_>, way: Way, scratch: &mut [u8]) {
-        for _ in 0..TURNS_PER_STEP {
-            if !matches!(self.turn(cx, way, scratch), Turn::MayGoOn) {
-                return;
-            }
+    /// Has the end of the other stream say that this side's broke.
+    fn sever(&mut self, broken: Side) {
+        match broken {
+            Side::Client => <X as Bulk<C, B>>::sever(&mut self.backend),
+            Side::Backend => <X as Bulk<B, C>>::sever(&mut self.client),
+            Side::Longhaul => {}
         }
     }
 }

@@ -5,12 +5,12 @@
 //! one that fails or does not come.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// How long a lookup is waited for while there is an older answer.
@@ -80,9 +80,11 @@ impl Resolver {
 
 fn start(host: String, port: u16) -> watch::Receiver<Option<Answer>> {
     let (answer, answered) = watch::channel(None);
-    tokio::spawn(async move {
-        let found = lookup_host((host, port)).await.map(Iterator::collect);
-        answer.send_replace(Some(Arc::new(found)));
+    // The thread that looks up gives the answer itself: a probe's runtime would
+    // have everyone who shares the lookup wait until it has time.
+    spawn_blocking(move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        answer.send_replace(Some(Arc::new(found.map(Iterator::collect))));
     });
     answered
 }
@@ -120,6 +122,25 @@ mod tests {
         let ((one, two), ()) = tokio::join!(both, tell);
         assert_eq!(one.unwrap(), [address]);
         assert_eq!(two.unwrap(), [address]);
+    }
+
+    #[test]
+    fn an_answer_needs_nobody_but_the_thread_that_looks_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut answered = runtime.block_on(async { start("localhost".to_owned(), 7) });
+        // Nothing turns that runtime any more.
+        let other = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let found = other.block_on(async {
+            let answer = answered.wait_for(Option::is_some);
+            let answer = timeout(Duration::from_secs(60), answer).await;
+            answer.expect("it never comes").unwrap().clone()
+        });
+        assert!(found.unwrap().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::kit::{
-    Authority, Echo, Opcode, Proxy, RawBackend, Setup, Site, Ws, alone, dial, longhaul, soon,
+    Authority, Echo, Event, Opcode, Proxy, RawBackend, Setup, Site, Ws, alone, dial, longhaul, soon,
 };
 
 /// A site whose text differs for every `n` and which does the same.
@@ -513,6 +513,32 @@ async fn a_plain_listener_becomes_tls_at_the_same_address() {
     let mut tls = Ws::open(wire, "/", "localhost", "").await;
     assert_eq!(tls.greeting().await, "a");
     plain.echo("plain lives on").await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_came_too_early_is_taken_when_its_time_comes() {
+    let backend = Echo::start("a").await;
+    let (old, new) = (Authority::new(), Authority::new());
+    let setup = Setup::new();
+    let pair = old.pair(&["localhost"]);
+    setup.write("site.pem", &pair.chain);
+    setup.write("site.key", &pair.key);
+    let listener = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
+    let site = Site::one(backend.address()).listener(listener);
+    let proxy = setup.start(site).await;
+    let start = SystemTime::now() + Duration::from_secs(5);
+    let pair = new.early_pair(&["localhost"], start);
+    let log = proxy.log.tail();
+    proxy.write("site.pem", &pair.chain);
+    proxy.write("site.key", &pair.key);
+    let kept = |event: &Event| event.message.contains("is not valid before");
+    log.wait_for(kept).await;
+    // Nobody touches a file from here on.
+    let loaded = |event: &Event| event.text("changes").contains("site.pem loaded");
+    log.wait_for(loaded).await;
+    let wire = proxy.tls(&new.client(), "localhost").await;
+    let mut ws = Ws::open(wire, "/", "localhost", "").await;
+    ws.greeting().await;
 }
 
 #[tokio::test]

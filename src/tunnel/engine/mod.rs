@@ -230,7 +230,7 @@ impl Bell for Eventfd {
 #[cfg(test)]
 pub(super) mod testing {
     //! What the tests reach into.
-    pub(in crate::tunnel) use super::pipes::{at_most, lent};
+    pub(in crate::tunnel) use super::pipes::{at_most, held, lent};
     pub(in crate::tunnel) use super::splice::{Worth, set_worth};
     pub(in crate::tunnel) use super::worker::{ENTRY, Ends, Worker};
 }

@@ -3,6 +3,9 @@
 //! Two descriptors and pages for each: so they are few, lent out for as long
 //! as bytes are in them, and where none is to be had the bytes are copied.
 //!
+//! Two more things are bounded: how many pipes are kept for the next use, and
+//! how many bytes in memory stand in for a pipe.
+//!
 //! Invariant: a pipe in the pool is empty; one that is given back with bytes in
 //! it is closed.
 
@@ -15,6 +18,14 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 /// Most pipes of one thread.
 const MOST: usize = 64;
 
+/// Most empty pipes that a thread keeps: one is in use at a time, but for those
+/// whose bytes wait, and descriptors are for tunnels.
+const SPARE: usize = 4;
+
+/// Most bytes of one thread that are kept in memory to give a pipe back: else
+/// readers that stall would have half a MiB each, however many they are.
+const MOST_KEPT: usize = 16 * 1024 * 1024;
+
 /// What a pipe is to hold. Without privilege the kernel may refuse
 /// (`pipe-user-pages-soft`); its own size serves as well.
 const SIZE: usize = 256 * 1024;
@@ -22,13 +33,15 @@ const SIZE: usize = 256 * 1024;
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { spare: Vec::new(), lent: 0, most: MOST }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { spare: Vec::new(), lent: 0, most: MOST, kept: 0 }) };
 }
 
 struct Pool {
     spare: Vec<Ends>,
     lent: usize,
     most: usize,
+    /// Bytes of all [`Kept`].
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -36,6 +49,10 @@ struct Ends {
     read: OwnedFd,
     write: OwnedFd,
 }
+
+/// Bytes that were in a pipe, which others need more.
+#[derive(Debug)]
+pub(super) struct Kept(Vec<u8>);
 
 /// A pipe on loan, until dropped.
 #[derive(Debug)]
@@ -91,9 +108,12 @@ impl Pipe {
         Ok(moved)
     }
 
-    /// Empties it into memory.
-    pub(super) fn read_out(&mut self) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; self.left];
+    /// Empties it into memory, unless that holds too much already.
+    pub(super) fn keep(&mut self) -> Result<Option<Kept>, Errno> {
+        let Some(mut kept) = Kept::room_for(self.left) else {
+            return Ok(None);
+        };
+        let bytes = &mut kept.0;
         let mut read = 0;
         while read < bytes.len() {
             match rustix::io::read(&self.ends()?.read, &mut bytes[read..]) {
@@ -106,7 +126,7 @@ impl Pipe {
                 Err(error) => return Err(error),
             }
         }
-        Ok(bytes)
+        Ok(Some(kept))
     }
 
     fn ends(&self) -> Result<&Ends, Errno> {
@@ -120,10 +140,32 @@ impl Drop for Pipe {
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             pool.lent -= 1;
-            if self.left == 0 {
+            if self.left == 0 && pool.spare.len() < SPARE {
                 pool.spare.extend(self.ends.take());
             }
         });
+    }
+}
+
+impl Kept {
+    fn room_for(count: usize) -> Option<Self> {
+        POOL.with_borrow_mut(|pool| {
+            let kept = pool.kept + count;
+            (kept <= MOST_KEPT).then(|| {
+                pool.kept = kept;
+                Self(vec![0; count])
+            })
+        })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = POOL.try_with(|pool| pool.borrow_mut().kept -= self.0.len());
     }
 }
 
@@ -139,6 +181,12 @@ impl Ends {
 #[cfg(test)]
 pub(in crate::tunnel) fn lent() -> usize {
     POOL.with_borrow(|pool| pool.lent)
+}
+
+/// Descriptors of this thread's empty pipes, and bytes that it has kept.
+#[cfg(test)]
+pub(in crate::tunnel) fn held() -> (usize, usize) {
+    POOL.with_borrow(|pool| (2 * pool.spare.len(), pool.kept))
 }
 
 /// Has this thread own no more than `most` pipes.

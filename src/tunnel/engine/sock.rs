@@ -30,7 +30,7 @@ pub(in crate::tunnel) struct Sock {
     /// Something other than bytes is to be read behind them (an end, an error,
     /// urgent data) and the kernel has reported it already, so that a short
     /// read does not mean that the next one would wait.
-    more_than_bytes: bool,
+    pub(super) more_than_bytes: bool,
     /// Reads in a row that filled the buffer: a sign of bulk.
     pub(super) full_reads: u8,
     /// Splices in a row that were hardly worth it.
@@ -136,7 +136,11 @@ impl Sock {
                 Ok(_) => (self.progressed, self.stuck) = (true, false),
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
+                Err(error) => {
+                    // Nobody will have the rest, and others need the pipe.
+                    self.queued = None;
+                    return Poll::Ready(Err(error.into()));
+                }
             }
         }
         Poll::Ready(Ok(()))

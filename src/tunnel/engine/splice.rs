@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use rustix::io::Errno;
 
-use super::pipes::Pipe;
+use super::pipes::{Kept, Pipe};
 use super::sock::Sock;
 use crate::tunnel::pump::{Bulk, Moved};
 
@@ -48,7 +48,7 @@ pub(super) enum Queued {
     Pipe(Pipe),
     /// Once in a pipe, which others need more.
     Bytes {
-        bytes: Vec<u8>,
+        kept: Kept,
         written: usize,
     },
 }
@@ -138,6 +138,12 @@ fn fill(pipe: &mut Pipe, source: &mut Sock, most: usize) -> Result<usize, Moved>
         match pipe.fill_from(source.as_fd(), most) {
             Ok(0) => return Err(Moved::Ended),
             Ok(moved) => return Ok(moved),
+            // It also says so at an urgent mark, with bytes behind it, and the
+            // kernel may have told of all that there is to tell: a read passes.
+            Err(Errno::AGAIN) if source.more_than_bytes => {
+                source.stop_splicing();
+                return Err(Moved::No);
+            }
             Err(Errno::AGAIN) => {
                 source.readable = false;
                 return Err(Moved::Waits);
@@ -169,11 +175,11 @@ impl Queued {
     pub(super) fn write_to(&mut self, sink: impl AsFd) -> Result<usize, Errno> {
         match self {
             Self::Pipe(pipe) => pipe.drain_into(sink.as_fd()),
-            Self::Bytes { bytes, written } if *written == bytes.len() => Ok(0),
-            Self::Bytes { bytes, written } => {
+            Self::Bytes { kept, written } if *written == kept.bytes().len() => Ok(0),
+            Self::Bytes { kept, written } => {
                 use rustix::net::SendFlags;
                 let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-                let sent = rustix::net::send(sink, &bytes[*written..], flags)?;
+                let sent = rustix::net::send(sink, &kept.bytes()[*written..], flags)?;
                 *written += sent;
                 Ok(sent)
             }
@@ -184,14 +190,15 @@ impl Queued {
         matches!(self, Self::Pipe(_))
     }
 
-    /// Gives the pipe back and keeps its bytes in memory.
+    /// Gives the pipe back and keeps its bytes in memory, if there is room.
     ///
     /// # Errors
     /// The bytes are lost.
     pub(super) fn leave_pipe(&mut self) -> io::Result<()> {
-        if let Self::Pipe(pipe) = self {
-            let bytes = pipe.read_out()?;
-            *self = Self::Bytes { bytes, written: 0 };
+        if let Self::Pipe(pipe) = self
+            && let Some(kept) = pipe.keep()?
+        {
+            *self = Self::Bytes { kept, written: 0 };
         }
         Ok(())
     }

@@ -280,6 +280,52 @@ async fn the_last_words_of_a_peer_that_broke_still_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_all_that_a_broken_peer_had_sent() {
+    // The break is met by a write, or by a read.
+    for written in [true, false] {
+        let registry = registry();
+        let (near_client, client) = wire(Chaos::none());
+        let (near_backend, backend) = wire(Chaos::none());
+        client.stall(true);
+        if written {
+            client.send(HELLO);
+        }
+        let bytes: Vec<u8> = (0..500_000).map(|at| (at / 7 + at) as u8).collect();
+        backend.send(&bytes);
+        backend.break_off(ErrorKind::ConnectionReset);
+        let options = options(Framing::Opaque);
+        let (tunnel, task) = start(&registry, &options, near_client, near_backend);
+        let start = Instant::now();
+        sleep(Duration::from_secs(20)).await;
+        client.stall(false);
+        let outcome = task.await.unwrap();
+        assert_within(start, 21.0, 21.5);
+        assert!(client.look().seen == bytes && client.look().shut);
+        assert_eq!(tunnel.bytes_out(), 500_000);
+        let how = (outcome.ended_by, outcome.cause);
+        assert_eq!(how, (Side::Backend, Cause::Reset));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_never_reads_keeps_a_broken_peer_no_longer_than_half_a_close() {
+    let registry = registry();
+    let (near_client, client) = wire(Chaos::none());
+    let (near_backend, backend) = wire(Chaos::none());
+    client.stall(true);
+    client.send(HELLO);
+    backend.send(&[7; 500_000]);
+    backend.break_off(ErrorKind::ConnectionReset);
+    let options = options(Framing::Opaque);
+    let (_, task) = start(&registry, &options, near_client, near_backend);
+    let start = Instant::now();
+    let outcome = task.await.unwrap();
+    assert_within(start, 31.0, 31.5);
+    let how = (outcome.ended_by, outcome.cause);
+    assert_eq!(how, (Side::Backend, Cause::Reset));
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_ends_a_tunnel_and_a_ping_every_minute_does_not() {
     let mut options = options(Framing::WebSocket);
     options.clocks.idle_timeout = Some(Duration::from_secs(60));

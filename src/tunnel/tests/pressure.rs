@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 
+use super::super::pump::{Bulk, Copying, Moved};
+use super::super::relay::Relay;
 use super::super::scratch;
 use super::*;
 
@@ -144,11 +146,29 @@ impl AsyncWrite for Endless {
     }
 }
 
+/// As the kernel may: half a MiB at once, again and again.
+struct Torrent;
+
+impl Bulk<Endless, Endless> for Torrent {
+    fn poll_move(_: &mut Context<'_>, _: &mut Endless, _: &mut Endless, _: u64) -> Moved {
+        Moved::Bytes(512 << 10)
+    }
+
+    fn progressed(_: &mut Endless) -> bool {
+        false
+    }
+}
+
 #[test]
 fn a_stream_that_never_waits_does_not_keep_the_thread() {
+    share_of::<Copying>();
+    share_of::<Torrent>();
+}
+
+fn share_of<X: Bulk<Endless, Endless>>() {
     let ticket = Registry::new().open(facts(1), &options(Framing::Opaque));
     let tunnel = Arc::clone(ticket.tunnel());
-    let mut relay = relay(leg(Endless), leg(Endless), ticket);
+    let mut relay = Relay::<_, _, X>::new(leg(Endless), leg(Endless), ticket);
     let mut context = Context::from_waker(Waker::noop());
     for polls in 1..=2 {
         assert!(Pin::new(&mut relay).poll(&mut context).is_pending());

@@ -2,10 +2,15 @@
 //! pipes: a worker turned by hand, with several tunnels.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SendFlags;
 
 use super::super::engine::Adoption;
-use super::super::engine::testing::{Ends, Worker, Worth, at_most, lent, set_worth};
+use super::super::engine::testing::{Ends, Worker, Worth, at_most, held, lent, set_worth};
 use super::super::scratch;
 use super::*;
 
@@ -193,4 +198,76 @@ fn a_pipe_that_nobody_drains_is_given_back_and_its_bytes_are_kept() {
     }
     assert_eq!(lent(), 0, "it is still held");
     thread.drain(&mut far, &bytes, written);
+}
+
+#[test]
+fn many_readers_that_stall_cost_no_more_than_the_thread_may_keep() {
+    const PIPES: usize = 64;
+    let mut thread = Thread::new(ALWAYS, PIPES);
+    let bytes = bytes(4 << 20);
+    let mut far = Vec::new();
+    let mut most = 0;
+    // Each has what the kernel holds for a Unix socket in its pipe.
+    for stalled in 0..400 {
+        let mut one = thread.tunnel();
+        let written = thread.fill(&mut one.client, &bytes);
+        far.push((one, written));
+        if stalled % 50 == 49 {
+            for _ in 0..2 {
+                thread.registry.pass(10);
+                thread.turn();
+            }
+            most = most.max(held().1);
+        }
+    }
+    assert!((8 << 20..=16 << 20).contains(&most), "{most} bytes kept");
+    assert!(lent() > 0, "the rest stays in pipes, and then is copied");
+    for (one, written) in far.iter_mut().step_by(57) {
+        thread.drain(one, &bytes, *written);
+    }
+    drop(far);
+    for _ in 0..3 {
+        thread.turn();
+    }
+    for _ in 0..2 {
+        thread.registry.pass(400);
+        thread.turn();
+    }
+    assert!(thread.registry.is_empty());
+    assert_eq!(lent(), 0);
+    let (descriptors, kept) = held();
+    assert!(descriptors <= 8 && kept == 0, "{descriptors}, {kept}");
+}
+
+#[test]
+fn an_urgent_byte_in_the_midst_of_bulk_stops_nothing() {
+    let mut thread = Thread::new(ALWAYS, 8);
+    let [(mut client, near_client), (mut backend, near_backend)] = [(); 2].map(|()| tcp_pair());
+    thread.adopt(near_client, near_backend);
+    let (bytes, mut seen) = (bytes(30_000), Vec::<u8>::new());
+    client.write_all(&bytes[..10_000]).unwrap();
+    rustix::net::send(&client, b"!", SendFlags::OOB).unwrap();
+    client.write_all(&bytes[10_000..]).unwrap();
+    let begun = Instant::now();
+    while seen.len() < bytes.len() {
+        thread.turn();
+        let mut polled = [PollFd::new(&backend, PollFlags::IN)];
+        let soon = Timespec::try_from(Duration::from_millis(5)).unwrap();
+        if rustix::event::poll(&mut polled, Some(&soon)).unwrap() > 0 {
+            let mut part = vec![0; 50_000];
+            let count = backend.read(&mut part).unwrap();
+            seen.extend(&part[..count]);
+        }
+        let patience = Duration::from_secs(10);
+        assert!(begun.elapsed() < patience, "stuck after {}", seen.len());
+    }
+    assert!(seen == bytes);
+}
+
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (near, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    (far, near)
 }

@@ -1,6 +1,7 @@
 //! Certificates made on the spot, and TLS clients that trust them.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -67,6 +68,14 @@ impl Authority {
         let mut params = Self::params(names, ExtendedKeyUsagePurpose::ServerAuth);
         params.not_before = date_time_ymd(1999, 1, 1);
         params.not_after = date_time_ymd(1999, 12, 31);
+        self.sign(params)
+    }
+
+    /// A server's pair that is valid from `start` on, to the second.
+    pub fn early_pair(&self, names: &[&str], start: SystemTime) -> Pair {
+        let mut params = Self::params(names, ExtendedKeyUsagePurpose::ServerAuth);
+        let since_1970 = start.duration_since(UNIX_EPOCH).expect("a year of ours");
+        params.not_before = date_time_ymd(1970, 1, 1) + since_1970;
         self.sign(params)
     }
 
