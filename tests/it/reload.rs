@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
+use tokio::io::AsyncReadExt;
 
 use crate::kit::{
     Authority, Echo, Event, Opcode, Proxy, RawBackend, Setup, Site, Ws, alone, dial, longhaul, soon,
