@@ -96,10 +96,14 @@ impl Course {
     }
 
     /// The sink of `way` has broken. What its peer sent before may still be on
-    /// its way to a slow reader, so the other way goes on to its own end.
+    /// its way to a slow reader, so the other way goes on to its own end. A peer
+    /// that has been given up may never come to one: nothing more is waited for.
     pub(super) fn sink_broke(&mut self, way: Way, cause: Cause) {
         self.note_break(way.sink(), cause);
         self.direction(way).lose_sink();
+        if cause == Cause::PeerTimeout {
+            self.direction(way.reverse()).source_ended = true;
+        }
     }
 
     fn note_break(&mut self, side: Side, cause: Cause) {
