@@ -101,11 +101,9 @@ impl Example {
             ("/doc/42/a", "path:2"),
             ("/doc/42/b", "path:2"),
         ] {
+            let log = self.proxy.log.tail();
             self.ask(&format!("GET {target} HTTP/1.1\r\nHost: h")).await;
-            let all = self.proxy.log.all(|event| event.message == "request");
-            assert!(!all.is_empty());
-            let sticky = [("sticky", source)];
-            let event = self.proxy.log.wait("request", &sticky).await;
+            let event = log.wait("request", &[("sticky", source)]).await;
             chosen.push(event.text("backend").to_owned());
         }
         assert_eq!((&chosen[0], &chosen[2]), (&chosen[1], &chosen[3]));
