@@ -188,7 +188,10 @@ async fn each_ends_its_own_connection_and_no_other() {
         };
         let assault = until_goaway(&mut raw, &mut batch);
         let ((code, batches), echo) = tokio::join!(assault, crowd.echo());
-        assert_eq!(code, Code::ENHANCE_YOUR_CALM, "{name}");
+        // A CONTINUATION that comes behind the end of its stream breaks the
+        // protocol, if that is noticed before the flood is (RFC 9113 section 6.10).
+        let late = *name == "continuations" && code == Code::PROTOCOL_ERROR;
+        assert!(late || code == Code::ENHANCE_YOUR_CALM, "{name}: {code}");
         assert!(batches < 200, "{name}: {batches} batches");
         assert!(echo < PATIENCE, "{name}: {echo:?}");
         while raw.next_frame().await.is_some() {}
