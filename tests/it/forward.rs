@@ -728,12 +728,10 @@ async fn a_slow_client_does_not_make_the_proxy_hoard_the_answer(over: Over) {
         grown < 4 << 20,
         "grew by {grown} bytes for {sent} bytes on their way"
     );
+    // Before the answer breaks off: what was taken arrives, every byte.
+    client.take(sent).await;
     drop(server);
-    let (bytes, _) = client.rest_and_end().await;
-    // All but what stands in longhaul's buffers when the answer breaks off
-    // before its length is reached: a cut answer is cut.
-    let missing = sent - bytes.len();
-    assert!(missing < 256 * 1024, "{missing} of {sent} bytes are lost");
+    client.end().await;
 }
 
 #[tokio::test]
