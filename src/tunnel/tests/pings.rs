@@ -4,6 +4,8 @@
 //!
 //! `sockets` has them in its random lives.
 
+use super::super::direction::Way;
+use super::super::pulse::Pulse;
 use super::ground::Ground;
 use super::lives::{answer, cursor};
 use super::points::{BACKEND, CLIENT, Scene, on_grounds, said, script};
@@ -217,4 +219,58 @@ fn an_order_in_the_middle_of_an_answer_finds_the_close_behind_it() {
         assert_eq!(outcome.cause, Cause::Drain);
         assert_eq!(outcome.bytes_in + outcome.bytes_out, 0);
     });
+}
+
+/// A pulse of the client whose ping is due, and the time.
+fn due() -> (Pulse, u32) {
+    let mut pulse = Pulse::new(&with_pings(PingSide::Client), 0).unwrap();
+    assert_eq!(pulse.due(), INTERVAL + 1);
+    assert_eq!(pulse.expired(INTERVAL, [false; 2]), None);
+    assert!(!pulse.wants_ping(Way::Out));
+    assert_eq!(pulse.expired(INTERVAL + 1, [false; 2]), None);
+    assert_eq!(Way::BOTH.map(|way| pulse.wants_ping(way)), [false, true]);
+    (pulse, INTERVAL + 1)
+}
+
+/// Lets a deadline pass; `stuck`: bytes wait for the client, `unheard`: those
+/// of the client wait.
+fn look(pulse: &mut Pulse, now: &mut u32, stuck: bool, unheard: bool) -> Option<Way> {
+    *now += TIMEOUT + 1;
+    assert_eq!(pulse.due(), *now);
+    pulse.expired(*now, [unheard, stuck])
+}
+
+#[test]
+fn a_side_that_is_not_read_is_not_held_to_answer() {
+    let (mut pulse, mut now) = due();
+    pulse.ping(Way::Out, now);
+    for _ in 0..5 {
+        assert_eq!(look(&mut pulse, &mut now, false, true), None);
+    }
+    assert_eq!(look(&mut pulse, &mut now, false, false), Some(Way::Out));
+    // Unless it takes nothing itself, for then both may wait for ever.
+    let (mut pulse, mut now) = due();
+    pulse.ping(Way::Out, now);
+    assert_eq!(look(&mut pulse, &mut now, true, true), None);
+    assert_eq!(look(&mut pulse, &mut now, true, true), Some(Way::Out));
+}
+
+#[test]
+fn a_ping_that_cannot_go_out_is_no_reason_but_bytes_that_are_not_taken_are() {
+    let (mut pulse, mut now) = due();
+    for _ in 0..5 {
+        assert_eq!(look(&mut pulse, &mut now, false, false), None);
+    }
+    // They may have begun to wait just now.
+    assert_eq!(look(&mut pulse, &mut now, true, false), None);
+    assert_eq!(look(&mut pulse, &mut now, false, false), None);
+    assert_eq!(look(&mut pulse, &mut now, true, false), None);
+    assert_eq!(look(&mut pulse, &mut now, true, false), Some(Way::Out));
+    // Some were taken in between: a sign of life, and silence begins anew.
+    let (mut pulse, mut now) = due();
+    assert_eq!(look(&mut pulse, &mut now, true, false), None);
+    pulse.heard(Way::In, now);
+    assert!(!pulse.wants_ping(Way::Out));
+    assert_eq!(look(&mut pulse, &mut now, true, false), None);
+    assert_eq!(pulse.due(), now - (TIMEOUT + 1) + INTERVAL + 1);
 }
