@@ -24,13 +24,16 @@ def write(path, plain, tls, certs, generation):
             "name": "all", "domains": ["*"],
             "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "echo", "timeout": "0s"}}]}]},
     }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    secure = dict(chain, transport_socket={"name": "envoy.transport_sockets.tls", "typed_config": {
+    # With TLS what ALPN chose, and WebSockets over HTTP/2 (RFC 8441), which are off by default. Streams and windows are
+    # left at their defaults, which are more than is used.
+    both = dict(manager, codec_type="AUTO", http2_protocol_options={"allow_connect": True})
+    chain = filters(manager)
+    secure = dict(filters(both), transport_socket={"name": "envoy.transport_sockets.tls", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         "common_tls_context": {
             # As all: TLS 1.3 alone.
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-            "alpn_protocols": ["http/1.1"],
+            "alpn_protocols": ["h2", "http/1.1"],
             "tls_certificates": [{"certificate_chain": {"filename": f"{certs}/cert.pem"},
                                   "private_key": {"filename": f"{certs}/key.pem"}}]}}})
     listeners = [listener("plain", plain, chain), listener("tls", tls, secure)]
@@ -38,6 +41,10 @@ def write(path, plain, tls, certs, generation):
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(text)
     os.rename(path + ".new", path)
+
+
+def filters(manager):
+    return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
 
 
 def listener(name, port, chain):

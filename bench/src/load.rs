@@ -7,28 +7,24 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::net::{Shutdown, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use crate::backend::BODY;
-use crate::client::{Client, Kind, Outcome, request};
-use crate::frame::Pattern;
-use crate::poll::Poll;
+use crate::client::{Kind, Outcome};
+use crate::fleet::Fleet;
 use crate::window::Window;
-
-/// Connections that are being opened at the same time.
-const OPENING: usize = 64;
-/// A load without any event for so long has lost something.
-const STALLED: Duration = Duration::from_secs(10);
 
 /// What every load needs.
 pub struct Setup {
     pub target: SocketAddr,
     pub tls: Option<Arc<ClientConfig>>,
+    /// HTTP/2, with so many tunnels on a connection; absent: HTTP/1.1.
+    pub http2: Option<NonZeroUsize>,
     pub path: String,
     /// The name in the Upgrade header.
     pub protocol: String,
@@ -38,135 +34,6 @@ pub struct Setup {
     pub time: Duration,
     /// The proxy whose CPU is counted.
     pub pid: Option<u32>,
-}
-
-struct Fleet<'a> {
-    setup: &'a Setup,
-    kind: Kind,
-    poll: Poll,
-    clients: Vec<Option<Client>>,
-    free: Vec<usize>,
-    pattern: Pattern,
-    request: Arc<[u8]>,
-    buffer: Vec<u8>,
-    plain: Vec<u8>,
-    scratch: Vec<u8>,
-    ready: Vec<crate::poll::Ready>,
-    last_event: Instant,
-    /// All connections send the same messages (a room).
-    one_stream: bool,
-}
-
-type Event = (usize, Result<Outcome>);
-
-impl<'a> Fleet<'a> {
-    fn new(setup: &'a Setup, kind: Kind) -> Result<Self> {
-        let size = if kind == Kind::Requests {
-            BODY
-        } else {
-            setup.size
-        };
-        Ok(Self {
-            setup,
-            kind,
-            poll: Poll::new()?,
-            clients: Vec::new(),
-            free: Vec::new(),
-            pattern: Pattern::new(size),
-            request: request(kind, &setup.path, &setup.protocol),
-            buffer: vec![0; 256 << 10],
-            plain: Vec::new(),
-            scratch: Vec::new(),
-            ready: Vec::new(),
-            last_event: Instant::now(),
-            one_stream: false,
-        })
-    }
-
-    fn open(&mut self) -> Result<usize> {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.clients.push(None);
-            self.clients.len() - 1
-        });
-        let stream = if self.one_stream { 0 } else { slot as u32 };
-        let tls = self.setup.tls.as_ref();
-        let client = Client::connect(
-            self.setup.target,
-            tls,
-            self.kind,
-            Arc::clone(&self.request),
-            stream,
-        )?;
-        self.poll.add(&client.socket, slot as u64)?;
-        self.clients[slot] = Some(client);
-        Ok(slot)
-    }
-
-    fn close(&mut self, slot: usize) {
-        self.clients[slot] = None;
-        self.free.push(slot);
-    }
-
-    fn send(&mut self, slot: usize) -> Result<()> {
-        let Some(client) = self.clients[slot].as_mut() else {
-            return Ok(());
-        };
-        match self.kind {
-            Kind::WebSocket => client.send_message(&self.pattern, &mut self.scratch),
-            Kind::Requests => client.send_request(),
-        }
-    }
-
-    fn wait(&mut self, timeout: Duration, events: &mut Vec<Event>) -> Result<()> {
-        events.clear();
-        self.poll.wait(Some(timeout), &mut self.ready)?;
-        for ready in &self.ready {
-            let slot = ready.token as usize;
-            let Some(client) = self.clients[slot].as_mut() else {
-                continue;
-            };
-            match client.ready(
-                ready.ended,
-                &self.pattern,
-                &mut self.buffer,
-                &mut self.plain,
-            ) {
-                Ok(Outcome::Nothing) => {}
-                other => events.push((slot, other)),
-            }
-        }
-        if self.ready.is_empty() {
-            ensure!(
-                self.last_event.elapsed() < STALLED,
-                "no answer for {STALLED:?}"
-            );
-        } else {
-            self.last_event = Instant::now();
-        }
-        Ok(())
-    }
-
-    // Opens until `to` connections are up; `each` says what to do with one that has just been opened.
-    fn fill(&mut self, to: usize, echo_once: bool) -> Result<()> {
-        let (mut started, mut up) = (self.clients.len(), self.clients.len());
-        let mut events = Vec::new();
-        while up < to {
-            while started < to && started - up < OPENING {
-                self.open()?;
-                started += 1;
-            }
-            self.wait(Duration::from_millis(100), &mut events)?;
-            for (slot, outcome) in events.drain(..) {
-                match outcome? {
-                    Outcome::Opened if echo_once => self.send(slot)?,
-                    Outcome::Opened | Outcome::Answers(_) => up += 1,
-                    Outcome::Ended => bail!("a connection was ended while {up} of {to} were up"),
-                    Outcome::Nothing => {}
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Echo with one message under way on each connection, as fast as it goes.
@@ -203,6 +70,8 @@ pub fn echo_saturated(setup: &Setup, kind: Kind) -> Result<Value> {
     let bytes = result["count"].as_f64().unwrap_or(0.0) * 2.0 * setup.size as f64;
     if let Some(cpu) = result["cpu_seconds"].as_f64() {
         result["gb_per_cpu_second"] = json!(bytes / 1e9 / cpu);
+        let messages = result["count"].as_f64().unwrap_or(0.0) * 2.0;
+        result["messages_per_cpu_second"] = json!(messages / cpu);
     }
     result["gb_per_second"] = json!(bytes / 1e9 / result["seconds"].as_f64().unwrap_or(f64::NAN));
     Ok(result)
@@ -304,7 +173,7 @@ pub fn handshakes(setup: &Setup) -> Result<Value> {
                 .saturating_record((now - begun[slot]).as_nanos() as u64);
             if let Some(client) = &fleet.clients[slot] {
                 resumed += u64::from(window.begun.is_some() && client.resumed());
-                client.socket.shutdown(Shutdown::Both).ok();
+                client.socket().shutdown(Shutdown::Both).ok();
             }
             fleet.close(slot);
             let again = fleet.open()?;
