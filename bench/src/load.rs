@@ -1,8 +1,8 @@
-//! The loads: echo (closed and open loop), idle tunnels, handshakes, plain requests, a room, churn.
+//! The loads: echo (closed and open loop), idle tunnels, handshakes, plain requests, a room. Churn has its own file.
 //!
 //! It deliberately measures one target per call; who is compared with whom is decided by `bench/run`.
 //! Invariants: an open loop counts latency from the time a message was due, not from the time it was sent; every answer
-//! is checked; a failed connection ends every load but churn, which counts it.
+//! is checked; a failed connection ends every load here.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
@@ -86,6 +86,7 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
     fleet.fill(setup.conns, false)?;
     let mut due: Vec<VecDeque<Instant>> = vec![VecDeque::new(); setup.conns];
     let mut window = Window::new(setup)?;
+    let stride = stride(setup);
     let begin = Instant::now();
     let (mut sent, mut late) = (0_u64, 0_u64);
     let mut events = Vec::new();
@@ -100,7 +101,7 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
                 break;
             }
             late += u64::from(now - at > Duration::from_millis(1));
-            let slot = (sent % setup.conns as u64) as usize;
+            let slot = ((sent * stride) % setup.conns as u64) as usize;
             due[slot].push_back(at);
             fleet.send(slot)?;
             sent += 1;
@@ -129,6 +130,22 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
     let mut result = window.result()?;
     result["sent_late"] = json!(late as f64 / sent as f64);
     Ok(result)
+}
+
+// How far the next tunnel is from the last, so that all get their turn. Over HTTP/2 neighbours share a connection: their
+// messages would come to it in trains, which no clients that know nothing of each other would send.
+fn stride(setup: &Setup) -> u64 {
+    let conns = setup.conns as u64;
+    let mut stride = setup.http2.map_or(1, |each| each.get() as u64 + 1);
+    while divisor(stride, conns) > 1 {
+        stride += 1;
+    }
+    stride
+}
+
+// The greatest common one.
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 /// Opens tunnels up to each of `steps`, one echo each, and waits for a line on stdin at each step.
@@ -217,94 +234,4 @@ pub fn room(setup: &Setup) -> Result<Value> {
         }
     }
     window.result()
-}
-
-/// `conns` live tunnels, each with an echo every 100 ms, and `opens` new ones a second, each held for a second.
-/// Counts what is lost.
-///
-/// # Errors
-/// Only when the load itself cannot go on.
-pub fn churn(setup: &Setup, opens: f64) -> Result<Value> {
-    let mut fleet = Fleet::new(setup, Kind::WebSocket)?;
-    fleet.fill(setup.conns, true)?;
-    println!("{}", json!({ "live": setup.conns }));
-    let begin = Instant::now();
-    let (mut echoes, mut opened, mut tried) = (0_u64, 0_u64, 0_u64);
-    let (mut lost_live, mut lost_new) = (0_u64, 0_u64);
-    let mut reasons: Vec<String> = Vec::new();
-    let mut young: VecDeque<(Instant, usize, u64)> = VecDeque::new();
-    let mut born = vec![0_u64; setup.conns];
-    let (mut next_echo, mut turn) = (begin, 0_usize);
-    let gap = Duration::from_millis(100) / setup.conns as u32;
-    let mut waiting = vec![false; setup.conns];
-    let mut events = Vec::new();
-    while begin.elapsed() < setup.time {
-        let now = Instant::now();
-        while next_echo <= now {
-            let slot = turn % setup.conns;
-            if !waiting[slot] && fleet.clients[slot].is_some() && fleet.send(slot).is_ok() {
-                waiting[slot] = true;
-            }
-            turn += 1;
-            next_echo += gap;
-        }
-        while (tried as f64) < begin.elapsed().as_secs_f64() * opens {
-            tried += 1;
-            match fleet.open() {
-                Ok(slot) => {
-                    born.resize(fleet.clients.len().max(born.len()), 0);
-                    waiting.resize(born.len(), false);
-                    born[slot] = tried;
-                    young.push_back((now + Duration::from_secs(1), slot, tried));
-                }
-                Err(e) => note(&mut reasons, &mut lost_new, &e.to_string()),
-            }
-        }
-        while young.front().is_some_and(|(at, _, _)| *at <= now) {
-            let Some((_, slot, id)) = young.pop_front() else {
-                break;
-            };
-            if fleet.clients[slot].is_some() && born[slot] == id {
-                fleet.close(slot);
-            }
-        }
-        fleet.wait(Duration::from_micros(500), &mut events)?;
-        for (slot, outcome) in events.drain(..) {
-            match outcome {
-                Ok(Outcome::Answers(n)) => {
-                    echoes += u64::from(n);
-                    waiting[slot] = false;
-                }
-                Ok(Outcome::Opened) => {
-                    opened += 1;
-                    fleet.send(slot).ok();
-                }
-                Ok(Outcome::Nothing) => {}
-                other => {
-                    let why = other.map_or_else(|e| e.to_string(), |_| "ended".to_owned());
-                    let count = if slot < setup.conns {
-                        &mut lost_live
-                    } else {
-                        &mut lost_new
-                    };
-                    note(&mut reasons, count, &why);
-                    fleet.clients[slot] = None;
-                    if slot >= setup.conns {
-                        fleet.free.push(slot);
-                    }
-                }
-            }
-        }
-    }
-    reasons.truncate(5);
-    Ok(
-        json!({ "echoes": echoes, "tried": tried, "opened": opened, "lost_live": lost_live, "lost_new": lost_new, "reasons": reasons }),
-    )
-}
-
-fn note(reasons: &mut Vec<String>, count: &mut u64, why: &str) {
-    *count += 1;
-    if !reasons.iter().any(|r| r == why) {
-        reasons.push(why.to_owned());
-    }
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod backend;
 mod cert;
+mod churn;
 mod client;
 mod fleet;
 mod frame;
@@ -157,7 +158,7 @@ fn run_load(common: &Common, load: &Load) -> Result<()> {
         Load::Hold { steps } => return load::hold(&setup, steps),
         Load::Handshakes => load::handshakes(&setup)?,
         Load::Room => load::room(&setup)?,
-        Load::Churn { opens } => load::churn(&setup, *opens)?,
+        Load::Churn { opens } => churn::churn(&setup, *opens)?,
     };
     println!("{result}");
     Ok(())
