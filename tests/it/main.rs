@@ -22,6 +22,7 @@ mod h2;
 mod h2_abuse;
 mod h2_backends;
 mod h2_rules;
+mod in_flight;
 mod kit;
 mod listen;
 mod logs;
