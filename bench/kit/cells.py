@@ -18,6 +18,8 @@ class Cell:
             return False
         if target.variant and not self.key.startswith("bulk"):
             return False
+        if target.name == "bare hyper":
+            return self.key in ("handshake", "request")
         # Without the cursor only the echo is of interest.
         return target.name != "longhaul, no cursor" or self.key in ("echo-64", "echo-1000")
 

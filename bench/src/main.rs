@@ -1,4 +1,5 @@
-//! `lhbench`: load generator, echo backend, bare relay and certificate of longhaul's benchmark, one thread each.
+//! `lhbench`: load generator, echo backend, bare relay, bare HTTP proxy and certificate of longhaul's benchmark, one
+//! thread each.
 //!
 //! It deliberately compares nothing: `bench/run` starts it against one target after the other. Only loopback addresses
 //! are accepted as targets. Invariant: a load prints one JSON object, or fails with a sentence.
@@ -12,6 +13,7 @@ mod fleet;
 mod frame;
 mod hpack;
 mod http2;
+mod hyper_proxy;
 mod load;
 mod outgoing;
 mod poll;
@@ -42,6 +44,11 @@ enum Cli {
     Backend { listen: SocketAddr },
     /// Bare TCP relay.
     Relay {
+        listen: SocketAddr,
+        backend: SocketAddr,
+    },
+    /// Bare HTTP proxy of hyper.
+    Hyper {
         listen: SocketAddr,
         backend: SocketAddr,
     },
@@ -117,6 +124,7 @@ fn main() -> Result<()> {
         Cli::Cert { dir } => cert::write(&dir),
         Cli::Backend { listen } => backend::run(listen),
         Cli::Relay { listen, backend } => relay::run(listen, backend),
+        Cli::Hyper { listen, backend } => hyper_proxy::run(listen, backend),
         Cli::Load { common, load } => run_load(&common, &load),
     }
 }
