@@ -21,6 +21,7 @@ mod forward;
 mod h2;
 mod h2_abuse;
 mod h2_backends;
+mod h2_opening;
 mod h2_rules;
 mod kit;
 mod listen;
