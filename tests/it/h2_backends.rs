@@ -132,6 +132,7 @@ async fn tunnel(front: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
     (client, server)
 }
 
+/// Over HTTP/1.1 alone: what it asks about is the other leg.
 #[tokio::test]
 async fn a_websocket_goes_over_http_1_1_unless_both_sides_want_more() {
     for (upstream, listener, http) in [
@@ -210,6 +211,8 @@ async fn a_websocket_over_http2_all_the_way(over: Over) {
 }
 
 /// What is no tunnel passes with its body.
+///
+/// Over HTTP/1.1 alone: what it asks about is the other leg.
 #[tokio::test]
 async fn a_refused_websocket_passes_with_its_answer() {
     let keys = "http2 = true\nwebsocket_over_http2 = true";

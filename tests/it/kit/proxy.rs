@@ -373,14 +373,18 @@ impl Proxy {
 
     pub async fn connect_to(&self, listener: &str) -> Wire {
         let address = self.address(listener).await;
-        let wire = dial(&address).await;
+        match self.over {
+            Over::Http1 => dial(&address).await,
+            Over::Http2 => Gateway::over(dial(&address).await).await,
+        }
+    }
+
+    /// As [`dial_from`], to the listener `main`.
+    pub async fn connect_from(&self, ip: &str) -> Wire {
+        let wire = dial_from(ip, &self.address("main").await).await;
         match self.over {
             Over::Http1 => wire,
-            Over::Http2 => {
-                let (transport, _) = wire.into_parts();
-                let gateway = Gateway::new(H2::over(transport).await);
-                Wire::new(Transport::H2(Box::new(gateway)))
-            }
+            Over::Http2 => Gateway::over(wire).await,
         }
     }
 
@@ -400,7 +404,14 @@ impl Proxy {
     }
 
     pub async fn try_tls(&self, client: &TlsClient, name: &str) -> io::Result<Wire> {
-        client.connect(&self.address("main").await, name).await
+        let address = self.address("main").await;
+        match self.over {
+            Over::Http1 => client.connect(&address, name).await,
+            Over::Http2 => {
+                let wire = client.clone().alpn(&["h2"]).connect(&address, name).await?;
+                Ok(Gateway::over(wire).await)
+            }
+        }
     }
 
     /// A tunnel through the listener `main`.
