@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     Echo, Event, Fixed, Opcode, Over, Proxy, RawBackend, Site, close_payload, eventually,
-    handshake, nobody, over_each, plain,
+    handshake, nobodies, nobody, over_each, plain,
 };
 
 over_each!(
@@ -225,7 +225,7 @@ async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so(over: Ov
 
 #[tokio::test]
 async fn no_more_are_ejected_than_may_be() {
-    let (one, two) = (nobody().await, nobody().await);
+    let [one, two] = nobodies().await;
     let site = Site::of(&[("a", &one), ("b", &two)]).upstream(
         "balance = 'round_robin'\nejection = { failures = 2, time = '1h', max_time = '1h' }",
     );

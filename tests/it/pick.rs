@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kit::{
-    Authority, Echo, Head, Over, Proxy, RawBackend, Setup, Site, Stuck, Ws, eventually, nobody,
-    over_each,
+    Authority, Echo, Head, Over, Proxy, RawBackend, Setup, Site, Stuck, Ws, eventually, nobodies,
+    nobody, over_each,
 };
 
 over_each!(
@@ -470,7 +470,7 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads(over: Over) 
 
 async fn a_backend_that_refuses_is_skipped_for_the_next_candidate(over: Over) {
     let backend = Echo::start("live").await;
-    let (one, two) = (nobody().await, nobody().await);
+    let [one, two] = nobodies().await;
     let backends = [
         ("dead-1", one.as_str()),
         ("dead-2", two.as_str()),
@@ -499,10 +499,7 @@ async fn a_backend_that_refuses_is_skipped_for_the_next_candidate(over: Over) {
 #[tokio::test]
 async fn attempts_are_bounded() {
     let backend = Echo::start("live").await;
-    let mut dead = Vec::new();
-    for _ in 0..4 {
-        dead.push(nobody().await);
-    }
+    let dead: [String; 4] = nobodies().await;
     let names = ["d1", "d2", "d3", "d4"];
     let mut listed: Vec<_> = names
         .into_iter()
