@@ -18,6 +18,9 @@ const GET: [(&str, &str); 4] = [
 /// Longest an echo may take beside an attack, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Most that an attack, and the thousand echoes beside it, may cost.
+const CPU: Duration = Duration::from_millis(500);
+
 /// A thousand tunnels, on ten connections.
 struct Crowd {
     streams: Vec<Stream>,
@@ -196,10 +199,13 @@ async fn each_ends_its_own_connection_and_no_other() {
             turn += 1;
             attack(raw, turn - 1)
         };
+        let before = proxy.cpu();
         let assault = until_goaway(&mut raw, &mut batch);
         let ((code, batches), echo) = tokio::join!(assault, crowd.echo());
         assert_eq!(code, Code::ENHANCE_YOUR_CALM, "{name}");
         assert!(batches < 200, "{name}: {batches} batches");
+        let spent = proxy.cpu() - before;
+        assert!(spent < CPU, "{name}: {spent:?} on a core");
         assert!(echo < PATIENCE, "{name}: {echo:?}");
         while raw.next_frame().await.is_some() {}
     }

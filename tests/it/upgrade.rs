@@ -815,7 +815,10 @@ async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate(o
         .over(over);
     let (mut client, mut server, request) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
     assert_eq!(server.peer_certificate(), own.leaf());
-    assert_ne!(server.tls().get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    assert_eq!(
+        server.tls().get_ref().1.alpn_protocol(),
+        Some(&b"http/1.1"[..])
+    );
     assert_eq!(
         request.header("host"),
         Some("h"),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -502,6 +503,18 @@ impl Proxy {
             .expect("VmRSS");
         let number = line.split_whitespace().nth(1).expect("a number");
         1024 * number.parse::<u64>().expect("a number")
+    }
+
+    /// Time that all its threads together have spent on a core.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("its threads");
+        let spent = tasks.filter_map(|task| {
+            // A thread may end while this looks.
+            let path = task.ok()?.path().join("schedstat");
+            let text = fs::read_to_string(path).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(spent.sum())
     }
 
     /// Open file descriptors.
