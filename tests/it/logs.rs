@@ -6,6 +6,7 @@ use crate::kit::{
 };
 
 over_each!(
+    secrets_of_headers_are_in_no_line_at_any_level,
     every_field_is_documented,
     a_tunnel_is_one_line_at_open_and_one_at_close,
     secrets_of_the_query_are_in_no_line_unless_asked_for,
@@ -185,8 +186,7 @@ async fn what_a_client_says_cannot_forge_a_line() {
 }
 
 /// What the libraries below say prints header fields.
-#[tokio::test]
-async fn secrets_of_headers_are_in_no_line_at_any_level() {
+async fn secrets_of_headers_are_in_no_line_at_any_level(over: Over) {
     const SECRET: &str = "s3cr3t-of-a-header";
     let backend = Echo::start("a").await;
     // HTTP/2 on both legs.
@@ -197,13 +197,13 @@ async fn secrets_of_headers_are_in_no_line_at_any_level() {
             .upstream("http2 = true")
             .more(&format!("[log]\nformat = 'json'\nlevel = '{level}'\n"))
     };
-    let proxy = Setup::new().beside().start(site("debug")).await;
+    let proxy = Setup::new().beside().start(site("debug")).await.over(over);
     let headers = format!("Authorization: {SECRET}\r\nCookie: {SECRET}\r\nX-Own: {SECRET}\r\n");
     let is_foreign =
         |event: &Event| !matches!(event.target.split("::").next(), Some("access" | "longhaul"));
-    let proxy = ask_over_both(proxy, &headers).await;
+    ask(&proxy, &headers).await;
     proxy.reload(site("trace")).await;
-    let proxy = ask_over_both(proxy, &headers).await;
+    ask(&proxy, &headers).await;
     for event in proxy.log.events() {
         assert!(!event.line.contains(SECRET), "{}", event.line);
         let detail = ["DEBUG", "TRACE"].contains(&&*event.level);
@@ -212,18 +212,14 @@ async fn secrets_of_headers_are_in_no_line_at_any_level() {
     // Asked for by name, it is there.
     proxy.reload(site("info,h2=trace")).await;
     let log = proxy.log.tail();
-    let _proxy = ask_over_both(proxy, &headers).await;
+    ask(&proxy, &headers).await;
     log.wait_for(|event| event.level == "TRACE" && event.target.starts_with("h2"))
         .await;
 }
 
-async fn ask_over_both(mut proxy: Proxy, headers: &str) -> Proxy {
-    for over in [Over::Http1, Over::Http2] {
-        proxy = proxy.over(over);
-        assert_eq!(proxy.get_with("/", headers).await.text(), "a");
-        proxy.ws_with("/", headers).await.close(1000).await;
-    }
-    proxy
+async fn ask(proxy: &Proxy, headers: &str) {
+    assert_eq!(proxy.get_with("/", headers).await.text(), "a");
+    proxy.ws_with("/", headers).await.close(1000).await;
 }
 
 /// Each way a tunnel can end, and what its one line must say.
