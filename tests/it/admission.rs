@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::kit::{Echo, Head, Over, Proxy, RawBackend, Site, Wire, Ws, dial, handshake, over_each};
+use crate::kit::{
+    Echo, Head, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, alone, handshake, over_each,
+};
 
 over_each!(
     a_backend_with_all_its_tunnels_gets_no_more,
@@ -176,16 +178,15 @@ async fn who_waits_too_long_goes_to_the_next_backend(over: Over) {
 async fn handshakes_come_no_faster_than_they_may(over: Over) {
     const RATE: f64 = 40.0;
     const CLIENTS: usize = 100;
+    let _machine = alone().await;
     let raw = RawBackend::start().await;
     let site = Site::one(raw.address())
         .upstream("admission = { handshake_rate = '40/s', queue_timeout = '5s' }");
-    let proxy = Proxy::start(site).await.over(over);
-    let address = proxy.address("main").await;
+    let proxy = Setup::new().beside().start(site).await.over(over);
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        let address = address.clone();
+        let mut wire = proxy.connect().await;
         clients.spawn(async move {
-            let mut wire = dial(&address).await;
             wire.send(handshake("/", "localhost", "")).await;
             assert_eq!(wire.response_head().await.status, 101);
         });
