@@ -6,6 +6,8 @@ use crate::kit::{Ws, eventually};
 impl Example {
     pub async fn admission(self) {
         let ws = Ws::open(self.public().await, "/?room=7", "h", "").await;
+        // The tunnel begins just after the client has its 101.
+        self.proxy.log.wait("tunnel opened", &[]).await;
         let status = self.proxy.status().await;
         let backends = status["upstreams"][0]["backends"].as_array().cloned();
         let backends = backends.expect("backends");
