@@ -1,7 +1,8 @@
 //! `/tunnels`: live tunnels listed, shown and closed.
 //!
-//! A page is by id, oldest first; the next begins behind its last id. A close
-//! without anything that says which tunnels is refused, unless it says `all`.
+//! A page visits a bounded number of tunnels, so it may be short where few are
+//! meant; `next` says whether more follow. A close without anything that says
+//! which tunnels is refused, unless it says `all`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::desk::Desk;
 use super::fields::{Fields, Wrong};
 use crate::config::{BackendDrain, Drain, Pace, Rate, duration_of};
-use crate::tunnel::{Cause, CloseOrder, Filter, Framing, Registry, State, Tunnel};
+use crate::tunnel::{Cause, CloseOrder, Filter, Framing, Page, Registry, State, Tunnel};
 use crate::ws::close::may_send;
 
 /// Tunnels on one page, at most and where nothing is said.
@@ -26,14 +27,27 @@ pub(super) fn list(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
     let limit = fields.number("limit", MOST)?.unwrap_or(USUAL) as usize;
     fields.finish()?;
     let registry = &desk.state.registry;
-    let (page, matching) = registry.page(after, limit, &|tunnel| filter.accepts(tunnel));
-    // Another page may follow only a full one.
-    let last = page.last().filter(|_| page.len() == limit);
+    let accepts = |tunnel: &Tunnel| filter.accepts(tunnel);
+    let page = match limit {
+        0 => Page::default(),
+        limit => registry.page(after, limit, &accepts),
+    };
+    let tunnels = page.tunnels.iter();
     Ok(json!({
-        "tunnels": page.iter().map(|tunnel| tunnel_json(registry, tunnel)).collect::<Vec<_>>(),
-        "matching": matching,
-        "next": last.map(|tunnel| tunnel.id()),
+        "tunnels": tunnels.map(|tunnel| tunnel_json(registry, tunnel)).collect::<Vec<_>>(),
+        "matching": matching(registry, &filter, limit),
+        "next": page.next,
     }))
+}
+
+/// How many there are in all, unless to know it would take much longer than a
+/// page and nobody asks for that alone.
+fn matching(registry: &Registry, filter: &Filter, limit: usize) -> Option<usize> {
+    if filter.is_empty() {
+        return Some(registry.len());
+    }
+    let known = limit == 0 || registry.fits_a_page();
+    known.then(|| registry.count(&|tunnel| filter.accepts(tunnel)))
 }
 
 pub(super) fn show(desk: &Desk, id: &str) -> Result<Value, Wrong> {

@@ -34,9 +34,11 @@ pub use filter::Filter;
 pub use opening::Opening;
 pub use options::{Close, Expiry, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};
-pub use registry::{Registry, Ticket};
+pub use registry::{Page, Registry, Ticket};
 pub use relay::{Leg, Relay, relay};
 pub use run::run;
+
+pub use crate::exchange::Words;
 
 #[cfg(test)]
 mod tests;

@@ -105,8 +105,8 @@ pub struct ListArguments {
     pub socket: Socket,
     #[command(flatten)]
     pub which: Which,
-    /// Begin behind the tunnel with this id
-    #[arg(long, value_name = "ID", default_value_t = 0)]
+    /// Begin where another list has ended
+    #[arg(long, value_name = "PLACE", default_value_t = 0)]
     pub after: u64,
     /// So many at most
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -8,7 +8,7 @@ mod progress;
 mod table;
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
@@ -85,12 +85,7 @@ pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
 
 fn list_tunnels(arguments: &ListArguments) -> anyhow::Result<()> {
     let socket = path(&arguments.socket)?;
-    let mut query = vec![
-        ("after", arguments.after.to_string()),
-        ("limit", arguments.limit.to_string()),
-    ];
-    query.extend(which(&arguments.which));
-    let answer = asked(&socket, get(&socket, &target("/tunnels", &query)))?;
+    let answer = pages(&socket, arguments)?;
     if arguments.json {
         return print(&answer);
     }
@@ -109,13 +104,40 @@ fn list_tunnels(arguments: &ListArguments) -> anyhow::Result<()> {
         "bytes_out",
     ];
     let mut text = table::table(&answer["tunnels"], &columns);
-    let shown = answer["tunnels"].as_array().map_or(0, Vec::len);
-    text.push_str(&format!("{shown} of {}", table::word(&answer["matching"])));
+    text.push_str(&answer["tunnels"].as_array().map_or(0, Vec::len).to_string());
+    if let Some(matching) = answer["matching"].as_u64() {
+        text.push_str(&format!(" of {matching}"));
+    }
     if let Some(next) = answer["next"].as_u64() {
         text.push_str(&format!("; the next: --after {next}"));
     }
     text.push('\n');
     out(&text)
+}
+
+/// One answer of as many pages as it takes: where few tunnels are meant among
+/// many, a page may have fewer than were asked for.
+fn pages(socket: &Path, arguments: &ListArguments) -> anyhow::Result<Value> {
+    let mut after = arguments.after;
+    let mut found = Vec::new();
+    loop {
+        let mut query = vec![
+            ("after", after.to_string()),
+            ("limit", (arguments.limit - found.len()).to_string()),
+        ];
+        query.extend(which(&arguments.which));
+        let mut page = asked(socket, get(socket, &target("/tunnels", &query)))?;
+        if let Value::Array(tunnels) = page["tunnels"].take() {
+            found.extend(tunnels);
+        }
+        match page["next"].as_u64() {
+            Some(next) if found.len() < arguments.limit => after = next,
+            _ => {
+                page["tunnels"] = found.into();
+                return Ok(page);
+            }
+        }
+    }
 }
 
 fn show_tunnel(arguments: &ShowArguments) -> anyhow::Result<()> {
@@ -225,10 +247,7 @@ pub(super) fn path(socket: &Socket) -> anyhow::Result<PathBuf> {
 }
 
 /// Says which socket it was that did not answer.
-pub(super) fn asked(
-    socket: &std::path::Path,
-    answer: Result<Value, AskError>,
-) -> anyhow::Result<Value> {
+pub(super) fn asked(socket: &Path, answer: Result<Value, AskError>) -> anyhow::Result<Value> {
     match answer {
         Err(error @ AskError::Io(_)) => {
             Err(error).with_context(|| format!("the admin socket {}", socket.display()))
