@@ -378,6 +378,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MOST_CONNECTIONS",
     ),
     (
+        "closes that operators asked for, at once",
+        "src/admin/closings.rs",
+        "MOST_AT_ONCE",
+    ),
+    (
         "head of an admin request",
         "src/admin/mod.rs",
         "HEAD_TIMEOUT",

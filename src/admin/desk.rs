@@ -37,7 +37,7 @@ impl Desk {
     pub(super) fn new(state: Arc<State>) -> Arc<Self> {
         Arc::new(Self {
             state,
-            closings: Closings::default(),
+            closings: Closings::new(),
         })
     }
 

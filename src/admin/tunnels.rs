@@ -4,8 +4,10 @@
 //! meant; `next` says whether more follow. A close without anything that says
 //! which tunnels is refused, unless it says `all`.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::StatusCode;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -93,25 +95,29 @@ pub(super) fn close(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
     };
     let span = pace.unwrap_or(usual).span(tunnels.len());
     tunnels.sort_by_key(|tunnel| tunnel.id());
-    Ok(begun(desk, tunnels, order, span, dry_run))
+    begun(desk, tunnels, order, span, dry_run)
 }
 
 /// Begins the close of these, unless it is to be seen only what it would be.
 pub(super) fn begun(
     desk: &Desk,
-    tunnels: Vec<std::sync::Arc<Tunnel>>,
+    tunnels: Vec<Arc<Tunnel>>,
     order: CloseOrder,
     span: Duration,
     dry_run: bool,
-) -> Value {
+) -> Result<Value, Wrong> {
     let (closing, seconds) = (tunnels.len(), span.as_secs_f64());
     if dry_run || tunnels.is_empty() {
-        return json!({ "closing": closing, "seconds": seconds, "dry_run": dry_run });
+        return Ok(json!({ "closing": closing, "seconds": seconds, "dry_run": dry_run }));
     }
     let begun = desk
         .closings
-        .begin(&desk.state.registry, tunnels, order, span);
-    json!({ "closing": closing, "seconds": seconds, "dry_run": false, "id": begun["id"] })
+        .begin(&desk.state.registry, tunnels, order, span)
+        .map_err(|busy| Wrong {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            message: busy.to_string(),
+        })?;
+    Ok(json!({ "closing": closing, "seconds": seconds, "dry_run": false, "id": begun["id"] }))
 }
 
 /// `code` and `reason`.
@@ -182,6 +188,7 @@ fn tunnel_json(registry: &Registry, tunnel: &Tunnel) -> Value {
         "listener": *facts.labels.listener,
         "client": tunnel.client(),
         "peer": facts.opening.client(),
+        "http": facts.labels.http,
         "protocol": protocol,
         "tls": words.tls(),
         "sni": words.sni(),

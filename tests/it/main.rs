@@ -30,6 +30,7 @@ mod operator;
 mod pick;
 mod probes;
 mod rebalance;
+mod registry;
 mod reload;
 mod route;
 mod smoke;

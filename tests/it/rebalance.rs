@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::kit::{
     DEADLINE, Echo, Opcode, Proxy, Setup, Site, Wire, alone, close_payload, dial, handshake,
-    longhaul, masked,
+    longhaul, masked, raise_file_limit,
 };
 
 const TUNNELS: usize = 3_000;
@@ -54,7 +53,7 @@ async fn counts(proxy: &Proxy) -> [u64; 3] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_thousand_tunnels_of_two_backends_are_even_over_three_in_the_time_that_was_said() {
     let _alone = alone().await;
-    raise_file_limit();
+    raise_file_limit(3 * TUNNELS);
     let (a, b, c) = (
         Echo::start("a").await,
         Echo::start("b").await,
@@ -155,16 +154,4 @@ async fn a_policy_rebalances_by_itself_and_what_would_come_back_stays() {
         output.status.success() && text.contains("would be closed over"),
         "{text}"
     );
-}
-
-/// Both ends of every tunnel are in this process.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, wanted).expect("to raise the limit of open files");
-    let enough = limit.maximum.is_none_or(|most| most as usize > 3 * TUNNELS);
-    assert!(enough, "too few open files allowed");
 }

@@ -93,6 +93,7 @@ fn list_tunnels(arguments: &ListArguments) -> anyhow::Result<()> {
         "id",
         "state",
         "client",
+        "http",
         "route",
         "upstream",
         "backend",
