@@ -5,6 +5,7 @@
 
 mod addresses;
 mod admin;
+mod admin_tcp;
 mod admission;
 mod auth;
 mod bad_input;
