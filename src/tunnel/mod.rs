@@ -16,6 +16,7 @@ mod course;
 mod direction;
 mod engine;
 mod entry;
+mod facts;
 mod filter;
 mod opening;
 mod options;
@@ -29,7 +30,8 @@ mod signals;
 mod sync;
 
 pub use engine::{Engine, OnEnd};
-pub use entry::{CloseOrder, Facts, Labels, State, Tunnel};
+pub use entry::Tunnel;
+pub use facts::{CloseOrder, Facts, Labels, State};
 pub use filter::Filter;
 pub use opening::Opening;
 pub use options::{Close, Expiry, Framing, Options};
