@@ -6,11 +6,11 @@ MIB = 1 << 20
 class Cell:
     """One load on every target. `low` says whether less is better."""
 
-    def __init__(self, key, title, load, metric="cpu_us_each", unit="µs", low=True, tls=False, resume=False, quick=False,
-                 skip=(), extra=(), **options):
+    def __init__(self, key, title, load, metric="cpu_us_each", unit="µs", low=True, tls=False, resume=False,
+                 http2=False, quick=False, skip=(), extra=(), **options):
         self.key, self.title, self.load = key, title, load
         self.metric, self.unit, self.low = metric, unit, low
-        self.tls, self.resume, self.quick = tls, resume, quick
+        self.tls, self.resume, self.http2, self.quick = tls, resume, http2, quick
         self.skip, self.extra, self.options = set(skip), extra, options
 
     def takes(self, target):
@@ -18,6 +18,8 @@ class Cell:
             return False
         if target.variant and not self.key.startswith("bulk"):
             return False
+        if target.name == "bare hyper":
+            return self.key in ("handshake", "request")
         # Without the cursor only the echo is of interest.
         return target.name != "longhaul, no cursor" or self.key in ("echo-64", "echo-1000")
 
@@ -25,6 +27,7 @@ class Cell:
 LATENCY = (("p50_us", "p50 µs"), ("p99_us", "p99 µs"), ("p999_us", "p99.9 µs"))
 WALL = (("per_second", "a second"),)
 RATE = ["echo", "--rate", "20000"]
+MESSAGES = (("messages_per_cpu_second", "messages/CPU s"),)
 
 CELLS = [
     Cell("echo-64", "CPU per echo, plain, 64 tunnels, saturated", ["echo"], conns=64, extra=WALL, quick=True),
@@ -52,6 +55,32 @@ CELLS = [
          extra=WALL),
     Cell("room-tls", "CPU per delivered message, one backend to 1,000 clients, TLS 1.3", ["room"], conns=1000,
          path="/ws/room", tls=True, extra=WALL),
+    # Of the proxies, those that do not know RFC 8441 say so themselves, in their SETTINGS; the tables repeat it.
+    Cell("echo-64-h2", "CPU per echo, HTTP/2 over TLS 1.3, 64 tunnels, 50 on a connection, saturated", ["echo"], conns=64,
+         tls=True, http2=True, extra=MESSAGES + WALL),
+    Cell("echo-1000-h2", "CPU per echo, HTTP/2 over TLS 1.3, 1,000 tunnels, 50 on a connection, saturated", ["echo"],
+         conns=1000, tls=True, http2=True, extra=MESSAGES + WALL),
+    Cell("rate-1000-h2", "CPU per echo at 20,000/s, HTTP/2 over TLS 1.3, 1,000 tunnels, 50 on a connection", RATE,
+         conns=1000, tls=True, http2=True, extra=LATENCY),
+]
+
+
+class Memory:
+    """Idle tunnels of one kind on every target."""
+
+    def __init__(self, key, title, tls=False, http2=False, quick=True):
+        self.key, self.title, self.tls, self.http2, self.quick = key, title, tls, http2, quick
+
+    def takes(self, target):
+        # Buffers of another size cost the same over HTTP/2 as over TLS.
+        return target.name != "longhaul, no cursor" and (target.tls or not self.tls) and not (
+            target.variant and self.http2)
+
+
+MEMORY = [
+    Memory("memory", "plain"),
+    Memory("memory-tls", "TLS 1.3", tls=True),
+    Memory("memory-h2", "HTTP/2 over TLS 1.3", tls=True, http2=True, quick=False),
 ]
 
 PEERS = ["nginx", "haproxy", "caddy", "envoy", "sozu"]
@@ -73,7 +102,10 @@ GOALS = [
     ("CPU per handshake, plain", ["handshake"], 1.1, ["nginx"]),
     ("CPU per handshake, TLS 1.3", ["handshake-tls", "handshake-resumed"], 0.6, ["nginx"]),
     ("CPU per plain keep-alive request", ["request"], 1.2, ["nginx"]),
+    ("CPU per echo, HTTP/2 over TLS 1.3, saturated", ["echo-64-h2", "echo-1000-h2"], 1.0, ["haproxy"]),
+    ("CPU per echo, HTTP/2 over TLS 1.3, saturated", ["echo-64-h2", "echo-1000-h2"], 0.5, ["envoy"]),
     ("cost of the frame cursor", ["echo-64", "echo-1000"], 1.03, ["longhaul, no cursor"]),
 ]
 MEMORY_GOALS = [("resident memory per idle tunnel, plain", "memory", 700),
-                ("resident memory per idle tunnel, TLS 1.3", "memory-tls", 10_000)]
+                ("resident memory per idle tunnel, TLS 1.3", "memory-tls", 10_000),
+                ("resident memory per idle tunnel, HTTP/2 over TLS 1.3", "memory-h2", 8_000)]

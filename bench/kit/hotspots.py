@@ -12,7 +12,7 @@ import measure
 import targets
 
 # Rows of longhaul whose target is missed or near, and nginx beside it where it does the same work.
-CELLS = ["echo-64", "rate-64", "echo-64-tls", "bulk-tls", "handshake", "handshake-tls", "request"]
+CELLS = ["echo-64", "rate-64", "echo-64-tls", "bulk-tls", "handshake", "handshake-tls", "request", "echo-1000-h2"]
 SECONDS = 3
 
 # The first function of a stack, from the inside, that names the system call; compilers leave out the outermost.
@@ -64,7 +64,8 @@ def sample(target, cell):
     recorder = subprocess.Popen(["perf", "record", "-q", "-g", "-F", "1999", "-p", pids, "-o", data, "--", "sleep",
                                  str(SECONDS)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        measure.load(target, cell.load, tls=cell.tls, resume=cell.resume, warm=0.3, time=SECONDS + 1.0, **cell.options)
+        measure.load(target, cell.load, tls=cell.tls, resume=cell.resume, http2=cell.http2, warm=0.3,
+                     time=SECONDS + 1.0, **cell.options)
     finally:
         recorder.wait()
     script = subprocess.run(["perf", "script", "-i", data, "-F", "ip,sym,dso"], stdout=subprocess.PIPE,

@@ -120,7 +120,8 @@ class Bench:
                 shift = turn % max(len(started), 1)
                 for target in started[shift:] + started[:shift]:
                     try:
-                        row = measure.load(target, cell.load, tls=cell.tls, resume=cell.resume, **options)
+                        row = measure.load(target, cell.load, tls=cell.tls, resume=cell.resume, http2=cell.http2,
+                                           **options)
                         row["load_average"] = os.getloadavg()[0]
                         row["realtime"] = realtime
                         rows[target.name].append(row)
@@ -140,17 +141,16 @@ class Bench:
                 text = f"{statistics.median(figures):8.2f} {cell.unit}" if figures else "       – "
                 say(f"  {name:24} {text}   {statistics.median(wall):10.0f}/s")
 
-    def memory(self, classes, tls):
-        key = "memory-tls" if tls else "memory"
-        say(f"memory per idle tunnel, {'TLS 1.3' if tls else 'plain'}")
+    def memory(self, classes, kind):
+        say(f"memory per idle tunnel, {kind.title}")
         rows = {}
         for cls in classes:
-            if cls.name == "longhaul, no cursor" or (tls and not cls.tls) or (cls.variant and self.args.mode == "quick"):
+            if not kind.takes(cls(0)) or (cls.variant and self.args.mode == "quick"):
                 continue
             started = self.start([cls])
             for target in started:
                 try:
-                    rows[cls.name] = measure.idle_memory(target, tls, self.args.tunnels)
+                    rows[cls.name] = measure.idle_memory(target, kind.tls, self.args.tunnels, kind.http2)
                     say(f"  {cls.name:22} {rows[cls.name]['bytes_each']:8.0f} B, kernel "
                         f"{rows[cls.name].get('kernel_bytes_each', 0):8.0f} B")
                 except measure.Failed as error:
@@ -158,7 +158,7 @@ class Bench:
                     rows[cls.name] = {"failed": str(error)}
                 finally:
                     target.stop()
-        self.results["memory"][key] = rows
+        self.results["memory"][kind.key] = rows
 
     def reloads(self, classes):
         say("5 reloads under 200 live tunnels and 40 new ones a second")
@@ -184,9 +184,9 @@ class Bench:
         for cell in cells.CELLS:
             if self.wanted(cell.key) and (cell.quick or not quick):
                 self.cell(cell, classes, rounds)
-        for tls in (False, True):
-            if self.wanted("memory-tls" if tls else "memory"):
-                self.memory(classes, tls)
+        for kind in cells.MEMORY:
+            if self.wanted(kind.key) and (kind.quick or not quick):
+                self.memory(classes, kind)
         if not quick and self.wanted("reloads"):
             self.reloads(classes)
 

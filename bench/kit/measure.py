@@ -24,12 +24,18 @@ class Failed(Exception):
     """A measurement that did not come about; the text says why."""
 
 
-def command(target, load, tls, options, resume=False):
+# Tunnels on a connection of HTTP/2: a page with many sockets, or some pages.
+STREAMS = 50
+
+
+def command(target, load, tls, options, resume=False, http2=False):
     args = [targets.LOAD, "load", "--target", target.address(tls), *target.load_args]
     if tls:
         args += ["--tls", os.path.join(targets.CERTS, "cert.der")]
     if resume:
         args += ["--resume"]
+    if http2:
+        args += ["--http2", str(STREAMS)]
     if target.pid():
         args += ["--pid", str(target.pid())]
     for key, value in options.items():
@@ -37,9 +43,9 @@ def command(target, load, tls, options, resume=False):
     return args + load
 
 
-def load(target, what, tls=False, resume=False, limit=60, **options):
+def load(target, what, tls=False, resume=False, http2=False, limit=60, **options):
     """Runs one load to its end and returns what it measured."""
-    process = targets.spawn(command(target, what, tls, options, resume), targets.cores()[0], stdout=subprocess.PIPE,
+    process = targets.spawn(command(target, what, tls, options, resume, http2), targets.cores()[0], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
     try:
         out, err = process.communicate(timeout=limit)
@@ -79,10 +85,10 @@ def kernel():
     return slab + pages * os.sysconf("SC_PAGESIZE")
 
 
-def idle_memory(target, tls, most):
+def idle_memory(target, tls, most, http2=False):
     """Memory for each idle tunnel: the slope between a ninth of the tunnels and all of them."""
     steps = [most // 9, most]
-    process = targets.spawn(command(target, ["hold", *map(str, steps)], tls, {}), targets.cores()[0],
+    process = targets.spawn(command(target, ["hold", *map(str, steps)], tls, {}, http2=http2), targets.cores()[0],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     seen = []
     try:

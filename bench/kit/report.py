@@ -10,6 +10,7 @@ import cells
 import hotspots
 import plot
 import targets
+from tables import failure, memory_http2_table, memory_table, number, reload_table, table
 
 RESULTS = os.path.join(targets.HERE, "results")
 DOCUMENT = os.path.join(targets.ROOT, "docs", "performance.md")
@@ -70,21 +71,6 @@ def median(results, key, name, metric):
 def spread(results, key, name, metric):
     rows = [r[metric] for r in results["cells"].get(key, {}).get(name, []) if r.get(metric) is not None]
     return (min(rows), max(rows)) if rows else None
-
-
-def number(value):
-    if value is None:
-        return "–"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
-
-
-def table(rows):
-    """A markdown table: the first row is the head, the first column text."""
-    head, *body = rows
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body])
 
 
 def goals(results):
@@ -157,44 +143,14 @@ def cell_table(results, cell):
     rows = [["target", cell.unit, "rounds", "longhaul to it"] + [title for _, title in cell.extra]]
     for name in got:
         value = median(results, cell.key, name, cell.metric)
-        if all("failed" in r for r in got[name]):
-            rows.append([name, "failed", "–", "–"] + ["–"] * len(cell.extra))
+        if failure(got[name]):
+            rows.append([name, failure(got[name]), "–", "–"] + ["–"] * len(cell.extra))
             continue
         low, high = spread(results, cell.key, name, cell.metric) or (None, None)
         ratio = f"{mine / value:.2f}" if mine and value else "–"
         figure = number(value) if value else "–"
         rows.append([name, figure, f"{number(low)} … {number(high)}" if value else "–", ratio]
                     + [number(median(results, cell.key, name, key)) for key, _ in cell.extra])
-    return table(rows)
-
-
-def memory_table(results):
-    plain, tls = results["memory"].get("memory", {}), results["memory"].get("memory-tls", {})
-    if not plain and not tls:
-        return None
-    direct = plain.get("direct", {}).get("kernel_bytes_each")
-    rows = [["target", "plain, B", "TLS 1.3, B", "kernel, plain, all four sockets, B", "of these the proxy's two, B"]]
-    for name in dict.fromkeys([*plain, *tls]):
-        kernel = plain.get(name, {}).get("kernel_bytes_each")
-        own = kernel - direct if kernel is not None and direct is not None and name != "direct" else None
-        rows.append([name, number(plain.get(name, {}).get("bytes_each")), number(tls.get(name, {}).get("bytes_each")),
-                     number(kernel), number(own)])
-    return table(rows)
-
-
-def reload_table(results):
-    if not results.get("reloads"):
-        return None
-    rows = [["target", "tunnels lost (live, new)", "opened", "processes before, most, after",
-             "memory before, most, after, MB", "growth"]]
-    for name, r in results["reloads"].items():
-        if "failed" in r:
-            rows.append([name, "failed", "–", "–", "–", "–"])
-            continue
-        memory = ", ".join(f"{r[k] / 1e6:.1f}" for k in ("resident_before", "resident_most", "resident_after"))
-        rows.append([name, f"{r['lost_live']}, {r['lost_new']}", str(r["opened"]),
-                     f"{r['processes_before']}, {r['processes_most']}, {r['processes_after']}", memory,
-                     f"{r['growth']:+.1%}"])
     return table(rows)
 
 
@@ -221,13 +177,15 @@ def full_section(results):
             if os.path.exists(os.path.join(RESULTS, f"{cell.key}.svg")):
                 parts.append(f"![{cell.title}](../bench/results/{cell.key}.svg)")
             parts.append(text)
-    for title, text, key in (("Memory per idle tunnel", memory_table(results), "memory,memory-tls"),
-                             ("5 reloads under 200 live tunnels and 40 new ones a second", reload_table(results),
-                              "reloads")):
+    for title, text, key, picture in (
+            ("Memory per idle tunnel", memory_table(results), "memory,memory-tls", "memory"),
+            ("Memory per idle tunnel, HTTP/2 over TLS 1.3, 50 on a connection", memory_http2_table(results),
+             "memory-tls,memory-h2", "memory-h2"),
+            ("5 reloads under 200 live tunnels and 40 new ones a second", reload_table(results), "reloads", "")):
         if text:
             parts += [f"### {title}", f"`bench/run full --cells {key}`"]
-            if key.startswith("memory") and os.path.exists(os.path.join(RESULTS, "memory.svg")):
-                parts.append("![Memory per idle tunnel](../bench/results/memory.svg)")
+            if picture and os.path.exists(os.path.join(RESULTS, f"{picture}.svg")):
+                parts.append(f"![{title}](../bench/results/{picture}.svg)")
             parts.append(text)
     return "\n\n".join(parts)
 
@@ -253,16 +211,22 @@ def plots(results):
         if bars:
             note = "less is better" if cell.low else "more is better"
             plot.bars(os.path.join(RESULTS, f"{cell.key}.svg"), f"{cell.title} ({cell.unit}, {note})", bars)
-    groups = {}
-    for key, label in (("memory", "plain"), ("memory-tls", "TLS 1.3")):
-        for name, row in results.get("memory", {}).get(key, {}).items():
-            if "bytes_each" in row and name != "direct":
-                groups.setdefault(f"{name}, {label}", row["bytes_each"])
-    if groups:
-        plot.bars(os.path.join(RESULTS, "memory.svg"), "Resident bytes per idle tunnel (less is better)",
-                  list(groups.items()))
+    memory_plot(results, "memory", "Resident bytes per idle tunnel", (("memory", "plain"), ("memory-tls", "TLS 1.3")))
+    if results.get("memory", {}).get("memory-h2"):
+        memory_plot(results, "memory-h2", "Resident bytes per idle tunnel, over TLS 1.3, HTTP/2 with 50 on a connection",
+                    (("memory-h2", "HTTP/2"), ("memory-tls", "HTTP/1.1")))
     for key, series in results.get("scale", {}).items():
         plot.lines(os.path.join(RESULTS, f"{key}.svg"), series["title"], series["by"], series["counts"], series["lines"])
+
+
+def memory_plot(results, name, title, kinds):
+    """Only targets that have a figure of the first kind, of both kinds."""
+    memory = results.get("memory", {})
+    got = [(f"{target}, {label}", row["bytes_each"]) for key, label in kinds
+           for target, row in memory.get(key, {}).items() if "bytes_each" in row and target != "direct"
+           and "bytes_each" in memory.get(kinds[0][0], {}).get(target, {})]
+    if got:
+        plot.bars(os.path.join(RESULTS, f"{name}.svg"), f"{title} (less is better)", got)
 
 
 def write_all(docs):

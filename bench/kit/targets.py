@@ -345,6 +345,15 @@ class Relay(Target):
         return [LOAD, "relay", f"127.0.0.1:{self.port}", BACKEND]
 
 
+class BareHyper(Relay):
+    """hyper and tokio without longhaul, one thread as all: the floor of what parses heads with them."""
+
+    name = "bare hyper"
+
+    def command(self):
+        return [LOAD, "hyper", f"127.0.0.1:{self.port}", BACKEND]
+
+
 class Direct(Target):
     """No proxy: the floor of latency, the ceiling of the load generator."""
 
@@ -365,4 +374,4 @@ class Direct(Target):
         return BACKEND
 
 
-ALL = [Longhaul, Nginx, NginxLarge, Haproxy, HaproxyLarge, Caddy, Envoy, Sozu, LonghaulRaw, Relay, Direct]
+ALL = [Longhaul, Nginx, NginxLarge, Haproxy, HaproxyLarge, Caddy, Envoy, Sozu, LonghaulRaw, Relay, BareHyper, Direct]

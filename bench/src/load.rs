@@ -1,34 +1,30 @@
-//! The loads: echo (closed and open loop), idle tunnels, handshakes, plain requests, a room, churn.
+//! The loads: echo (closed and open loop), idle tunnels, handshakes, plain requests, a room. Churn has its own file.
 //!
 //! It deliberately measures one target per call; who is compared with whom is decided by `bench/run`.
 //! Invariants: an open loop counts latency from the time a message was due, not from the time it was sent; every answer
-//! is checked; a failed connection ends every load but churn, which counts it.
+//! is checked; a failed connection ends every load here.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::net::{Shutdown, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use crate::backend::BODY;
-use crate::client::{Client, Kind, Outcome, request};
-use crate::frame::Pattern;
-use crate::poll::Poll;
+use crate::client::{Kind, Outcome};
+use crate::fleet::Fleet;
 use crate::window::Window;
-
-/// Connections that are being opened at the same time.
-const OPENING: usize = 64;
-/// A load without any event for so long has lost something.
-const STALLED: Duration = Duration::from_secs(10);
 
 /// What every load needs.
 pub struct Setup {
     pub target: SocketAddr,
     pub tls: Option<Arc<ClientConfig>>,
+    /// HTTP/2, with so many tunnels on a connection; absent: HTTP/1.1.
+    pub http2: Option<NonZeroUsize>,
     pub path: String,
     /// The name in the Upgrade header.
     pub protocol: String,
@@ -38,135 +34,6 @@ pub struct Setup {
     pub time: Duration,
     /// The proxy whose CPU is counted.
     pub pid: Option<u32>,
-}
-
-struct Fleet<'a> {
-    setup: &'a Setup,
-    kind: Kind,
-    poll: Poll,
-    clients: Vec<Option<Client>>,
-    free: Vec<usize>,
-    pattern: Pattern,
-    request: Arc<[u8]>,
-    buffer: Vec<u8>,
-    plain: Vec<u8>,
-    scratch: Vec<u8>,
-    ready: Vec<crate::poll::Ready>,
-    last_event: Instant,
-    /// All connections send the same messages (a room).
-    one_stream: bool,
-}
-
-type Event = (usize, Result<Outcome>);
-
-impl<'a> Fleet<'a> {
-    fn new(setup: &'a Setup, kind: Kind) -> Result<Self> {
-        let size = if kind == Kind::Requests {
-            BODY
-        } else {
-            setup.size
-        };
-        Ok(Self {
-            setup,
-            kind,
-            poll: Poll::new()?,
-            clients: Vec::new(),
-            free: Vec::new(),
-            pattern: Pattern::new(size),
-            request: request(kind, &setup.path, &setup.protocol),
-            buffer: vec![0; 256 << 10],
-            plain: Vec::new(),
-            scratch: Vec::new(),
-            ready: Vec::new(),
-            last_event: Instant::now(),
-            one_stream: false,
-        })
-    }
-
-    fn open(&mut self) -> Result<usize> {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.clients.push(None);
-            self.clients.len() - 1
-        });
-        let stream = if self.one_stream { 0 } else { slot as u32 };
-        let tls = self.setup.tls.as_ref();
-        let client = Client::connect(
-            self.setup.target,
-            tls,
-            self.kind,
-            Arc::clone(&self.request),
-            stream,
-        )?;
-        self.poll.add(&client.socket, slot as u64)?;
-        self.clients[slot] = Some(client);
-        Ok(slot)
-    }
-
-    fn close(&mut self, slot: usize) {
-        self.clients[slot] = None;
-        self.free.push(slot);
-    }
-
-    fn send(&mut self, slot: usize) -> Result<()> {
-        let Some(client) = self.clients[slot].as_mut() else {
-            return Ok(());
-        };
-        match self.kind {
-            Kind::WebSocket => client.send_message(&self.pattern, &mut self.scratch),
-            Kind::Requests => client.send_request(),
-        }
-    }
-
-    fn wait(&mut self, timeout: Duration, events: &mut Vec<Event>) -> Result<()> {
-        events.clear();
-        self.poll.wait(Some(timeout), &mut self.ready)?;
-        for ready in &self.ready {
-            let slot = ready.token as usize;
-            let Some(client) = self.clients[slot].as_mut() else {
-                continue;
-            };
-            match client.ready(
-                ready.ended,
-                &self.pattern,
-                &mut self.buffer,
-                &mut self.plain,
-            ) {
-                Ok(Outcome::Nothing) => {}
-                other => events.push((slot, other)),
-            }
-        }
-        if self.ready.is_empty() {
-            ensure!(
-                self.last_event.elapsed() < STALLED,
-                "no answer for {STALLED:?}"
-            );
-        } else {
-            self.last_event = Instant::now();
-        }
-        Ok(())
-    }
-
-    // Opens until `to` connections are up; `each` says what to do with one that has just been opened.
-    fn fill(&mut self, to: usize, echo_once: bool) -> Result<()> {
-        let (mut started, mut up) = (self.clients.len(), self.clients.len());
-        let mut events = Vec::new();
-        while up < to {
-            while started < to && started - up < OPENING {
-                self.open()?;
-                started += 1;
-            }
-            self.wait(Duration::from_millis(100), &mut events)?;
-            for (slot, outcome) in events.drain(..) {
-                match outcome? {
-                    Outcome::Opened if echo_once => self.send(slot)?,
-                    Outcome::Opened | Outcome::Answers(_) => up += 1,
-                    Outcome::Ended => bail!("a connection was ended while {up} of {to} were up"),
-                    Outcome::Nothing => {}
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Echo with one message under way on each connection, as fast as it goes.
@@ -203,6 +70,8 @@ pub fn echo_saturated(setup: &Setup, kind: Kind) -> Result<Value> {
     let bytes = result["count"].as_f64().unwrap_or(0.0) * 2.0 * setup.size as f64;
     if let Some(cpu) = result["cpu_seconds"].as_f64() {
         result["gb_per_cpu_second"] = json!(bytes / 1e9 / cpu);
+        let messages = result["count"].as_f64().unwrap_or(0.0) * 2.0;
+        result["messages_per_cpu_second"] = json!(messages / cpu);
     }
     result["gb_per_second"] = json!(bytes / 1e9 / result["seconds"].as_f64().unwrap_or(f64::NAN));
     Ok(result)
@@ -217,6 +86,7 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
     fleet.fill(setup.conns, false)?;
     let mut due: Vec<VecDeque<Instant>> = vec![VecDeque::new(); setup.conns];
     let mut window = Window::new(setup)?;
+    let stride = stride(setup);
     let begin = Instant::now();
     let (mut sent, mut late) = (0_u64, 0_u64);
     let mut events = Vec::new();
@@ -231,7 +101,7 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
                 break;
             }
             late += u64::from(now - at > Duration::from_millis(1));
-            let slot = (sent % setup.conns as u64) as usize;
+            let slot = ((sent * stride) % setup.conns as u64) as usize;
             due[slot].push_back(at);
             fleet.send(slot)?;
             sent += 1;
@@ -260,6 +130,22 @@ pub fn echo_at_rate(setup: &Setup, rate: f64) -> Result<Value> {
     let mut result = window.result()?;
     result["sent_late"] = json!(late as f64 / sent as f64);
     Ok(result)
+}
+
+// How far the next tunnel is from the last, so that all get their turn. Over HTTP/2 neighbours share a connection: their
+// messages would come to it in trains, which no clients that know nothing of each other would send.
+fn stride(setup: &Setup) -> u64 {
+    let conns = setup.conns as u64;
+    let mut stride = setup.http2.map_or(1, |each| each.get() as u64 + 1);
+    while divisor(stride, conns) > 1 {
+        stride += 1;
+    }
+    stride
+}
+
+// The greatest common one.
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 /// Opens tunnels up to each of `steps`, one echo each, and waits for a line on stdin at each step.
@@ -304,7 +190,7 @@ pub fn handshakes(setup: &Setup) -> Result<Value> {
                 .saturating_record((now - begun[slot]).as_nanos() as u64);
             if let Some(client) = &fleet.clients[slot] {
                 resumed += u64::from(window.begun.is_some() && client.resumed());
-                client.socket.shutdown(Shutdown::Both).ok();
+                client.socket().shutdown(Shutdown::Both).ok();
             }
             fleet.close(slot);
             let again = fleet.open()?;
@@ -348,94 +234,4 @@ pub fn room(setup: &Setup) -> Result<Value> {
         }
     }
     window.result()
-}
-
-/// `conns` live tunnels, each with an echo every 100 ms, and `opens` new ones a second, each held for a second.
-/// Counts what is lost.
-///
-/// # Errors
-/// Only when the load itself cannot go on.
-pub fn churn(setup: &Setup, opens: f64) -> Result<Value> {
-    let mut fleet = Fleet::new(setup, Kind::WebSocket)?;
-    fleet.fill(setup.conns, true)?;
-    println!("{}", json!({ "live": setup.conns }));
-    let begin = Instant::now();
-    let (mut echoes, mut opened, mut tried) = (0_u64, 0_u64, 0_u64);
-    let (mut lost_live, mut lost_new) = (0_u64, 0_u64);
-    let mut reasons: Vec<String> = Vec::new();
-    let mut young: VecDeque<(Instant, usize, u64)> = VecDeque::new();
-    let mut born = vec![0_u64; setup.conns];
-    let (mut next_echo, mut turn) = (begin, 0_usize);
-    let gap = Duration::from_millis(100) / setup.conns as u32;
-    let mut waiting = vec![false; setup.conns];
-    let mut events = Vec::new();
-    while begin.elapsed() < setup.time {
-        let now = Instant::now();
-        while next_echo <= now {
-            let slot = turn % setup.conns;
-            if !waiting[slot] && fleet.clients[slot].is_some() && fleet.send(slot).is_ok() {
-                waiting[slot] = true;
-            }
-            turn += 1;
-            next_echo += gap;
-        }
-        while (tried as f64) < begin.elapsed().as_secs_f64() * opens {
-            tried += 1;
-            match fleet.open() {
-                Ok(slot) => {
-                    born.resize(fleet.clients.len().max(born.len()), 0);
-                    waiting.resize(born.len(), false);
-                    born[slot] = tried;
-                    young.push_back((now + Duration::from_secs(1), slot, tried));
-                }
-                Err(e) => note(&mut reasons, &mut lost_new, &e.to_string()),
-            }
-        }
-        while young.front().is_some_and(|(at, _, _)| *at <= now) {
-            let Some((_, slot, id)) = young.pop_front() else {
-                break;
-            };
-            if fleet.clients[slot].is_some() && born[slot] == id {
-                fleet.close(slot);
-            }
-        }
-        fleet.wait(Duration::from_micros(500), &mut events)?;
-        for (slot, outcome) in events.drain(..) {
-            match outcome {
-                Ok(Outcome::Answers(n)) => {
-                    echoes += u64::from(n);
-                    waiting[slot] = false;
-                }
-                Ok(Outcome::Opened) => {
-                    opened += 1;
-                    fleet.send(slot).ok();
-                }
-                Ok(Outcome::Nothing) => {}
-                other => {
-                    let why = other.map_or_else(|e| e.to_string(), |_| "ended".to_owned());
-                    let count = if slot < setup.conns {
-                        &mut lost_live
-                    } else {
-                        &mut lost_new
-                    };
-                    note(&mut reasons, count, &why);
-                    fleet.clients[slot] = None;
-                    if slot >= setup.conns {
-                        fleet.free.push(slot);
-                    }
-                }
-            }
-        }
-    }
-    reasons.truncate(5);
-    Ok(
-        json!({ "echoes": echoes, "tried": tried, "opened": opened, "lost_live": lost_live, "lost_new": lost_new, "reasons": reasons }),
-    )
-}
-
-fn note(reasons: &mut Vec<String>, count: &mut u64, why: &str) {
-    *count += 1;
-    if !reasons.iter().any(|r| r == why) {
-        reasons.push(why.to_owned());
-    }
 }

@@ -1,20 +1,32 @@
-//! `lhbench`: load generator, echo backend, bare relay and certificate of longhaul's benchmark, one thread each.
+//! `lhbench`: load generator, echo backend, bare relay, bare HTTP proxy and certificate of longhaul's benchmark, one
+//! thread each.
 //!
 //! It deliberately compares nothing: `bench/run` starts it against one target after the other. Only loopback addresses
 //! are accepted as targets. Invariant: a load prints one JSON object, or fails with a sentence.
 
+mod answers;
 mod backend;
 mod cert;
+mod churn;
 mod client;
+mod fleet;
 mod frame;
+mod hpack;
+mod http2;
+mod hyper_proxy;
 mod load;
+mod outgoing;
 mod poll;
 mod procfs;
 mod relay;
+mod session;
+mod streams;
 mod tickets;
+mod transport;
 mod window;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +47,11 @@ enum Cli {
         listen: SocketAddr,
         backend: SocketAddr,
     },
+    /// Bare HTTP proxy of hyper.
+    Hyper {
+        listen: SocketAddr,
+        backend: SocketAddr,
+    },
     /// Generate load.
     Load {
         #[command(flatten)]
@@ -52,6 +69,9 @@ struct Common {
     /// The certificate to trust (DER); absent: no TLS.
     #[arg(long)]
     tls: Option<PathBuf>,
+    /// Speak HTTP/2, with so many tunnels on a connection (RFC 8441): echo, hold and room only.
+    #[arg(long)]
+    http2: Option<NonZeroUsize>,
     /// Keep session tickets and use them.
     #[arg(long)]
     resume: bool,
@@ -104,6 +124,7 @@ fn main() -> Result<()> {
         Cli::Cert { dir } => cert::write(&dir),
         Cli::Backend { listen } => backend::run(listen),
         Cli::Relay { listen, backend } => relay::run(listen, backend),
+        Cli::Hyper { listen, backend } => hyper_proxy::run(listen, backend),
         Cli::Load { common, load } => run_load(&common, &load),
     }
 }
@@ -115,14 +136,21 @@ fn run_load(common: &Common, load: &Load) -> Result<()> {
     );
     // Wake up when a message is due, not up to 50 microseconds later.
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)).ok();
+    let over_streams = matches!(load, Load::Echo { .. } | Load::Hold { .. } | Load::Room);
+    ensure!(
+        over_streams || common.http2.is_none(),
+        "this load knows no HTTP/2"
+    );
+    let alpn: &[u8] = common.http2.map_or(b"http/1.1", |_| b"h2");
     let tls = common
         .tls
         .as_ref()
-        .map(|path| client::tls_config(path, common.resume))
+        .map(|path| transport::tls_config(path, common.resume, alpn))
         .transpose()?;
     let setup = Setup {
         target: common.target,
         tls,
+        http2: common.http2,
         path: common.path.clone(),
         protocol: common.protocol.clone(),
         conns: common.conns,
@@ -138,7 +166,7 @@ fn run_load(common: &Common, load: &Load) -> Result<()> {
         Load::Hold { steps } => return load::hold(&setup, steps),
         Load::Handshakes => load::handshakes(&setup)?,
         Load::Room => load::room(&setup)?,
-        Load::Churn { opens } => load::churn(&setup, *opens)?,
+        Load::Churn { opens } => churn::churn(&setup, *opens)?,
     };
     println!("{result}");
     Ok(())

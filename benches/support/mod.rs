@@ -75,6 +75,7 @@ impl Relays {
             expiry: None,
             framing: Framing::WebSocket,
             clocks: Clocks {
+                pings: None,
                 handshake_timeout: Duration::from_secs(10),
                 idle_timeout: None,
                 half_close_timeout: Duration::from_secs(30),

@@ -112,6 +112,9 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "half_close_timeout",
             "max_lifetime",
             "max_lifetime_jitter",
+            "ping_interval",
+            "ping_timeout",
+            "ping_side",
         ],
     ),
     (

@@ -185,7 +185,7 @@ pub struct Route {
     pub place: WrittenAt,
 }
 
-/// The four clocks of a tunnel.
+/// The clocks of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clocks {
     /// From the request head to both sides being joined.
@@ -198,6 +198,26 @@ pub struct Clocks {
     pub max_lifetime: Option<Duration>,
     /// Share of `max_lifetime`, 0.0–1.0, that is taken off at random.
     pub max_lifetime_jitter: f64,
+    /// `None` is off.
+    pub pings: Option<Pings>,
+}
+
+/// WebSocket pings of longhaul's own, to find peers whose program hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// Silence of a side before it is pinged.
+    pub interval: Duration,
+    /// For a sign of life after that.
+    pub timeout: Duration,
+    pub side: PingSide,
+}
+
+/// Who is pinged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingSide {
+    Client,
+    Backend,
+    Both,
 }
 
 #[derive(Clone, Debug, PartialEq)]

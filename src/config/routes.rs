@@ -7,16 +7,21 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::auth::auth;
 use super::diagnostic::{Diagnostic, Place};
-use super::model::{Clocks, Route};
+use super::model::{Clocks, PingSide, Pings, Route};
 use super::nearest::nearest;
 use super::pattern::{HostPattern, PathPattern};
 use super::section::{Section, Value, Wrong, describe};
 use super::value::{
-    POSITIVE, SECOND, duration, duration_or_off, label, share, text, wrong, wrong_near,
+    POSITIVE, SECOND, duration, duration_or_off, label, one_of, share, text, wrong, wrong_near,
 };
 
 const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
+];
+const PING_SIDES: &[(&str, PingSide)] = &[
+    ("client", PingSide::Client),
+    ("backend", PingSide::Backend),
+    ("both", PingSide::Both),
 ];
 /// Upgrades that hand a client a second, unseen HTTP connection behind the
 /// proxy, or a tunnel to anywhere.
@@ -113,7 +118,19 @@ fn clocks(section: &Section<'_>) -> Clocks {
         half_close_timeout: section.or("half_close_timeout", SECOND * 30, duration(POSITIVE)),
         max_lifetime: section.or("max_lifetime", None, duration_or_off(POSITIVE)),
         max_lifetime_jitter: section.or("max_lifetime_jitter", 0.1, share),
+        pings: pings(section),
     }
+}
+
+fn pings(section: &Section<'_>) -> Option<Pings> {
+    let interval = section.or("ping_interval", None, duration_or_off(POSITIVE));
+    let timeout = section.or("ping_timeout", SECOND * 20, duration(POSITIVE));
+    let side = section.or("ping_side", PingSide::Both, one_of(PING_SIDES));
+    interval.map(|interval| Pings {
+        interval,
+        timeout,
+        side,
+    })
 }
 
 fn method(value: &Value<'_>) -> Result<Method, Wrong> {

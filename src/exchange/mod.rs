@@ -10,13 +10,13 @@ mod client_upgrade;
 pub mod headers;
 mod record;
 mod refusal;
+mod stack;
 
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Request, Response};
-use tower::util::BoxCloneSyncService;
+use http::Response;
 
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
 pub use client::{Client, Http, Place, TlsFacts};
@@ -24,12 +24,9 @@ pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
 pub use record::{Entry, Line, Record, Words, loggable_path};
 pub use refusal::{Denial, Refusal};
+pub use stack::Stack;
 
 use crate::net::ClientLink;
-
-/// A stack of layers with its types erased once, so that every stack has one
-/// nameable type.
-pub type Stack<E = Refusal> = BoxCloneSyncService<Request<Body>, Response<Body>, E>;
 
 /// What a service of ours returns.
 pub type Reply<E = Refusal> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;

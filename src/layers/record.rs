@@ -13,7 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::{Layer, Service};
 
 use crate::drain::Stage;
-use crate::exchange::{Body, BodyError, Exchange, Record, Refusal, Reply};
+use crate::exchange::{Body, BodyError, Entry, Exchange, Record, Refusal, Reply};
 use crate::metrics::{Answer, Metrics, status_class};
 use crate::net::InFlight;
 use crate::ws::handshake::{Upgrade, upgrade_protocol};
@@ -116,30 +116,30 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let mut entry = self.record.entry();
-        if entry.is_tunnel {
-            return;
-        }
-        match entry.status {
-            Some(status) => {
-                let status = status_class(status);
-                self.layer
-                    .metrics
-                    .requests
-                    .get_or_create(&Answer { status })
-                    .inc();
-            }
-            None => {
-                let refusal = match entry.client.place.watch.stage() {
-                    Stage::Ending => Refusal::Stopping,
-                    Stage::Running | Stage::Draining => Refusal::ClientLeft,
-                };
-                self.layer.metrics.refused(refusal.label());
-                entry.refuse(&refusal);
-            }
-        }
-        entry.log_request();
+        let metrics = &self.layer.metrics;
+        self.record.update(|entry| conclude(entry, metrics));
     }
+}
+
+fn conclude(entry: &mut Entry, metrics: &Metrics) {
+    if entry.is_tunnel {
+        return;
+    }
+    match entry.status {
+        Some(status) => {
+            let status = status_class(status);
+            metrics.requests.get_or_create(&Answer { status }).inc();
+        }
+        None => {
+            let refusal = match entry.client.place.watch.stage() {
+                Stage::Ending => Refusal::Stopping,
+                Stage::Running | Stage::Draining => Refusal::ClientLeft,
+            };
+            metrics.refused(refusal.label());
+            entry.refuse(&refusal);
+        }
+    }
+    entry.log_request();
 }
 
 /// A response body that is counted, and holds what lives until it ends.

@@ -32,8 +32,7 @@ impl<S> Layer<S> for TargetLayer {
 
 impl<S> Service<Request<Body>> for TargetService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
-    S::Future: Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply>,
 {
     type Response = Response<Body>;
     type Error = Refusal;
@@ -45,7 +44,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match settle(&mut request) {
-            Ok(()) => Box::pin(self.0.call(request)),
+            Ok(()) => self.0.call(request),
             Err(refusal) => Box::pin(ready(Err(refusal))),
         }
     }

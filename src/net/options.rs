@@ -2,6 +2,7 @@
 //! peer whose packets have stopped.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -18,6 +19,13 @@ pub struct Keepalive {
     /// `TCP_USER_TIMEOUT` (RFC 5482): unacknowledged data, unanswered probes or
     /// a closed window for this long end the connection.
     pub user_timeout: Duration,
+}
+
+/// Has the closing of a socket reset it: the kernel keeps nothing for its peer.
+/// A Unix socket is just closed.
+pub fn reset_when_closed(socket: impl AsFd) {
+    // Whatever is wrong with it, it is about to be closed.
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// Prepares a connected socket for a long life. Nothing to do for Unix sockets.

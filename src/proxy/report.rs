@@ -63,7 +63,12 @@ pub(super) fn ended(metrics: &Metrics, backend: &Backend, outcome: &Outcome) {
     };
     match outcome.cause {
         Cause::Close(Some(INTERNAL_ERROR)) => against(metrics, backend, Report::Close1011),
-        Cause::Eof | Cause::TlsEof | Cause::Reset | Cause::PeerTimeout | Cause::TlsError
+        Cause::Eof
+        | Cause::TlsEof
+        | Cause::Reset
+        | Cause::PeerTimeout
+        | Cause::PingTimeout
+        | Cause::TlsError
             if is_early() =>
         {
             against(metrics, backend, Report::EarlyEnd);

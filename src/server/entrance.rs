@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use http_body::Body as HttpBody;
-use tower::Service as _;
 
 use super::Context;
 use crate::config::Config;
@@ -40,8 +39,7 @@ impl Entrance {
             .get(&*self.client.listener)
             .unwrap_or(&self.last);
         let request = self.dress(request, link, &snapshot.config);
-        let mut stack = listener.stack.clone();
-        stack.call(request)
+        listener.stack.call(request)
     }
 
     /// Makes a received request one of ours.

@@ -30,6 +30,10 @@ const LINGER_BYTES: u64 = 256 * 1024;
 /// hyper's smallest read buffer.
 const MIN_BUFFER: usize = 8 * 1024;
 
+/// The number of headers for which hyper has room on its stack; it allocates and
+/// fills memory for each head once it is told a number, even this one.
+const HYPERS_HEADERS: usize = 100;
+
 /// How HTTP/1.1 is spoken on one connection.
 pub(super) struct Http1 {
     builder: http1::Builder,
@@ -48,9 +52,11 @@ impl Http1 {
             // request from receiving one.
             .header_read_timeout(None)
             .preserve_header_case(true)
-            .max_headers(limits.max_request_headers)
             .max_header_size(limits.max_request_head)
             .max_buf_size(limits.max_request_head.max(MIN_BUFFER));
+        if limits.max_request_headers != HYPERS_HEADERS {
+            builder.max_headers(limits.max_request_headers);
+        }
         let deadlines = read_deadlines(limits);
         Self {
             builder,

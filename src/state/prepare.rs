@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::Semaphore;
 use tower::Layer;
-use tower::util::BoxCloneSyncService;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
@@ -147,12 +146,10 @@ fn stack(
     };
     let trusted = config.trusted_proxies.clone().into();
     match listener.redirect_to_https {
-        Some(port) => {
-            BoxCloneSyncService::new(record.layer(layers::settle(trusted, Redirect { port })))
-        }
+        Some(port) => Stack::new(record.layer(layers::settle(trusted, Redirect { port }))),
         None => {
             let router = Router(Arc::clone(table));
-            BoxCloneSyncService::new(record.layer(layers::settle(trusted, router)))
+            Stack::new(record.layer(layers::settle(trusted, router)))
         }
     }
 }
@@ -182,7 +179,7 @@ fn routes(
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
         });
-        let stack = BoxCloneSyncService::new(Proxy {
+        let stack = Stack::new(Proxy {
             route: Arc::clone(&route),
         });
         Some((settings.into(), RouteEntry { stack, route }))

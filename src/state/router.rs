@@ -25,9 +25,8 @@ impl Service<Request<Body>> for Router {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let found = find(&self.0, &request).map(|entry| entry.stack.clone());
-        match found {
-            Some(mut stack) => stack.call(request),
+        match find(&self.0, &request) {
+            Some(entry) => entry.stack.call(request),
             None => Box::pin(ready(Err(Refusal::NoRoute))),
         }
     }

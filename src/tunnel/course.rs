@@ -101,9 +101,16 @@ impl Course {
     pub(super) fn sink_broke(&mut self, way: Way, cause: Cause) {
         self.note_break(way.sink(), cause);
         self.direction(way).lose_sink();
-        if cause == Cause::PeerTimeout {
+        if matches!(cause, Cause::PeerTimeout | Cause::PingTimeout) {
             self.direction(way.reverse()).source_ended = true;
         }
+    }
+
+    /// The sink of `way` counts as dead: the other side is told by `order`.
+    pub(super) fn give_up(&mut self, way: Way, order: &CloseOrder, limits: &Limits, now: Ticks) {
+        self.begin(way.sink(), order.cause);
+        self.ordered(order, limits, now);
+        self.sink_broke(way, order.cause);
     }
 
     fn note_break(&mut self, side: Side, cause: Cause) {
@@ -279,7 +286,7 @@ impl Course {
     }
 
     fn began_by_longhaul(&mut self, cause: Cause) {
-        if !matches!(self.began, Some((_, Cause::Close(_)))) {
+        if !matches!(self.began, Some((_, Cause::Close(_) | Cause::PingTimeout))) {
             self.began = Some((Side::Longhaul, cause));
         }
     }

@@ -195,6 +195,20 @@ impl Direction {
         self.sink = Sink::Shut;
     }
 
+    /// Whether bytes wait for the sink, here or in its stream.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.has_rest() || self.unflushed
+    }
+
+    /// Whether a ping of longhaul's own may go in here (RFC 6455 sections 5.4,
+    /// 5.5.1).
+    pub(super) fn takes_ping(&self) -> bool {
+        self.flow == Flow::Pass
+            && self.sink == Sink::Open
+            && self.close_sent == CloseSent::No
+            && self.cursor.at_frame_boundary()
+    }
+
     /// Whether it still forwards but will never see a boundary again.
     pub(super) fn is_adrift(&self) -> bool {
         self.cursor.is_lost() && self.flow != Flow::Stopped && !self.source_ended

@@ -18,15 +18,12 @@ use super::engine::Door;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
+use crate::ws::close::GOING_AWAY;
 
 pub use super::facts::{CloseOrder, Facts, State};
 
 const ORDERED: u8 = 1;
 const EXPIRED: u8 = 1 << 1;
-
-/// The close code for a tunnel in which both sides were silent for too long.
-/// 1012, the default of every other end, would say that longhaul restarts.
-const GOING_AWAY: u16 = 1001;
 
 /// How far apart an idle tunnel is looked at; its timeout is late by up to
 /// twice this. Short timeouts get the finer one.
@@ -248,6 +245,8 @@ impl Tunnel {
                     "maximum lifetime reached",
                 );
             } else if self.idle_until() <= now {
+                // 1012, the default of every other end, would say that longhaul
+                // restarts.
                 let code = limits.code().map(|_| GOING_AWAY);
                 self.close_for(Cause::IdleTimeout, code, "idle for too long");
             }

@@ -4,13 +4,16 @@
 //! It does not dial, upgrade, log or know any configuration file: a tunnel
 //! gets its [`Options`] by value at birth. `direction` and `course` decide what
 //! is forwarded and how an end is reached, `pump` and `relay` move the bytes by
-//! them between any two streams. [`run`] has them do so on the threads of the
+//! them between any two streams. Where its route has peers pinged, `pulse` says
+//! when, and `sift` keeps those pings and their answers apart from the rest. [`run`] has them do so on the threads of the
 //! [`Engine`] where both streams are plain sockets, and in a tokio task where
 //! one is not.
 //!
 //! Invariant: bytes are forwarded once, in order and unchanged, and a Close
-//! frame of longhaul's own goes in only between two messages.
+//! frame of longhaul's own goes in only between two messages, a Ping only between
+//! two frames.
 
+mod aside;
 mod clock;
 mod course;
 mod direction;
@@ -21,11 +24,13 @@ mod filter;
 mod opening;
 mod options;
 mod outcome;
+mod pulse;
 mod pump;
 mod registry;
 mod relay;
 mod run;
 mod scratch;
+mod sift;
 mod signals;
 mod sync;
 

@@ -31,6 +31,8 @@ pub enum Cause {
     ConnectionLost,
     /// A peer's kernel no longer answered (keepalive, `TCP_USER_TIMEOUT`).
     PeerTimeout,
+    /// A peer's kernel may have answered, its program did not (`ping_timeout`).
+    PingTimeout,
     /// A peer sent what is not TLS.
     TlsError,
     /// No byte from either side for `idle_timeout`.
@@ -102,6 +104,7 @@ impl Cause {
             Self::Reset => "reset",
             Self::ConnectionLost => "connection_lost",
             Self::PeerTimeout => "peer_timeout",
+            Self::PingTimeout => "ping_timeout",
             Self::TlsError => "tls_error",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseTimeout => "half_close_timeout",

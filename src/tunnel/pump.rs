@@ -13,9 +13,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::clock::Ticks;
 use super::direction::{Direction, Sink, Way};
+use super::entry::Tunnel;
 use super::outcome::Cause;
-use super::registry::Ticket;
+use super::pulse::Pulse;
 
 /// Reads of one direction before the other gets its turn.
 const READS_PER_TURN: usize = 8;
@@ -42,6 +44,10 @@ pub trait Bulk<S, K> {
 
     /// The source has broken: the end of the sink is to say so, if it can.
     fn sever(_: &mut K) {}
+
+    /// Nothing more will be sent to the sink, nor waited for: dropping it is to
+    /// leave nothing behind in the kernel.
+    fn forsake(_: &mut K) {}
 }
 
 /// What came of a [`Bulk::poll_move`].
@@ -75,7 +81,9 @@ impl<S, K> Bulk<S, K> for Copying {
 pub(super) struct Pump<'a, S, K> {
     pub(super) way: Way,
     pub(super) direction: &'a mut Direction,
-    pub(super) ticket: &'a Ticket,
+    pub(super) tunnel: &'a Tunnel,
+    pub(super) pulse: Option<&'a mut Pulse>,
+    pub(super) now: Ticks,
     pub(super) source: &'a mut S,
     pub(super) sink: &'a mut K,
     /// Bytes that it may read yet in this step.
@@ -94,10 +102,15 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         {
             return Turn::SinkBroke(Cause::of_error(&error));
         }
-        let turn = self.rounds::<X>(cx, scratch);
+        let mut turn = self.rounds::<X>(cx, scratch);
+        if matches!(turn, Turn::SourceEnded(_) | Turn::SourceBroke(_))
+            && let Err(error) = self.release(cx)
+        {
+            turn = Turn::SinkBroke(Cause::of_error(&error));
+        }
         let flushed = self.flush(cx);
         if X::progressed(self.sink) {
-            self.touch();
+            self.progressed();
         }
         match flushed {
             Poll::Ready(Err(error)) => Turn::SinkBroke(Cause::of_error(&error)),
@@ -107,7 +120,8 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
 
     fn rounds<X: Bulk<S, K>>(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Turn {
         for _ in 0..READS_PER_TURN {
-            if let Poll::Ready(Err(error)) = self.write_rest(cx) {
+            let pinged = self.ping(cx);
+            if let Poll::Ready(Err(error)) = self.write_rest(cx).map(|it| pinged.and(it)) {
                 return Turn::SinkBroke(Cause::of_error(&error));
             }
             self.shut_sink(cx);
@@ -161,19 +175,33 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         }
         let messages = self.direction.accept_unseen(count);
         self.direction.unflushed = true;
+        self.heard(self.way);
         self.touch();
-        self.ticket.tunnel().passed(self.way, count, messages);
+        self.tunnel.passed(self.way, count, messages);
     }
 
-    /// Passes on bytes just read, and keeps those that the sink does not take.
+    /// Passes on bytes just read.
     fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        match self.pulse {
+            None => self.pass(cx, bytes),
+            Some(_) => self.sift(cx, bytes),
+        }
+    }
+
+    /// Passes on bytes, as far as they are to be.
+    pub(super) fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         let (forwarded, messages) = self.direction.accept(bytes);
         self.touch();
         if forwarded == 0 {
             return Ok(());
         }
-        self.ticket.tunnel().passed(self.way, forwarded, messages);
-        let mut unsent = &bytes[..forwarded];
+        self.tunnel.passed(self.way, forwarded, messages);
+        self.send(cx, &bytes[..forwarded])
+    }
+
+    /// Writes bytes, and keeps those that the sink does not take.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let mut unsent = bytes;
         while !unsent.is_empty() && !self.direction.has_rest() {
             match self.write(cx, unsent) {
                 Poll::Ready(written) => unsent = &unsent[written?..],
@@ -195,8 +223,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             };
             self.direction.unflushed = true;
             self.direction.wrote_rest(written);
-            // A slow reader is not an idle one.
-            self.touch();
+            self.progressed();
         }
         Poll::Ready(Ok(()))
     }
@@ -226,8 +253,21 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         }
     }
 
+    /// The sink took what had waited for it: a slow reader is not an idle one.
+    fn progressed(&mut self) {
+        self.touch();
+        self.heard(self.way.reverse());
+    }
+
+    /// The source of `way` has given a sign of life.
+    pub(super) fn heard(&mut self, way: Way) {
+        if let Some(pulse) = &mut self.pulse {
+            pulse.heard(way, self.now);
+        }
+    }
+
     fn touch(&self) {
-        self.ticket.tunnel().touch(self.way, self.ticket.now());
+        self.tunnel.touch(self.way, self.now);
     }
 }
 

@@ -20,10 +20,12 @@ use rand::seq::SliceRandom;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::aside::Aside;
 use super::clock::{Clock, TICK, Ticks};
 use super::engine::Doors;
 use super::entry::{CloseOrder, Facts, Tunnel};
 use super::options::{Limits, Options};
+use super::pulse::Pulse;
 use shard::Shard;
 
 pub use page::Page;
@@ -50,6 +52,8 @@ pub struct Ticket {
     tunnel: Arc<Tunnel>,
     /// `slot * SHARDS + shard`
     place: u32,
+    /// The relay's alone.
+    pub(super) aside: Option<Box<Aside>>,
 }
 
 impl fmt::Debug for Registry {
@@ -84,6 +88,7 @@ impl Registry {
             registry: Arc::clone(self),
             tunnel,
             place: slot * SHARDS as u32 + shard as u32,
+            aside: Aside::new(Pulse::new(options, now)),
         }
     }
 
@@ -226,6 +231,13 @@ impl Ticket {
 
     pub(super) fn now(&self) -> Ticks {
         self.registry.clock.now()
+    }
+
+    /// The entry, the pulse, and the time.
+    pub(super) fn parts(&mut self) -> (&Arc<Tunnel>, Option<&mut Pulse>, Ticks) {
+        let now = self.now();
+        let pulse = self.aside.as_mut().and_then(|aside| aside.pulse());
+        (&self.tunnel, pulse, now)
     }
 
     /// The engine, while one runs.

@@ -10,15 +10,18 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::clock::Ticks;
 use super::course::Course;
 use super::direction::Way;
 use super::entry::State;
 use super::outcome::{Cause, Outcome, Side};
+use super::pulse;
 use super::pump::{Bulk, Copying, Pump, Turn};
 use super::registry::Ticket;
 use super::scratch::Scratch;
@@ -48,8 +51,6 @@ pub struct Relay<C, B, X = Copying> {
     backend: B,
     course: Course,
     ticket: Ticket,
-    /// Until the first step; indexed by `Way`.
-    read_ahead: Option<Box<[Bytes; 2]>>,
     bulk: PhantomData<fn() -> X>,
 }
 
@@ -67,15 +68,16 @@ pub fn relay<C, B>(client: Leg<C>, backend: Leg<B>, ticket: Ticket) -> Relay<C, 
 }
 
 impl<C, B, X> Relay<C, B, X> {
-    pub(super) fn new(client: Leg<C>, backend: Leg<B>, ticket: Ticket) -> Self {
-        let read_ahead = [client.read_ahead, backend.read_ahead];
-        let some = read_ahead.iter().any(|bytes| !bytes.is_empty());
+    pub(super) fn new(client: Leg<C>, backend: Leg<B>, mut ticket: Ticket) -> Self {
+        ticket.keep_ahead([client.read_ahead, backend.read_ahead]);
+        if let Some(pulse) = ticket.pulse() {
+            ticket.arm(pulse.due());
+        }
         Self {
             client: client.stream,
             backend: backend.stream,
             course: Course::new(&ticket.tunnel().limits),
             ticket,
-            read_ahead: some.then(|| Box::new(read_ahead)),
             bulk: PhantomData,
         }
     }
@@ -130,13 +132,22 @@ impl<C, B, X> Relay<C, B, X> {
         self.course.settle(order, &tunnel.limits, now)
     }
 
+    /// When to step it though nothing happens.
+    fn deadline(&self) -> Ticks {
+        let deadline = self.course.deadline();
+        match self.ticket.pulse() {
+            Some(pulse) if self.course.began().is_none() => deadline.min(pulse.due()),
+            _ => deadline,
+        }
+    }
+
     /// Lets the sweep know of a deadline that is new since `before`.
     fn arm(&self, before: u32) {
         let state = self.course.state();
         if state != State::Open {
             self.ticket.tunnel().set_state(state);
         }
-        let deadline = self.course.deadline();
+        let deadline = self.deadline();
         if deadline != before {
             self.ticket.arm(deadline);
         }
@@ -174,7 +185,10 @@ where
     /// Moves what can be moved now. `expired`: the sweep has seen that the
     /// deadline is over.
     pub(super) fn step(&mut self, cx: &mut Context<'_>, expired: bool) -> Step {
-        let deadline = self.course.deadline();
+        let deadline = self.deadline();
+        if expired {
+            self.feel_pulse();
+        }
         self.obey(expired);
         let mut scratch = Scratch::take();
         let mut left = [BYTES_PER_STEP; 2];
@@ -204,6 +218,26 @@ where
         Step::Again
     }
 
+    /// Gives up a side that is dead, unless the end has begun.
+    fn feel_pulse(&mut self) {
+        let waiting = Way::BOTH.map(|way| self.course.direction(way).is_held_up());
+        let (tunnel, pulse, now) = self.ticket.parts();
+        let pulse = pulse.filter(|_| self.course.began().is_none());
+        let Some(way) = pulse.and_then(|pulse| pulse.expired(now, waiting)) else {
+            return;
+        };
+        let order = Arc::new(pulse::order(way.sink(), tunnel.limits.code()));
+        // Otherwise another order was first, which is obeyed next.
+        if tunnel.close(Arc::clone(&order)) {
+            self.course.give_up(way, &order, &tunnel.limits, now);
+            self.sever(way.sink());
+            match way {
+                Way::In => <X as Bulk<C, B>>::forsake(&mut self.backend),
+                Way::Out => <X as Bulk<B, C>>::forsake(&mut self.client),
+            }
+        }
+    }
+
     fn turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -211,23 +245,16 @@ where
         scratch: &mut [u8],
         left: &mut usize,
     ) -> Turn {
-        let ahead = match &mut self.read_ahead {
-            None => Bytes::new(),
-            Some(both) => {
-                let bytes = std::mem::take(&mut both[way as usize]);
-                if both.iter().all(Bytes::is_empty) {
-                    self.read_ahead = None;
-                }
-                bytes
-            }
-        };
+        let ahead = self.ticket.take_ahead(way);
         let direction = self.course.direction(way);
-        let ticket = &self.ticket;
+        let (tunnel, pulse, now) = self.ticket.parts();
         match way {
             Way::In => Pump {
                 way,
                 direction,
-                ticket,
+                tunnel,
+                pulse,
+                now,
                 source: &mut self.client,
                 sink: &mut self.backend,
                 left,
@@ -236,7 +263,9 @@ where
             Way::Out => Pump {
                 way,
                 direction,
-                ticket,
+                tunnel,
+                pulse,
+                now,
                 source: &mut self.backend,
                 sink: &mut self.client,
                 left,

@@ -11,7 +11,7 @@ use super::outcome::{Cause, Side};
 use super::pump::{Bulk, Moved};
 use super::registry::Ticket;
 use super::relay::{Leg, Relay};
-use crate::net::Transport;
+use crate::net::{Transport, reset_when_closed};
 
 /// Relays both sides, from the next byte on, and calls `on_end` with how it
 /// ended. It returns at once; what has to live as long as the tunnel goes into
@@ -71,7 +71,7 @@ fn spawn(client: Leg<Transport>, backend: Leg<Transport>, ticket: Ticket, on_end
 
 /// Everything goes through the scratch buffer, and a reset is passed on where
 /// the other side knows more than one end.
-struct Severing;
+pub(super) struct Severing;
 
 impl Bulk<Transport, Transport> for Severing {
     fn poll_move(_: &mut Context<'_>, _: &mut Transport, _: &mut Transport, _: u64) -> Moved {
@@ -84,6 +84,12 @@ impl Bulk<Transport, Transport> for Severing {
 
     fn sever(sink: &mut Transport) {
         sink.sever();
+    }
+
+    fn forsake(sink: &mut Transport) {
+        if let Some(socket) = sink.socket() {
+            reset_when_closed(socket);
+        }
     }
 }
 

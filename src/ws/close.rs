@@ -26,6 +26,9 @@ pub fn may_send(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
+/// An endpoint goes away, as a browser does that leaves a page (RFC 6455 section
+/// 7.4.1).
+pub const GOING_AWAY: u16 = 1001;
 /// An endpoint met what it did not expect (RFC 6455 section 7.4.1).
 pub const INTERNAL_ERROR: u16 = 1011;
 

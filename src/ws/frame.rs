@@ -68,6 +68,7 @@ pub struct CloseSeen {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
     End,
+    FrameBoundary,
     MessageBoundary,
     Close,
 }
@@ -115,6 +116,14 @@ impl FrameCursor {
     /// says how many that were: 0 when one has passed already.
     pub fn advance_past_close(&mut self, bytes: &[u8]) -> usize {
         self.run(bytes, Until::Close)
+    }
+
+    /// Follows `bytes` up to and including the byte that ends the open frame, or
+    /// else the one that begins here, and says how many that were: all of them
+    /// when none is such a byte.
+    pub fn advance_past_frame(&mut self, bytes: &[u8]) -> usize {
+        let first = self.run(&bytes[..bytes.len().min(1)], Until::End);
+        first + self.run(&bytes[first..], Until::FrameBoundary)
     }
 
     /// Follows `count` bytes of payload that nobody has looked at: at most
@@ -192,6 +201,7 @@ impl FrameCursor {
     fn stands_at(&self, until: Until) -> bool {
         match until {
             Until::End => false,
+            Until::FrameBoundary => self.at_frame_boundary(),
             Until::MessageBoundary => self.at_message_boundary(),
             Until::Close => self.flags & CLOSE_ENDED != 0,
         }

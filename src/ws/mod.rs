@@ -8,3 +8,4 @@ pub mod close;
 pub mod frame;
 pub mod handshake;
 pub mod ping;
+pub mod pong;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::kit::{Echo, Head, Proxy, RawBackend, Site, Wire, Ws, dial, handshake, switching};
+use crate::kit::{
+    Echo, Head, Proxy, RawBackend, Setup, Site, Wire, Ws, alone, dial, handshake, switching,
+};
 
 fn site(backends: &[&Echo], upstream: &str) -> Site {
     let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
@@ -171,10 +173,11 @@ async fn who_waits_too_long_goes_to_the_next_backend() {
 async fn handshakes_come_no_faster_than_they_may() {
     const RATE: f64 = 40.0;
     const CLIENTS: usize = 100;
+    let _machine = alone().await;
     let raw = RawBackend::start().await;
     let site = Site::one(raw.address())
         .upstream("admission = { handshake_rate = '40/s', queue_timeout = '5s' }");
-    let proxy = Proxy::start(site).await;
+    let proxy = Setup::new().beside().start(site).await;
     let address = proxy.address("main").await;
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {

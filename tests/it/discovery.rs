@@ -149,6 +149,8 @@ async fn what_was_there_before_serves_until_something_is_found() {
     ws.greeting().await;
     // To a discovery that has nothing yet, then one that finds the same.
     proxy.reload(site(drain)).await;
+    let failed = "discovery has failed: the last answer stands";
+    proxy.log.wait(failed, &[("upstream", "app")]).await;
     assert_eq!(proxy.get("/").await.text(), "a");
     edit(&proxy, &listing(&[&a]), "discovery works again").await;
     proxy

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     Echo, Event, Fixed, Opcode, Proxy, RawBackend, Site, close_payload, eventually, handshake,
-    nobody, plain, switching,
+    nobodies, nobody, plain, switching,
 };
 
 /// A backend `a`, and another that is always there for those who must go on.
@@ -211,12 +211,12 @@ async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so() {
         assert_eq!(answer.head.status, 500);
     }
     assert_eq!(client.frame().await.close_code(), Some(1012));
-    assert!(ejected(&proxy));
+    proxy.log.wait_for(is_ejected).await;
 }
 
 #[tokio::test]
 async fn no_more_are_ejected_than_may_be() {
-    let (one, two) = (nobody().await, nobody().await);
+    let [one, two] = nobodies().await;
     let site = Site::of(&[("a", &one), ("b", &two)]).upstream(
         "balance = 'round_robin'\nejection = { failures = 2, time = '1h', max_time = '1h' }",
     );

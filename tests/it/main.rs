@@ -29,6 +29,7 @@ mod logs;
 mod manager;
 mod operator;
 mod pick;
+mod pings;
 mod probes;
 mod rebalance;
 mod registry;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kit::{
-    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Stuck, Ws, dial_from, eventually, nobody,
+    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Stuck, Ws, dial_from, eventually,
+    nobodies, nobody,
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -464,7 +465,7 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
 #[tokio::test]
 async fn a_backend_that_refuses_is_skipped_for_the_next_candidate() {
     let backend = Echo::start("live").await;
-    let (one, two) = (nobody().await, nobody().await);
+    let [one, two] = nobodies().await;
     let backends = [
         ("dead-1", one.as_str()),
         ("dead-2", two.as_str()),
@@ -493,10 +494,7 @@ async fn a_backend_that_refuses_is_skipped_for_the_next_candidate() {
 #[tokio::test]
 async fn attempts_are_bounded() {
     let backend = Echo::start("live").await;
-    let mut dead = Vec::new();
-    for _ in 0..4 {
-        dead.push(nobody().await);
-    }
+    let dead: [String; 4] = nobodies().await;
     let names = ["d1", "d2", "d3", "d4"];
     let mut listed: Vec<_> = names
         .into_iter()

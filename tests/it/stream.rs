@@ -197,15 +197,21 @@ async fn both_ways(client: Wire, backend: Wire, number: u64) -> [Total; 2] {
 
 /// Through every tunnel at once; then the log must say the same.
 async fn through(proxy: &Proxy, backend: &RawBackend, clients: Vec<Wire>) {
-    let mut tunnels = Vec::new();
-    for (mut client, number) in clients.into_iter().zip(0..) {
+    let mut opened = Vec::new();
+    for mut client in clients {
         client.send(handshake("/", "localhost", "")).await;
         let mut server = backend.accept().await;
         server.request().await;
         server.send(switching("")).await;
         assert_eq!(client.response_head().await.status, 101);
-        tunnels.push(tokio::spawn(both_ways(client, server, number)));
+        opened.push((client, server));
     }
+    // All are open first: while they stream, a handshake may take long.
+    let tunnels: Vec<_> = opened
+        .into_iter()
+        .zip(0..)
+        .map(|((client, server), number)| tokio::spawn(both_ways(client, server, number)))
+        .collect();
     let mut expected = Vec::new();
     for tunnel in tunnels {
         let [up, down] = tunnel.await.expect("every byte");

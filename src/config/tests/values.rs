@@ -54,7 +54,10 @@ fn defaults() {
         (&HostPattern::Any, &PathPattern::any())
     );
     assert_eq!(route.upgrades, ["websocket"]);
-    assert_eq!(route.clocks.idle_timeout, None);
+    assert_eq!(
+        (route.clocks.idle_timeout, route.clocks.pings),
+        (None, None)
+    );
     let chat = &config.upstreams["chat"];
     assert_eq!(chat.sticky, [StickySource::ClientIp]);
     assert_eq!((chat.scheme, chat.max_attempts), (Scheme::Http, 3));
@@ -149,8 +152,30 @@ max_lifetime_jitter = 1
     assert_eq!(route.upgrades, ["websocket", "http/2.0"]);
     assert_eq!(route.clocks.idle_timeout, Some(Duration::from_millis(1500)));
     assert_eq!(route.clocks.max_lifetime, Some(86400 * SECOND));
+    assert_eq!(route.clocks.pings, None);
     let none = parsed(&with("[[routes]]", "upgrades = []"));
     assert!(none.routes[0].upgrades.is_empty());
+}
+
+#[test]
+fn pings_are_off_until_their_interval_is_written() {
+    let pings = |keys| parsed(&with("[[routes]]", keys)).routes[0].clocks.pings;
+    assert_eq!(pings("ping_timeout = \"3s\"\nping_side = \"client\""), None);
+    assert_eq!(pings("ping_interval = \"off\""), None);
+    let interval = 30 * SECOND;
+    let by_default = Pings {
+        interval,
+        timeout: 20 * SECOND,
+        side: PingSide::Both,
+    };
+    assert_eq!(pings("ping_interval = \"30s\""), Some(by_default));
+    let given = "ping_interval = \"30s\"\nping_timeout = \"3s\"\nping_side = \"backend\"";
+    let expected = Pings {
+        timeout: 3 * SECOND,
+        side: PingSide::Backend,
+        ..by_default
+    };
+    assert_eq!(pings(given), Some(expected));
 }
 
 #[test]
@@ -227,6 +252,11 @@ fn edges() {
         assert!(found(&text).contains("wrong value of `close_code`"));
     }
     for (line, right) in [
+        ("ping_side = \"client\"", true),
+        ("ping_side = \"off\"", false),
+        ("ping_interval = \"off\"", true),
+        ("ping_interval = \"0s\"", false),
+        ("ping_timeout = \"off\"", false),
         ("idle_timeout = \"365d\"", true),
         ("idle_timeout = \"366d\"", false),
         ("idle_timeout = \"1ms\"", true),

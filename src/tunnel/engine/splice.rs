@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::pipes::{Kept, Pipe};
 use super::sock::Sock;
+use crate::net::reset_when_closed;
 use crate::tunnel::pump::{Bulk, Moved};
 
 /// Moved at once, and so the most that a direction keeps in the kernel.
@@ -109,6 +110,10 @@ impl Bulk<Sock, Sock> for Splicing {
 
     fn progressed(sink: &mut Sock) -> bool {
         sink.take_progress()
+    }
+
+    fn forsake(sink: &mut Sock) {
+        reset_when_closed(sink.as_fd());
     }
 }
 

@@ -11,11 +11,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::ground::FarSocket;
 use super::lives::{Event, Peer, Witness, answer, cursor};
+use super::strainer::{Strainer, pong};
 use super::*;
 use crate::ws::frame::FrameCursor;
+use crate::ws::pong::{PongWatch, Seen};
 
 /// A patience that only a hang outlasts.
-const HANGS: Timespec = Timespec {
+pub(super) const HANGS: Timespec = Timespec {
     tv_sec: 30,
     tv_nsec: 0,
 };
@@ -33,6 +35,10 @@ pub(super) struct Actor {
     pub(super) seen: Vec<u8>,
     sent_cursor: FrameCursor,
     seen_cursor: FrameCursor,
+    strainer: Strainer,
+    /// Answers to longhaul's pings, and how much of the first is written.
+    pongs: VecDeque<u8>,
+    in_pong: bool,
     buffer: Vec<u8>,
     /// It has said that it ends, and has ended when the outbox is empty.
     ends: bool,
@@ -63,6 +69,9 @@ impl Actor {
             seen: Vec::new(),
             sent_cursor: cursor(&ahead),
             seen_cursor: FrameCursor::new(),
+            strainer: Strainer::new(side),
+            pongs: VecDeque::new(),
+            in_pong: false,
             buffer: vec![0; peer.chaos.most],
             ends: false,
             ended: false,
@@ -119,6 +128,10 @@ impl Actor {
         let Some(socket) = &mut self.socket else {
             return false;
         };
+        let at_boundary = self.sent_cursor.at_frame_boundary();
+        if !self.pongs.is_empty() && !self.ended && (self.in_pong || at_boundary) {
+            return self.write_pong();
+        }
         if self.outbox.is_empty() {
             let due = self.ends && !self.ended;
             self.ended |= due && socket.end();
@@ -140,6 +153,53 @@ impl Actor {
         }
     }
 
+    /// One byte of it. It is no part of what is sent.
+    fn write_pong(&mut self) -> bool {
+        let Some((socket, byte)) = self.socket.as_mut().zip(self.pongs.front()) else {
+            return false;
+        };
+        match socket.write(&[*byte]) {
+            Ok(_) => {
+                self.pongs.pop_front();
+                self.in_pong = !self.pongs.is_empty();
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(_) => {
+                self.pongs.clear();
+                false
+            }
+        }
+    }
+
+    /// What the tunnel may hold of what was sent: the beginning of a frame that
+    /// may become an answer.
+    pub(super) fn is_held(&self) -> usize {
+        let (mut cursor, mut at) = (FrameCursor::new(), 0);
+        loop {
+            let open = at;
+            at += cursor.advance_past_frame(&self.sent[at..]);
+            if at == self.sent.len() {
+                let tail = &self.sent[open..];
+                let seen = PongWatch::new(*PAYLOAD).look(tail).1;
+                let may_be = !cursor.at_frame_boundary() && seen == Seen::Undecided;
+                return if may_be { tail.len() } else { 0 };
+            }
+        }
+    }
+
+    fn see(&mut self, read: usize) {
+        let (seen, pings) = self.strainer.strain(&self.buffer[..read]);
+        self.seen.extend_from_slice(&seen);
+        self.seen_cursor.advance(&seen);
+        // Behind a Close nothing may follow.
+        if self.peer.polite && self.sent_cursor.close().is_none() && !self.answered {
+            for _ in 0..pings {
+                self.pongs.extend(pong(self.side));
+            }
+        }
+    }
+
     fn read(&mut self) -> bool {
         let most = self.chunk();
         let Some(socket) = self.socket.as_mut().filter(|_| !self.stalled && !self.shut) else {
@@ -151,8 +211,7 @@ impl Actor {
                 true
             }
             Ok(read) => {
-                self.seen.extend_from_slice(&self.buffer[..read]);
-                self.seen_cursor.advance(&self.buffer[..read]);
+                self.see(read);
                 true
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,

@@ -63,6 +63,14 @@ impl Ground {
         }
     }
 
+    /// The same with so much room that no byte of a short script waits.
+    pub(super) fn roomy(self) -> Self {
+        Self {
+            buffer: None,
+            ..self
+        }
+    }
+
     /// Has this thread splice at every chance or never, and read so much.
     pub(super) fn prepare(self) {
         let start = if self.pipes.is_some() { 1 } else { u64::MAX };

@@ -21,6 +21,8 @@ pub(super) struct Case {
     pub(super) events: Vec<(u64, Event)>,
     pub(super) close_code: Option<u16>,
     pub(super) read_ahead: bool,
+    /// Whom longhaul pings, over real sockets.
+    pub(super) pings: Option<PingSide>,
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +132,12 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
     let framing = prop_oneof![4 => Just(Framing::WebSocket), 1 => Just(Framing::Opaque)];
     let code = prop_oneof![3 => Just(Some(1012)), 1 => Just(None)];
     let events = prop::collection::vec((0u64..2000, event()), 0..30);
+    let pings = prop_oneof![
+        Just(None),
+        Just(Some(PingSide::Client)),
+        Just(Some(PingSide::Backend)),
+        Just(Some(PingSide::Both)),
+    ];
     (
         framing,
         peer(true),
@@ -137,9 +145,10 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
         events,
         code,
         any::<bool>(),
+        pings,
     )
         .prop_map(
-            |(framing, client, backend, mut events, close_code, read_ahead)| {
+            |(framing, client, backend, mut events, close_code, read_ahead, pings)| {
                 events.sort_by_key(|(at, _)| *at);
                 Case {
                     framing,
@@ -148,6 +157,7 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
                     events,
                     close_code,
                     read_ahead,
+                    pings,
                 }
             },
         )

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
-use crate::config::Clocks;
+use crate::config::{Clocks, PingSide, Pings};
 
 use super::*;
 
@@ -20,6 +20,7 @@ mod live;
 mod lives;
 mod model;
 mod pages;
+mod pings;
 mod points;
 mod pressure;
 mod races;
@@ -28,8 +29,12 @@ mod sealed;
 mod shares;
 mod sizes;
 mod sockets;
+mod strainer;
 mod tls;
 mod wire;
+
+/// What pings of longhaul's own carry here.
+pub(super) const PAYLOAD: &[u8; 8] = b"longhaul";
 
 /// A registry whose clock runs.
 pub(super) fn registry() -> Arc<Registry> {
@@ -60,6 +65,7 @@ pub(super) fn options(framing: Framing) -> Options {
         expiry: None,
         framing,
         clocks: Clocks {
+            pings: None,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: None,
             half_close_timeout: Duration::from_secs(30),
@@ -71,6 +77,21 @@ pub(super) fn options(framing: Framing) -> Options {
             timeout: Duration::from_secs(5),
         },
     }
+}
+
+/// Ticks of silence before a ping, and for a sign of life after it.
+pub(super) const INTERVAL: u32 = 30;
+pub(super) const TIMEOUT: u32 = 10;
+
+/// The same with pings.
+pub(super) fn with_pings(side: PingSide) -> Options {
+    let mut options = options(Framing::WebSocket);
+    options.clocks.pings = Some(Pings {
+        interval: Duration::from_secs(3),
+        timeout: Duration::from_secs(1),
+        side,
+    });
+    options
 }
 
 pub(super) fn drain(code: Option<u16>) -> CloseOrder {

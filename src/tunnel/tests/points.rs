@@ -5,15 +5,18 @@
 //!
 //! `sockets` does the same at random; here nothing is left out.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::actor::HANGS;
 use super::ground::{Deliveries, FarSocket, Ground};
 use super::lives::cursor;
 use super::rig::{Engines, Rig};
 use super::*;
 
 /// A fragmented message with a ping in it, a long header, an empty message.
-fn script(masked: bool) -> Vec<u8> {
+pub(super) fn script(masked: bool) -> Vec<u8> {
     let key: &[u8] = if masked { &[9, 8, 7, 6] } else { &[] };
     let bit = if masked { 0x80 } else { 0 };
     let frame = |first: u8, length: &[u8], payload: usize| {
@@ -31,42 +34,43 @@ fn script(masked: bool) -> Vec<u8> {
     .concat()
 }
 
-struct Far {
+pub(super) struct Far {
     socket: Option<FarSocket>,
-    seen: Vec<u8>,
-    ended: bool,
+    pub(super) seen: Vec<u8>,
+    pub(super) ended: bool,
+    pub(super) reset: bool,
 }
 
-struct Scene {
-    rig: Rig,
+pub(super) struct Scene {
+    pub(super) rig: Rig,
     /// The client and the backend.
-    far: [Far; 2],
+    pub(super) far: [Far; 2],
     deliveries: Option<Deliveries>,
 }
 
-const CLIENT: usize = 0;
-const BACKEND: usize = 1;
+pub(super) const CLIENT: usize = 0;
+pub(super) const BACKEND: usize = 1;
 
 impl Scene {
-    fn new(engine: Engines, ground: Ground) -> Self {
+    pub(super) fn new(engine: Engines, ground: Ground, options: &Options) -> Self {
         ground.prepare();
         let [(client, near_client), (backend, near_backend)] = ground.pairs(engine);
         let deliveries = Deliveries::of([&near_client, &near_backend]);
-        let options = options(Framing::WebSocket);
         let far = |socket| Far {
             socket: Some(socket),
             seen: Vec::new(),
             ended: false,
+            reset: false,
         };
         Self {
-            rig: Rig::new(engine, &options, leg(near_client), leg(near_backend)),
+            rig: Rig::new(engine, options, leg(near_client), leg(near_backend)),
             far: [far(client), far(backend)],
             deliveries,
         }
     }
 
     /// Byte by byte.
-    fn send(&mut self, side: usize, bytes: &[u8]) {
+    pub(super) fn send(&mut self, side: usize, bytes: &[u8]) {
         for byte in bytes {
             let write = |scene: &mut Self| {
                 let socket = scene.far[side].socket.as_mut().unwrap();
@@ -82,7 +86,7 @@ impl Scene {
         self.settle();
     }
 
-    fn end(&mut self, side: usize) {
+    pub(super) fn end(&mut self, side: usize) {
         assert!(self.far[side].socket.as_mut().unwrap().end());
         self.settle();
     }
@@ -95,7 +99,7 @@ impl Scene {
     }
 
     /// Until nothing happens any more.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let mut calm = 0;
         while calm < 4 {
             calm += 1;
@@ -114,7 +118,26 @@ impl Scene {
         }
     }
 
-    fn outcome(&mut self) -> Outcome {
+    /// Whether a side can be told that its stream has not just ended: by TCP and
+    /// by TLS, not by a bare Unix socket.
+    pub(super) fn is_reset_possible(&self, side: usize) -> bool {
+        !matches!(self.far[side].socket, Some(FarSocket::Unix(_)))
+    }
+
+    /// The tunnel is over: waits for what its closing sends to a side.
+    pub(super) fn await_end(&mut self, side: usize) {
+        self.deliveries = None;
+        self.settle();
+        while !self.far[side].ended {
+            let socket = self.far[side].socket.as_mut().unwrap();
+            let tcp = socket.tcp().expect("a Unix socket delivers at once");
+            let ready = poll(&mut [PollFd::new(tcp, PollFlags::IN)], Some(&HANGS));
+            assert!(ready.unwrap() > 0, "the end does not come");
+            self.settle();
+        }
+    }
+
+    pub(super) fn outcome(&mut self) -> Outcome {
         self.rig.outcome().expect("an end")
     }
 }
@@ -128,10 +151,15 @@ impl Far {
         match socket.read(&mut buffer) {
             Ok(0) => self.ended = true,
             Ok(read) => self.seen.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            // Only a side that has been given up is reset, or over TLS ends so.
             Err(error) => {
                 let kind = error.kind();
-                assert_eq!(kind, std::io::ErrorKind::WouldBlock);
-                return false;
+                assert!(matches!(
+                    kind,
+                    ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                ));
+                (self.ended, self.reset) = (true, true);
             }
         }
         true
@@ -139,12 +167,24 @@ impl Far {
 
     /// What came, and whether the stream ended behind it.
     fn account(&self) -> (&[u8], bool) {
+        assert!(!self.reset);
         (&self.seen, self.ended)
     }
 }
 
 /// Plays `scene` at every point of the script, from each side, everywhere.
 fn everywhere(tcp: &[bool], scene: impl Fn(Scene, usize, usize)) {
+    let options = |_| options(Framing::WebSocket);
+    on_grounds(Ground::narrow, tcp, options, scene);
+}
+
+/// The same on grounds and with options of one's own.
+pub(super) fn on_grounds(
+    ground: impl Fn(bool, Option<usize>) -> Ground,
+    tcp: &[bool],
+    options: impl Fn(usize) -> Options,
+    scene: impl Fn(Scene, usize, usize),
+) {
     for (engine, pipes) in [
         (Engines::Own, None),
         (Engines::Own, Some(1)),
@@ -152,18 +192,19 @@ fn everywhere(tcp: &[bool], scene: impl Fn(Scene, usize, usize)) {
         (Engines::Tls, None),
     ] {
         for &tcp in tcp {
-            let ground = Ground::narrow(tcp, pipes);
+            let ground = ground(tcp, pipes);
             for side in [CLIENT, BACKEND] {
                 for point in 0..=script(side == CLIENT).len() {
-                    scene(Scene::new(engine, ground), side, point);
+                    let options = options(side);
+                    scene(Scene::new(engine, ground, &options), side, point);
                 }
             }
         }
     }
 }
 
-/// The Close frame of an order, unmasked.
-fn said(side: usize, bytes: &[u8]) -> Vec<u8> {
+/// A short frame of longhaul's own, unmasked.
+pub(super) fn said(side: usize, bytes: &[u8]) -> Vec<u8> {
     if side == CLIENT {
         return bytes.to_vec();
     }

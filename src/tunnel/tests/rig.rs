@@ -12,6 +12,7 @@ use tokio_rustls::TlsStream;
 
 use super::super::engine::Adoption;
 use super::super::engine::testing::{Ends, Worker};
+use super::super::run::Severing;
 use super::*;
 use crate::net::{Socket, Transport};
 
@@ -82,7 +83,7 @@ impl Rig {
                     _ => Rc::new(runtime()),
                 };
                 let guard = runtime.enter();
-                let relay = relay(
+                let relay = Relay::<_, _, Severing>::new(
                     map(client, Near::into_transport),
                     map(backend, Near::into_transport),
                     ticket,

@@ -50,6 +50,12 @@ impl Life {
         let deliveries = Deliveries::of([&near_client, &near_backend]);
         let mut options = options(case.framing);
         options.close.code = case.close_code;
+        // At the first silence; a life is too short for one to be given up.
+        options.clocks.pings = case.pings.map(|side| Pings {
+            interval: TICK,
+            timeout: 2 * BOUND,
+            side,
+        });
         let client_leg = Leg {
             stream: near_client,
             read_ahead: ahead_in,
@@ -154,7 +160,7 @@ impl Life {
                 let passed = passed as usize;
                 from.is_held_up()
                     || passed > to.seen.len() && !to.shut
-                    || passed < from.sent.len() && forwards_all
+                    || passed + from.is_held() < from.sent.len() && forwards_all
             })
     }
 

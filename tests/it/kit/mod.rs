@@ -30,7 +30,7 @@ pub use frame::{Opcode, close_payload, masked, plain};
 pub use log::Event;
 pub use message::{Head, Request, Response};
 pub use proxy::{Over, Proxy, Setup, alone, dial, dial_from, longhaul};
-pub use raw::{RawBackend, Stuck, nobody};
+pub use raw::{RawBackend, Stuck, nobodies, nobody};
 pub use site::Site;
 pub use tls::{Authority, Pair, TlsClient, TlsVersion};
 pub use wire::{End, Wire};

@@ -120,5 +120,16 @@ impl Stuck {
 
 /// An address where nobody listens.
 pub async fn nobody() -> String {
-    RawBackend::start().await.address
+    let [address] = nobodies().await;
+    address
+}
+
+/// Addresses where nobody listens, each another.
+pub async fn nobodies<const N: usize>() -> [String; N] {
+    // All at once: one that is free again may be given twice.
+    let mut listening = Vec::new();
+    for _ in 0..N {
+        listening.push(RawBackend::start().await);
+    }
+    std::array::from_fn(|index| listening[index].address.clone())
 }

@@ -84,6 +84,18 @@ impl Ws {
         }
     }
 
+    /// The same behind any number of pings, which the library answers: how many.
+    pub async fn text_after_pings(&mut self) -> (String, usize) {
+        let mut pings = 0;
+        loop {
+            match self.next().await {
+                Some(Ok(Message::Ping(_))) => pings += 1,
+                Some(Ok(Message::Text(text))) => return (text.as_str().to_owned(), pings),
+                other => panic!("not a text: {other:?}"),
+            }
+        }
+    }
+
     /// Sends a text and gets it back.
     pub async fn echo(&mut self, text: &str) {
         self.say(text).await;

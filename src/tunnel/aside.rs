@@ -1,0 +1,57 @@
+//! What few relays have, or for one step only, behind a single pointer that all
+//! have.
+//!
+//! Invariant: there is nothing behind the pointer that is empty.
+
+use bytes::Bytes;
+
+use super::direction::Way;
+use super::pulse::Pulse;
+use super::registry::Ticket;
+
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// `None` if nobody is pinged.
+    pulse: Option<Pulse>,
+    /// Until the first step; indexed by `Way`.
+    read_ahead: [Bytes; 2],
+}
+
+impl Aside {
+    pub(super) fn new(pulse: Option<Pulse>) -> Option<Box<Self>> {
+        pulse.is_some().then(|| {
+            Box::new(Self {
+                pulse,
+                ..Self::default()
+            })
+        })
+    }
+
+    pub(super) fn pulse(&mut self) -> Option<&mut Pulse> {
+        self.pulse.as_mut()
+    }
+}
+
+impl Ticket {
+    pub(super) fn pulse(&self) -> Option<&Pulse> {
+        self.aside.as_ref()?.pulse.as_ref()
+    }
+
+    /// Keeps what was read ahead, indexed by `Way`.
+    pub(super) fn keep_ahead(&mut self, read_ahead: [Bytes; 2]) {
+        if read_ahead.iter().any(|bytes| !bytes.is_empty()) {
+            self.aside.get_or_insert_default().read_ahead = read_ahead;
+        }
+    }
+
+    pub(super) fn take_ahead(&mut self, way: Way) -> Bytes {
+        let Some(aside) = &mut self.aside else {
+            return Bytes::new();
+        };
+        let bytes = std::mem::take(&mut aside.read_ahead[way as usize]);
+        if aside.pulse.is_none() && aside.read_ahead.iter().all(Bytes::is_empty) {
+            self.aside = None;
+        }
+        bytes
+    }
+}
