@@ -234,6 +234,7 @@ fn options() -> Options {
             half_close_timeout: Duration::from_secs(30),
             max_lifetime: None,
             max_lifetime_jitter: 0.0,
+            pings: None,
         },
         close: Close {
             code: Some(1012),

@@ -39,5 +39,6 @@ mod smoke;
 mod start;
 mod stop;
 mod stream;
+mod terminal;
 mod tunnel;
 mod upgrade;
