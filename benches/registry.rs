@@ -30,8 +30,8 @@ const BACKENDS: u64 = 10;
 const PAGES: [usize; 2] = [100, 10_000];
 
 fn main() {
-    let numbers = std::env::args().filter_map(|word| word.parse().ok());
-    let tunnels = numbers.last().unwrap_or(TUNNELS);
+    let mut numbers = std::env::args().filter_map(|word| word.parse().ok());
+    let tunnels = numbers.next().unwrap_or(TUNNELS);
     let registry = Registry::new();
     let labels: Vec<Arc<Labels>> = (0..BACKENDS).map(labels).collect();
     let before = rss();
