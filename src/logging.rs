@@ -7,7 +7,7 @@
 use std::io::stderr;
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, fmt, reload};
@@ -88,7 +88,7 @@ impl Logging {
 fn filter(settings: &Settings) -> EnvFilter {
     // The level was checked with the config; `info` if it was not.
     let filter = EnvFilter::builder()
-        .parse(&settings.level)
+        .parse(own_details(&settings.level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     if settings.access {
         return filter;
@@ -98,6 +98,25 @@ fn filter(settings: &Settings) -> EnvFilter {
         Ok(off) => filter.add_directive(off),
         Err(_) => filter,
     }
+}
+
+/// `level` with what says nothing of a module ending at `info` for all but
+/// longhaul: below that, libraries print header fields and other secrets.
+fn own_details(level: &str) -> String {
+    let is_detailed = |directive: &&str| {
+        let level: Result<LevelFilter, _> = directive.trim().parse();
+        level.is_ok_and(|level| level > LevelFilter::INFO)
+    };
+    let directives = level.split(',');
+    let (detailed, mut all): (Vec<_>, Vec<_>) = directives.partition(is_detailed);
+    let Some(most) = detailed.last() else {
+        return level.to_owned();
+    };
+    let most = most.trim();
+    let own = format!("info,longhaul={most},{ACCESS}={most}");
+    // First, so that what is said of these modules replaces it.
+    all.insert(0, &own);
+    all.join(",")
 }
 
 fn format(settings: &Settings, writer: NonBlocking) -> Format {
@@ -136,8 +155,8 @@ mod tests {
         }
     }
 
-    /// Which of three events are written.
-    fn written(level: &str, access: bool) -> String {
+    /// What is written of these events.
+    fn lines(level: &str, access: bool, events: impl FnOnce()) -> String {
         let written = Written::default();
         let settings = Settings {
             json: false,
@@ -147,12 +166,17 @@ mod tests {
         let writer = written.clone();
         let layer = fmt::layer().with_writer(move || writer.clone());
         let subscriber = Registry::default().with(filter(&settings)).with(layer);
-        with_default(subscriber, || {
+        with_default(subscriber, events);
+        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Which of three events are written.
+    fn written(level: &str, access: bool) -> String {
+        let text = lines(level, access, || {
             tracing::info!(target: "access", "[request]");
             tracing::info!("[other]");
             tracing::debug!("[detail]");
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let words = ["request", "other", "detail"];
         let words = words.map(|word| match text.contains(&format!("[{word}]")) {
             true => word,
@@ -168,6 +192,28 @@ mod tests {
         assert_eq!(written("debug", false), "- other detail");
         assert_eq!(written("warn,access=info", true), "request - -");
         assert_eq!(written("warn,access=info", false), "- - -");
+    }
+
+    /// Which of two libraries' details are written beside longhaul's own.
+    fn details(level: &str) -> [bool; 3] {
+        let text = lines(level, true, || {
+            tracing::debug!("[own]");
+            tracing::debug!(target: "h2::codec", "[h2]");
+            tracing::debug!(target: "hyper::proto", "[hyper]");
+        });
+        ["own", "h2", "hyper"].map(|word| text.contains(&format!("[{word}]")))
+    }
+
+    #[test]
+    fn what_libraries_say_is_written_only_if_they_are_named() {
+        for level in ["debug", "TRACE", "trace,access=off", "5"] {
+            assert_eq!(details(level), [true, false, false], "{level}");
+        }
+        assert_eq!(details("debug,h2=debug"), [true, true, false]);
+        assert_eq!(details("h2::codec=trace,debug"), [true, true, false]);
+        assert_eq!(details("hyper=debug"), [false, false, true]);
+        assert_eq!(details("debug,longhaul=info"), [false; 3]);
+        assert_eq!(details("info"), [false; 3]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The first bytes of a plain connection, which say whether it is HTTP/2 with
-//! prior knowledge (RFC 9113 section 3.3) or HTTP/1.1.
+//! The first bytes of a connection, which say whether it is HTTP/2 (RFC 9113
+//! sections 3.3 and 3.4) or HTTP/1.1.
 //!
 //! It reads no more than it needs to tell, and gives back all that it has read.
 
@@ -15,6 +15,14 @@ use super::{ClientFault, ReadDeadlines, Transport};
 pub enum Opening {
     Http1(Bytes),
     Http2(Bytes),
+}
+
+impl Opening {
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Http1(bytes) | Self::Http2(bytes) => bytes,
+        }
+    }
 }
 
 /// Reads until it is clear what the client speaks. A client that leaves speaks

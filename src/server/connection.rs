@@ -143,18 +143,22 @@ async fn dress(
     snapshot: &Snapshot,
 ) -> Result<Dressed, tls::AcceptError> {
     let nothing = Bytes::new();
+    let deadlines = read_deadlines(&snapshot.config.limits);
     let (transport, tls, opening) = match &state.tls {
         Some(config) => {
-            let (transport, tls, http) = handshake(socket, config, snapshot).await?;
+            let (mut transport, tls, http) = handshake(socket, config, snapshot).await?;
             let opening = match http {
-                Http::One => Opening::Http1(nothing),
-                Http::Two => Opening::Http2(nothing),
+                Http::One => Ok(Opening::Http1(nothing)),
+                Http::Two => {
+                    let read = read_opening(&mut transport, &deadlines).await;
+                    // ALPN has settled it, whatever this is.
+                    read.map(|opening| Opening::Http2(opening.into_bytes()))
+                }
             };
-            (transport, Some(tls), Ok(opening))
+            (transport, Some(tls), opening)
         }
         None if state.http2 => {
             let mut transport = Transport::Plain(socket);
-            let deadlines = read_deadlines(&snapshot.config.limits);
             let opening = read_opening(&mut transport, &deadlines).await;
             (transport, None, opening)
         }

@@ -11,6 +11,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use h2::Ping;
@@ -71,8 +72,12 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    fn is_alive(&self) -> bool {
+    /// Whether it takes a stream more: one whose backend has said GOAWAY lives on
+    /// for those that it has.
+    fn is_open(&self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
         self.driver.strong_count() > 0
+            && !matches!(self.sender.clone().poll_ready(cx), Poll::Ready(Err(_)))
     }
 }
 
@@ -237,7 +242,7 @@ impl Shared<Carrier> {
 
 async fn carrier(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Shared<Carrier>, ConnectError> {
     let list = &backend.http2.tunnels;
-    if let Some(shared) = take(list, dialer, |carrier: &Carrier| carrier.is_alive()) {
+    if let Some(shared) = take(list, dialer, Carrier::is_open) {
         return Ok(shared);
     }
     let transport = dialer.dial_http2(backend).await?;
@@ -280,7 +285,7 @@ async fn drive(connection: Connection<Transport, Chunk>, ready: Arc<Ready>, driv
         }
     }
     // Its streams were told when it was dropped.
-    ready.settle(std::task::Waker::noop());
+    ready.settle(Waker::noop());
     drop(driver);
 }
 

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::kit::{Echo, Proxy, Site, Ws, dial};
+use crate::kit::{Echo, Over, Proxy, Site, Ws, dial, over_each};
+
+over_each!(two_listeners_exchange_their_addresses,);
 
 fn at(backend: &Echo, address: &str) -> Site {
     Site::one(backend.address()).listener(&format!("address = '{address}'"))
@@ -24,6 +26,7 @@ async fn hammer(address: String, stop: Arc<AtomicBool>) -> usize {
     answers
 }
 
+/// Over HTTP/1.1 alone: it is about accepting, which knows nothing of HTTP.
 #[tokio::test]
 async fn a_listener_moves_to_an_address_that_overlaps_its_own_and_refuses_nobody() {
     let backend = Echo::start("a").await;
@@ -81,8 +84,7 @@ fn exclusive(address: &str) {
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
 }
 
-#[tokio::test]
-async fn two_listeners_exchange_their_addresses() {
+async fn two_listeners_exchange_their_addresses(over: Over) {
     let backend = Echo::start("a").await;
     let ports: Vec<TcpListener> = (0..2)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
@@ -93,7 +95,7 @@ async fn two_listeners_exchange_their_addresses() {
     let both = |main: &str, other: &str| {
         at(&backend, main).more(&format!("[listeners.two]\naddress = '{other}'\n"))
     };
-    let proxy = Proxy::start(both(&one, &two)).await;
+    let proxy = Proxy::start(both(&one, &two)).await.over(over);
     proxy.reload(both(&two, &one)).await;
     assert_eq!(proxy.address("main").await, two);
     for listener in ["main", "two"] {

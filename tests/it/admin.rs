@@ -4,7 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::kit::{Echo, Proxy, Setup, Site, dial, handshake, nobody, soon};
+use crate::kit::{Echo, Over, Proxy, Setup, Site, dial, handshake, nobody, over_each, soon};
+
+over_each!(
+    the_status_says_what_is_in_force,
+    the_metrics_count_what_happens,
+);
 
 /// Gauges are brought up to date every second.
 async fn settles(proxy: &Proxy, metric: &str, value: f64) {
@@ -49,10 +54,9 @@ async fn admin_connections_are_few_at_a_time_and_have_one_request() {
     waits.eof().await;
 }
 
-#[tokio::test]
-async fn the_status_says_what_is_in_force() {
+async fn the_status_says_what_is_in_force(over: Over) {
     let backend = Echo::start("a").await;
-    let proxy = Proxy::start(Site::one(backend.address())).await;
+    let proxy = Proxy::start(Site::one(backend.address())).await.over(over);
     let mut ws = proxy.ws("/").await;
     ws.greeting().await;
     proxy.get("/").await;
@@ -86,10 +90,11 @@ async fn another_path_is_404_and_another_method_is_refused() {
     assert_eq!(proxy.admin("/").await.head.status, 404);
 }
 
-#[tokio::test]
-async fn the_metrics_count_what_happens() {
+async fn the_metrics_count_what_happens(over: Over) {
     let backend = Echo::start("a").await;
-    let proxy = Proxy::start(Site::one(backend.address()).route("path = '/here/*'")).await;
+    let proxy = Proxy::start(Site::one(backend.address()).route("path = '/here/*'"))
+        .await
+        .over(over);
     settles(&proxy, "longhaul_connections_active", 0.0).await;
     let mut tunnels = Vec::new();
     for _ in 0..3 {
@@ -99,7 +104,9 @@ async fn the_metrics_count_what_happens() {
     }
     assert_eq!(proxy.metric("longhaul_tunnels_active").await, 3.0);
     assert_eq!(proxy.metric("longhaul_tunnels_total").await, 3.0);
-    settles(&proxy, "longhaul_connections_active", 3.0).await;
+    // A tunnel on a stream has a place of its own beside its connection's.
+    let places = if over == Over::Http1 { 3.0 } else { 6.0 };
+    settles(&proxy, "longhaul_connections_active", places).await;
 
     assert_eq!(proxy.get("/here").await.head.status, 200);
     assert_eq!(proxy.get("/nowhere").await.head.status, 404);

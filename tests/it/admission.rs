@@ -6,8 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::kit::{
-    Echo, Head, Proxy, RawBackend, Setup, Site, Wire, Ws, alone, dial, handshake, switching,
+    Echo, Head, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, alone, handshake, over_each,
 };
+
+over_each!(
+    a_backend_with_all_its_tunnels_gets_no_more,
+    a_reload_counts_on_and_heeds_the_new_limit,
+    handshakes_wait_for_one_another,
+    one_that_leaves_the_queue_gives_its_turn_to_the_next,
+    who_waits_too_long_goes_to_the_next_backend,
+    handshakes_come_no_faster_than_they_may,
+    with_a_bounded_load_a_hot_key_spreads_in_its_order,
+    with_a_bounded_load_a_client_with_longhauls_cookie_stays,
+);
 
 fn site(backends: &[&Echo], upstream: &str) -> Site {
     let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
@@ -27,11 +38,10 @@ fn backend_of(ws: &Ws) -> String {
     ws.head.header("x-backend").expect("a backend").to_owned()
 }
 
-#[tokio::test]
-async fn a_backend_with_all_its_tunnels_gets_no_more() {
+async fn a_backend_with_all_its_tunnels_gets_no_more(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let upstream = "sticky = 'query:key'\nadmission = { max_tunnels = 2 }";
-    let proxy = Proxy::start(site(&[&a, &b], upstream)).await;
+    let proxy = Proxy::start(site(&[&a, &b], upstream)).await.over(over);
     let mut tunnels = Vec::new();
     for _ in 0..4 {
         tunnels.push(proxy.ws("/?key=1").await);
@@ -65,11 +75,10 @@ async fn a_backend_with_all_its_tunnels_gets_no_more() {
     assert_eq!(backend_of(&proxy.ws("/?key=1").await), free);
 }
 
-#[tokio::test]
-async fn a_reload_counts_on_and_heeds_the_new_limit() {
+async fn a_reload_counts_on_and_heeds_the_new_limit(over: Over) {
     let a = Echo::start("a").await;
     let with = |most: u32| site(&[&a], &format!("admission = {{ max_tunnels = {most} }}"));
-    let proxy = Proxy::start(with(2)).await;
+    let proxy = Proxy::start(with(2)).await.over(over);
     let _tunnels = (proxy.ws("/").await, proxy.ws("/").await);
     refused(&proxy, "/").await;
     proxy.reload(with(3)).await;
@@ -91,12 +100,11 @@ async fn queued(proxy: &Proxy) -> u64 {
     backend["queued"].as_u64().expect("a number")
 }
 
-#[tokio::test]
-async fn handshakes_wait_for_one_another() {
+async fn handshakes_wait_for_one_another(over: Over) {
     let raw = RawBackend::start().await;
     let site = Site::one(raw.address())
         .upstream("admission = { max_handshakes_in_flight = 1, max_queued = 1 }");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     let mut first = knock(&proxy).await;
     let mut at_backend = raw.accept().await;
     at_backend.request().await;
@@ -112,16 +120,15 @@ async fn handshakes_wait_for_one_another() {
     assert_eq!(first.response_head().await.status, 403);
     let mut at_backend = raw.accept().await;
     at_backend.request().await;
-    at_backend.send(switching("")).await;
+    at_backend.switch("").await;
     assert_eq!(second.response_head().await.status, 101);
 }
 
-#[tokio::test]
-async fn one_that_leaves_the_queue_gives_its_turn_to_the_next() {
+async fn one_that_leaves_the_queue_gives_its_turn_to_the_next(over: Over) {
     let raw = RawBackend::start().await;
     let site = Site::one(raw.address())
         .upstream("admission = { max_handshakes_in_flight = 1, queue_timeout = '8s' }");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     let mut first = knock(&proxy).await;
     let mut at_backend = raw.accept().await;
     at_backend.request().await;
@@ -131,22 +138,21 @@ async fn one_that_leaves_the_queue_gives_its_turn_to_the_next() {
     while queued(&proxy).await < 2 {}
     drop(second);
     while queued(&proxy).await > 1 {}
-    at_backend.send(switching("")).await;
+    at_backend.switch("").await;
     assert_eq!(first.response_head().await.status, 101);
     let mut at_backend = raw.accept().await;
     at_backend.request().await;
-    at_backend.send(switching("")).await;
+    at_backend.switch("").await;
     assert_eq!(third.response_head().await.status, 101);
 }
 
-#[tokio::test]
-async fn who_waits_too_long_goes_to_the_next_backend() {
+async fn who_waits_too_long_goes_to_the_next_backend(over: Over) {
     let (raw, other) = (RawBackend::start().await, Echo::start("other").await);
     let site = Site::of(&[("raw", raw.address()), other.entry()]).upstream(
         "sticky = 'query:key'\n\
          admission = { max_handshakes_in_flight = 1, queue_timeout = '200ms' }",
     );
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     let mut held = None;
     for number in 0..100 {
         let target = format!("/?key={number}");
@@ -169,21 +175,18 @@ async fn who_waits_too_long_goes_to_the_next_backend() {
     assert!(start.elapsed() >= Duration::from_millis(200));
 }
 
-#[tokio::test]
-async fn handshakes_come_no_faster_than_they_may() {
+async fn handshakes_come_no_faster_than_they_may(over: Over) {
     const RATE: f64 = 40.0;
     const CLIENTS: usize = 100;
     let _machine = alone().await;
     let raw = RawBackend::start().await;
     let site = Site::one(raw.address())
         .upstream("admission = { handshake_rate = '40/s', queue_timeout = '5s' }");
-    let proxy = Setup::new().beside().start(site).await;
-    let address = proxy.address("main").await;
+    let proxy = Setup::new().beside().start(site).await.over(over);
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        let address = address.clone();
+        let mut wire = proxy.connect().await;
         clients.spawn(async move {
-            let mut wire = dial(&address).await;
             wire.send(handshake("/", "localhost", "")).await;
             assert_eq!(wire.response_head().await.status, 101);
         });
@@ -194,7 +197,7 @@ async fn handshakes_come_no_faster_than_they_may() {
         let mut wire = raw.accept().await;
         times.push(Instant::now());
         wire.request().await;
-        wire.send(switching("")).await;
+        wire.switch("").await;
         wires.push(wire);
     }
     clients.join_all().await;
@@ -217,15 +220,16 @@ async fn handshakes_come_no_faster_than_they_may() {
     );
 }
 
-#[tokio::test]
-async fn with_a_bounded_load_a_hot_key_spreads_in_its_order() {
+async fn with_a_bounded_load_a_hot_key_spreads_in_its_order(over: Over) {
     let (a, b, c) = (
         Echo::start("a").await,
         Echo::start("b").await,
         Echo::start("c").await,
     );
     let plain = site(&[&a, &b, &c], "sticky = 'query:room'");
-    let proxy = Proxy::start(plain.clone().upstream("max_load = 1.25")).await;
+    let proxy = Proxy::start(plain.clone().upstream("max_load = 1.25"))
+        .await
+        .over(over);
     let mut tunnels = Vec::new();
     for _ in 0..30 {
         tunnels.push(proxy.ws("/?room=7").await);
@@ -242,11 +246,10 @@ async fn with_a_bounded_load_a_hot_key_spreads_in_its_order() {
     assert_eq!(counts[&own], 13, "{counts:?}");
 }
 
-#[tokio::test]
-async fn with_a_bounded_load_a_client_with_longhauls_cookie_stays() {
+async fn with_a_bounded_load_a_client_with_longhauls_cookie_stays(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let own = site(&[&a, &b], "sticky = 'cookie'\nmax_load = 1.0");
-    let proxy = Proxy::start(own).await;
+    let proxy = Proxy::start(own).await.over(over);
     let ws = proxy.ws("/").await;
     let cookie = ws.head.header("set-cookie").expect("a cookie");
     let pair = cookie.split(';').next().expect("a pair").to_owned();

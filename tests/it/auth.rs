@@ -3,8 +3,16 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::kit::{
-    Echo, Fixed, Proxy, RawBackend, Request, Site, Ws, eventually, handshake, nobody,
+    Echo, Fixed, Over, Proxy, RawBackend, Request, Site, Ws, eventually, handshake, nobody,
+    over_each,
 };
+
+over_each!(
+    a_handshake_is_asked_about_and_the_answer_sets_its_headers,
+    what_is_denied_gets_the_answer_and_no_backend,
+    whatever_goes_wrong_nothing_passes,
+    a_tunnel_ends_when_what_was_granted_does,
+);
 
 const OK: &str = "HTTP/1.1 200 OK";
 
@@ -31,12 +39,13 @@ fn only(requests: &[Request]) -> &Request {
     &requests[0]
 }
 
-#[tokio::test]
-async fn a_handshake_is_asked_about_and_the_answer_sets_its_headers() {
+async fn a_handshake_is_asked_about_and_the_answer_sets_its_headers(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Fixed::start(&format!("{OK}\r\nX-User: alice\r\nX-Other: no")).await;
     let set = "set_headers = ['x-user', 'x-tenant']";
-    let proxy = Proxy::start(site(&backend, authority.address(), set)).await;
+    let proxy = Proxy::start(site(&backend, authority.address(), set))
+        .await
+        .over(over);
     let headers = "X-User: mallory\r\nX-Tenant: evil\r\nCookie: sid=1\r\nAuthorization: Bearer t\r\n\
                    Sec-WebSocket-Protocol: token.t\r\nX-Forwarded-Uri: /else\r\n";
     let mut ws = proxy.ws_with("/room/7?a=1", headers).await;
@@ -100,12 +109,13 @@ async fn a_request_with_a_body_is_asked_about_without_it() {
     );
 }
 
-#[tokio::test]
-async fn what_is_denied_gets_the_answer_and_no_backend() {
+async fn what_is_denied_gets_the_answer_and_no_backend(over: Over) {
     let backend = Echo::start("a").await;
     let denied = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a=1";
     let authority = Fixed::start(denied).await;
-    let proxy = Proxy::start(site(&backend, authority.address(), "")).await;
+    let proxy = Proxy::start(site(&backend, authority.address(), ""))
+        .await
+        .over(over);
     let mut wire = proxy.connect().await;
     wire.send(handshake("/", "localhost", "")).await;
     let head = wire.response_head().await;
@@ -126,11 +136,12 @@ async fn what_is_denied_gets_the_answer_and_no_backend() {
     assert_eq!(backend.connections(), 0);
 }
 
-#[tokio::test]
-async fn whatever_goes_wrong_nothing_passes() {
+async fn whatever_goes_wrong_nothing_passes(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Fixed::start("HTTP/1.1 500 No").await;
-    let proxy = Proxy::start(site(&backend, authority.address(), "")).await;
+    let proxy = Proxy::start(site(&backend, authority.address(), ""))
+        .await
+        .over(over);
     for answer in [
         "HTTP/1.1 500 No",
         "HTTP/1.1 503 No",
@@ -185,12 +196,13 @@ fn in_seconds(seconds: u64) -> String {
     format!("{OK}\r\nX-Longhaul-Expires: {at}")
 }
 
-#[tokio::test]
-async fn a_tunnel_ends_when_what_was_granted_does() {
+async fn a_tunnel_ends_when_what_was_granted_does(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Fixed::start(&in_seconds(3600)).await;
     let close = "close_code = 4401";
-    let proxy = Proxy::start(site(&backend, authority.address(), close)).await;
+    let proxy = Proxy::start(site(&backend, authority.address(), close))
+        .await
+        .over(over);
     let mut lasting = proxy.ws("/").await;
     lasting.greeting().await;
     authority.set(&in_seconds(2));

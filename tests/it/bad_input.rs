@@ -70,6 +70,7 @@ async fn site() -> (Proxy, Echo) {
     (Proxy::start(Site::one(backend.address())).await, backend)
 }
 
+/// Over HTTP/1.1 alone: the text of its heads; `h2_rules` has the frames.
 #[tokio::test]
 async fn each_request_gets_its_status_and_its_line_and_harms_nobody() {
     let (proxy, _backend) = site().await;
@@ -193,6 +194,7 @@ async fn each_bad_head_is_one_log_line() {
     assert_eq!(proxy.log.all(access).len(), cases.len() + 1);
 }
 
+/// Over HTTP/1.1 alone: what comes never gets as far as HTTP.
 #[tokio::test]
 async fn what_is_no_tls_on_a_tls_port() {
     let backend = Echo::start("a").await;

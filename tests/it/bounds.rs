@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::kit::{
-    Authority, Echo, End, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, dial_from, eventually,
-    handshake,
+    Authority, Echo, End, Over, Proxy, RawBackend, Setup, Site, Stuck, Wire, dial, dial_from,
+    eventually, handshake, over_each,
 };
+
+over_each!(all_attempts_together_have_one_deadline,);
 
 async fn site(limits: &str) -> (Proxy, Echo) {
     let backend = Echo::start("a").await;
@@ -167,6 +169,8 @@ async fn a_head_has_a_size_and_a_number_of_lines() {
     one_line_each(&proxy, &refused, "request", "bad_head").await;
 }
 
+/// Over HTTP/1.1 alone: on HTTP/2 a tunnel has
+/// no connection of its own; `h2` counts its streams.
 #[tokio::test]
 async fn connections_of_one_address_are_bounded_tunnels_included() {
     let (proxy, _backend) = site("max_connections_per_address = 2").await;
@@ -292,8 +296,7 @@ async fn handshakes_in_flight_are_bounded_and_the_next_waits_its_turn() {
     assert_eq!(ask(&mut wire).await, 200);
 }
 
-#[tokio::test]
-async fn all_attempts_together_have_one_deadline() {
+async fn all_attempts_together_have_one_deadline(over: Over) {
     let stuck = [Stuck::start(), Stuck::start(), Stuck::start()];
     let addresses = stuck.each_ref().map(Stuck::address);
     let backends = ["a", "b", "c"].into_iter().zip(&addresses);
@@ -301,7 +304,7 @@ async fn all_attempts_together_have_one_deadline() {
     let site = Site::of(&backends)
         .route("handshake_timeout = '500ms'\nresponse_timeout = '700ms'")
         .upstream("dial_timeout = '3s'\nmax_attempts = 10");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     for (request, least) in [(handshake("/", "h", ""), 450), (GET.to_owned(), 650)] {
         let mut wire = proxy.connect().await;
         let start = Instant::now();
@@ -315,6 +318,7 @@ async fn all_attempts_together_have_one_deadline() {
     }
 }
 
+/// Over HTTP/1.1 alone: a stream takes no descriptor.
 #[tokio::test]
 async fn out_of_descriptors_it_backs_off_and_recovers_by_itself() {
     let backend = Echo::start("a").await;
@@ -364,6 +368,8 @@ fn cpu(proxy: &Proxy) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
+/// Over HTTP/1.1 alone: half a head is text; in `tunnel` resets over both
+/// leave none.
 #[tokio::test]
 async fn connections_that_end_leave_no_descriptor_behind() {
     let (proxy, _backend) = site("").await;

@@ -92,6 +92,8 @@ async fn reload_all(proxy: &Proxy, backends: &[&Echo]) -> u64 {
     after_20
 }
 
+/// Over HTTP/1.1 alone: `h2_abuse` has a crowd on HTTP/2, and tests/apps
+/// a reload with sockets of browsers on it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_tunnels_through_136_reloads() {
     let _alone = alone().await;

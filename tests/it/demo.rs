@@ -131,6 +131,7 @@ async fn after_reload(ws: &mut Ws, before: &Value, ok: bool) -> Value {
     .await
 }
 
+/// Over HTTP/1.1 alone: tests/apps opens the demo in browsers, over HTTP/2.
 #[tokio::test]
 async fn the_page_sticks_chats_and_survives_the_edit() {
     let mut demo = Demo::start();
@@ -207,6 +208,7 @@ async fn the_page_sticks_chats_and_survives_the_edit() {
     assert!(demo.child.wait().expect("a status").success());
 }
 
+/// Over HTTP/1.1 alone: tests/apps opens the demo in browsers, over HTTP/2.
 #[tokio::test]
 async fn the_tls_port_speaks_tls() {
     let demo = Demo::start();

@@ -4,7 +4,15 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::{Echo, Proxy, Setup, Site};
+use crate::kit::{Echo, Over, Proxy, Setup, Site, over_each};
+
+over_each!(
+    an_edit_of_the_file_moves_what_it_must_and_no_more,
+    who_is_no_longer_listed_is_drained_if_the_upstream_says_so,
+    a_file_with_a_mistake_changes_nothing,
+    what_was_there_before_serves_until_something_is_found,
+    labels_give_weight_and_state,
+);
 
 /// What the file says of these backends.
 fn listing(backends: &[&Echo]) -> String {
@@ -18,10 +26,10 @@ fn site(upstream: &str) -> String {
     text.replace("backends = []", "discovery = { file = 'backends.json' }")
 }
 
-async fn start(backends: &[&Echo], upstream: &str) -> Proxy {
+async fn start(over: Over, backends: &[&Echo], upstream: &str) -> Proxy {
     let setup = Setup::new();
     setup.write("backends.json", listing(backends));
-    setup.start(site(upstream)).await
+    setup.start(site(upstream)).await.over(over)
 }
 
 /// Replaces the file and waits until longhaul has seen it.
@@ -46,14 +54,13 @@ async fn keys(proxy: &Proxy) -> Vec<String> {
     keys
 }
 
-#[tokio::test]
-async fn an_edit_of_the_file_moves_what_it_must_and_no_more() {
+async fn an_edit_of_the_file_moves_what_it_must_and_no_more(over: Over) {
     let (a, b, c) = (
         Echo::start("a").await,
         Echo::start("b").await,
         Echo::start("c").await,
     );
-    let proxy = start(&[&a, &b], "").await;
+    let proxy = start(over, &[&a, &b], "").await;
     let before = keys(&proxy).await;
     let mut tunnels = Vec::new();
     for key in 0..10 {
@@ -89,11 +96,10 @@ async fn an_edit_of_the_file_moves_what_it_must_and_no_more() {
     assert_eq!(keys(&named).await, before);
 }
 
-#[tokio::test]
-async fn who_is_no_longer_listed_is_drained_if_the_upstream_says_so() {
+async fn who_is_no_longer_listed_is_drained_if_the_upstream_says_so(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let drain = "on_removed = 'drain'\ndrain = { rate = '100/s' }";
-    let proxy = start(&[&a], drain).await;
+    let proxy = start(over, &[&a], drain).await;
     let mut ws = proxy.ws("/").await;
     assert_eq!(ws.greeting().await, "a");
     edit(&proxy, &listing(&[&b]), "draining a removed backend").await;
@@ -101,10 +107,9 @@ async fn who_is_no_longer_listed_is_drained_if_the_upstream_says_so() {
     assert_eq!(proxy.get("/").await.text(), "b");
 }
 
-#[tokio::test]
-async fn a_file_with_a_mistake_changes_nothing() {
+async fn a_file_with_a_mistake_changes_nothing(over: Over) {
     let a = Echo::start("a").await;
-    let proxy = start(&[&a], "on_removed = 'drain'").await;
+    let proxy = start(over, &[&a], "on_removed = 'drain'").await;
     let mut ws = proxy.ws("/").await;
     ws.greeting().await;
     edit(&proxy, "[{", "discovery has failed: the last answer stands").await;
@@ -139,12 +144,11 @@ async fn without_a_file_there_is_nobody_until_it_comes() {
     assert_eq!(proxy.get("/").await.text(), "a");
 }
 
-#[tokio::test]
-async fn what_was_there_before_serves_until_something_is_found() {
+async fn what_was_there_before_serves_until_something_is_found(over: Over) {
     let a = Echo::start("a").await;
     let drain = "on_removed = 'drain'\ndrain = { window = '0s' }";
     let listed = Site::of(&[(a.address(), a.address())]).upstream(drain);
-    let proxy = Proxy::start(&listed).await;
+    let proxy = Proxy::start(&listed).await.over(over);
     let mut ws = proxy.ws("/").await;
     ws.greeting().await;
     // To a discovery that has nothing yet, then one that finds the same.
@@ -162,10 +166,9 @@ async fn what_was_there_before_serves_until_something_is_found() {
     assert!(drained.is_empty(), "{drained:?}");
 }
 
-#[tokio::test]
-async fn labels_give_weight_and_state() {
+async fn labels_give_weight_and_state(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
-    let proxy = start(&[&a, &b], "drain = { rate = '100/s' }").await;
+    let proxy = start(over, &[&a, &b], "drain = { rate = '100/s' }").await;
     let mut ws = Vec::new();
     for key in 0..20 {
         ws.push(proxy.ws(&format!("/?key={key}")).await);

@@ -8,9 +8,18 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::kit::{
-    Echo, End, Opcode, Proxy, Setup, Site, Wire, alone, close_payload, dial, eventually, handshake,
-    masked, raise_file_limit, soon,
+    Echo, End, Opcode, Over, Proxy, Setup, Site, Wire, alone, close_payload, dial, eventually,
+    handshake, masked, over_each, raise_file_limit, soon,
 };
+
+over_each!(
+    a_draining_backend_loses_its_keys_and_then_its_tunnels,
+    a_drain_that_is_taken_back_leaves_the_rest,
+    a_backend_that_is_removed_while_it_drains_is_drained_to_the_end,
+    a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out,
+    a_disabled_backend_keeps_its_tunnels_and_is_not_probed,
+    a_handshake_that_was_under_way_is_drained_too,
+);
 
 /// Backends, each with its state, behind one key in the query.
 fn site(backends: &[(&Echo, &str)], upstream: &str) -> String {
@@ -36,11 +45,12 @@ async fn listed(proxy: &Proxy, backend: &str) -> serde_json::Value {
         .expect("the backend")
 }
 
-#[tokio::test]
-async fn a_draining_backend_loses_its_keys_and_then_its_tunnels() {
+async fn a_draining_backend_loses_its_keys_and_then_its_tunnels(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let drain = "drain = { rate = '50/s' }";
-    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "active")], drain)).await;
+    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "active")], drain))
+        .await
+        .over(over);
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
     for number in 0..40 {
         let key = format!("/?key={number}");
@@ -91,11 +101,12 @@ async fn a_draining_backend_loses_its_keys_and_then_its_tunnels() {
     assert_eq!(proxy.get("/").await.head.status, 200);
 }
 
-#[tokio::test]
-async fn a_drain_that_is_taken_back_leaves_the_rest() {
+async fn a_drain_that_is_taken_back_leaves_the_rest(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let slowly = "drain = { window = '1h' }";
-    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], slowly)).await;
+    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], slowly))
+        .await
+        .over(over);
     let mut ws = proxy.ws("/").await;
     ws.greeting().await;
     proxy
@@ -116,11 +127,12 @@ async fn a_drain_that_is_taken_back_leaves_the_rest() {
     assert_eq!(another.greeting().await, "a");
 }
 
-#[tokio::test]
-async fn a_backend_that_is_removed_while_it_drains_is_drained_to_the_end() {
+async fn a_backend_that_is_removed_while_it_drains_is_drained_to_the_end(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let drain = "drain = { window = '2s' }";
-    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], drain)).await;
+    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], drain))
+        .await
+        .over(over);
     let mut tunnels = Vec::new();
     for _ in 0..10 {
         tunnels.push(proxy.ws("/").await);
@@ -138,9 +150,8 @@ async fn a_backend_that_is_removed_while_it_drains_is_drained_to_the_end() {
     assert_eq!(begun.len(), 1, "{begun:?}");
 }
 
-#[tokio::test]
-async fn a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out() {
-    use crate::kit::{RawBackend, switching};
+async fn a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out(over: Over) {
+    use crate::kit::RawBackend;
     let (raw, other) = (RawBackend::start().await, Echo::start("other").await);
     let text = |of_raw: &str| {
         let upstream = "admission = { max_handshakes_in_flight = 1 }";
@@ -149,7 +160,7 @@ async fn a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out() {
         let entry = format!("backends = [{{ {entry}, state = '{of_raw}' }}, ");
         text.replace("backends = [", &entry)
     };
-    let proxy = Proxy::start(text("active")).await;
+    let proxy = Proxy::start(text("active")).await.over(over);
     let mut found = None;
     for number in 0..100 {
         let shaken = handshake(&format!("/?key={number}"), "localhost", "");
@@ -168,17 +179,18 @@ async fn a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out() {
     second.send(&shaken).await;
     while listed(&proxy, "raw").await["queued"] != 1 {}
     proxy.reload(text("draining")).await;
-    at_backend.send(switching("")).await;
+    at_backend.switch("").await;
     assert_eq!(first.response_head().await.status, 101);
     let head = second.response_head().await;
     assert_eq!(head.header("x-backend"), Some("other"), "{head:?}");
 }
 
-#[tokio::test]
-async fn a_disabled_backend_keeps_its_tunnels_and_is_not_probed() {
+async fn a_disabled_backend_keeps_its_tunnels_and_is_not_probed(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let probes = "health = { type = 'http', interval = '20ms' }";
-    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], probes)).await;
+    let proxy = Proxy::start(site(&[(&a, "active"), (&b, "disabled")], probes))
+        .await
+        .over(over);
     let mut ws = proxy.ws("/").await;
     assert_eq!(ws.greeting().await, "a");
     eventually("probes of a", || a.connections() > 5).await;
@@ -195,9 +207,8 @@ async fn a_disabled_backend_keeps_its_tunnels_and_is_not_probed() {
     assert_eq!(proxy.get("/").await.text(), "b");
 }
 
-#[tokio::test]
-async fn a_handshake_that_was_under_way_is_drained_too() {
-    use crate::kit::{RawBackend, switching};
+async fn a_handshake_that_was_under_way_is_drained_too(over: Over) {
+    use crate::kit::RawBackend;
     let raw = RawBackend::start().await;
     let text = |state: &str| {
         let entry = format!(
@@ -209,14 +220,14 @@ async fn a_handshake_that_was_under_way_is_drained_too() {
             .to_string();
         site.replace("backends = []", &format!("backends = [{{ {entry} }}]"))
     };
-    let proxy = Proxy::start(text("active")).await;
+    let proxy = Proxy::start(text("active")).await.over(over);
     let mut client = proxy.connect().await;
     client.send(handshake("/", "localhost", "")).await;
     let mut at_backend = raw.accept().await;
     at_backend.request().await;
     proxy.reload(text("draining")).await;
     proxy.log.wait("draining a backend", &[]).await;
-    at_backend.send(switching("")).await;
+    at_backend.switch("").await;
     assert_eq!(client.response_head().await.status, 101);
     assert_eq!(client.frame().await.close_code(), Some(1012));
 }
@@ -273,6 +284,8 @@ async fn open(address: &str) -> (Wire, String) {
     (wire, greeting.text().to_owned())
 }
 
+/// Over HTTP/1.1 alone: the pace is one for all tunnels, and the
+/// smaller drains are over both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_thousand_tunnels_of_which_a_third_is_drained_at_100_a_second() {
     let _alone = alone().await;
@@ -380,6 +393,8 @@ fn keeps_the_cap(arrivals: &[Instant], rate: f64) {
     }
 }
 
+/// Over HTTP/1.1 alone: the pace is one for all tunnels, and the smaller
+/// drains are over both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_deploy_whose_clients_come_back_never_passes_the_cap() {
     const CLIENTS: usize = 240;

@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Echo, Event, Fixed, Opcode, Proxy, RawBackend, Site, close_payload, eventually, handshake,
-    nobodies, nobody, plain, switching,
+    Echo, Event, Fixed, Opcode, Over, Proxy, RawBackend, Site, close_payload, eventually,
+    handshake, nobodies, nobody, over_each, plain,
 };
+
+over_each!(
+    what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does,
+    tunnels_that_die_young_eject,
+    internal_errors_eject,
+    a_backend_that_answers_no_handshake_is_ejected,
+    the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so,
+);
 
 /// A backend `a`, and another that is always there for those who must go on.
 fn site(address: &str, other: &Echo, ejection: &str) -> Site {
@@ -87,11 +95,12 @@ async fn the_ejected_get_nothing_and_the_status_says_so() {
     assert_eq!(proxy.metric(up).await, 0.0);
 }
 
-#[tokio::test]
-async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does() {
+async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does(over: Over) {
     let other = Echo::start("other").await;
     let fixed = Fixed::start("HTTP/1.1 404 Not Found").await;
-    let proxy = Proxy::start(site(fixed.address(), &other, "")).await;
+    let proxy = Proxy::start(site(fixed.address(), &other, ""))
+        .await
+        .over(over);
     for status in [400, 401, 403, 404, 426, 429, 501, 505] {
         fixed.set(&format!("HTTP/1.1 {status} No"));
         let before = fixed.requests().len();
@@ -118,15 +127,17 @@ async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_doe
 }
 
 /// Plays a backend that ends every tunnel by `last` words and the end of the stream.
-async fn ends_tunnels(last: &[u8], reason: &str) {
+async fn ends_tunnels(over: Over, last: &[u8], reason: &str) {
     let other = Echo::start("other").await;
     let raw = RawBackend::start().await;
-    let proxy = Proxy::start(site(raw.address(), &other, "")).await;
+    let proxy = Proxy::start(site(raw.address(), &other, ""))
+        .await
+        .over(over);
     let play = async {
         loop {
             let mut wire = raw.accept().await;
             wire.request().await;
-            wire.send(switching("")).await;
+            wire.switch("").await;
             wire.send(last).await;
         }
     };
@@ -148,23 +159,20 @@ async fn ends_tunnels(last: &[u8], reason: &str) {
     assert_eq!(proxy.log.wait_for(is_ejected).await.text("reason"), reason);
 }
 
-#[tokio::test]
-async fn tunnels_that_die_young_eject() {
-    ends_tunnels(b"", "early_end").await;
+async fn tunnels_that_die_young_eject(over: Over) {
+    ends_tunnels(over, b"", "early_end").await;
 }
 
-#[tokio::test]
-async fn internal_errors_eject() {
+async fn internal_errors_eject(over: Over) {
     let close = plain(Opcode::Close, true, &close_payload(1011));
-    ends_tunnels(&close, "close_1011").await;
+    ends_tunnels(over, &close, "close_1011").await;
 }
 
-#[tokio::test]
-async fn a_backend_that_answers_no_handshake_is_ejected() {
+async fn a_backend_that_answers_no_handshake_is_ejected(over: Over) {
     let other = Echo::start("other").await;
     let raw = RawBackend::start().await;
     let site = site(raw.address(), &other, "").route("handshake_timeout = '100ms'");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     for key in keys() {
         if ejected(&proxy) {
             break;
@@ -180,11 +188,12 @@ async fn a_backend_that_answers_no_handshake_is_ejected() {
     );
 }
 
-#[tokio::test]
-async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so() {
+async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so(over: Over) {
     let (raw, other) = (RawBackend::start().await, Echo::start("other").await);
     let policy = "on_unhealthy = 'drain'\ndrain = { window = '0s' }";
-    let proxy = Proxy::start(site(raw.address(), &other, "").upstream(policy)).await;
+    let proxy = Proxy::start(site(raw.address(), &other, "").upstream(policy))
+        .await
+        .over(over);
     let mut key = None;
     for candidate in keys() {
         let mut wire = proxy.connect().await;
@@ -198,7 +207,7 @@ async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so() {
     }
     let (key, mut client, mut at_backend) = key.expect("a key of a");
     at_backend.request().await;
-    at_backend.send(switching("")).await;
+    at_backend.switch("").await;
     assert_eq!(client.response_head().await.status, 101);
     for _ in 0..3 {
         let failing = async {

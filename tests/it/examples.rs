@@ -170,6 +170,7 @@ fn expected(config: &Table, route: &Table, listener: &Table) -> u16 {
     }
 }
 
+/// Over HTTP/1.1 alone: it is about the examples.
 #[tokio::test]
 async fn every_example_starts_and_its_first_route_answers() {
     for example in examples() {

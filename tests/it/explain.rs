@@ -47,6 +47,7 @@ async fn compare(proxy: &Proxy, backend: &RawBackend, mut client: Wire, url: &st
     }
 }
 
+/// Over HTTP/1.1 alone: `explain` shows a head of HTTP/1.1.
 #[tokio::test]
 async fn the_explained_head_is_the_head_that_the_backend_gets() {
     let backend = RawBackend::start().await;

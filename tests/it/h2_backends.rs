@@ -6,15 +6,20 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::kit::{
-    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, handshake,
-    masked, over_each, plain,
+    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, eventually,
+    handshake, masked, over_each, plain,
 };
 
 over_each!(
     a_body_streams_both_ways_at_once,
     trailers_pass_both_ways,
     a_websocket_over_http2_all_the_way,
+    a_websocket_of_tls_is_offered_http_1_1_alone,
+    a_backend_that_says_goaway_keeps_its_tunnels,
+    a_backend_that_dies_ends_all_its_tunnels,
 );
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -28,6 +33,34 @@ async fn chain(over: Over, upstream: &str, listener: &str) -> (Proxy, Proxy, Raw
     let site = Site::one(&address).upstream(upstream);
     let front = Setup::new().beside().start(site).await;
     (front.over(over), behind, backend)
+}
+
+/// The same with TLS between the two.
+async fn chain_of_tls(over: Over, upstream: &str) -> (Proxy, Proxy, RawBackend) {
+    let authority = Authority::new();
+    let pair = authority.pair(&["behind"]);
+    let setup = Setup::new();
+    setup.write("site.pem", &pair.chain);
+    setup.write("site.key", &pair.key);
+    let backend = RawBackend::start().await;
+    let certificates = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
+    let site = Site::one(backend.address()).listener(certificates);
+    let behind = setup.start(site).await;
+    let setup = Setup::new().beside();
+    setup.write("ca.pem", authority.pem());
+    let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }";
+    let address = behind.address("main").await;
+    let site = Site::one(&address).upstream(tls).upstream(upstream);
+    let front = setup.start(site).await;
+    (front.over(over), behind, backend)
+}
+
+/// Both, for what must be the same.
+async fn chains(over: Over, upstream: &str) -> [(Proxy, Proxy, RawBackend); 2] {
+    [
+        chain(over, upstream, "").await,
+        chain_of_tls(over, upstream).await,
+    ]
 }
 
 /// How many requests or tunnels reached the one behind over this HTTP.
@@ -62,7 +95,13 @@ async fn many_requests_share_one_connection() {
 }
 
 async fn a_body_streams_both_ways_at_once(over: Over) {
-    let (front, _behind, backend) = chain(over, "http2 = true", "").await;
+    for (front, behind, backend) in chains(over, "http2 = true").await {
+        streams_both_ways(&front, &backend).await;
+        behind.log.wait("request", &[("http", "2")]).await;
+    }
+}
+
+async fn streams_both_ways(front: &Proxy, backend: &RawBackend) {
     let mut client = front.connect().await;
     client
         .send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -86,7 +125,13 @@ async fn a_body_streams_both_ways_at_once(over: Over) {
 }
 
 async fn trailers_pass_both_ways(over: Over) {
-    let (front, _behind, backend) = chain(over, "http2 = true", "").await;
+    for (front, behind, backend) in chains(over, "http2 = true").await {
+        passes_trailers(&front, &backend).await;
+        behind.log.wait("request", &[("http", "2")]).await;
+    }
+}
+
+async fn passes_trailers(front: &Proxy, backend: &RawBackend) {
     let mut client = front.connect().await;
     client
         .send(
@@ -132,6 +177,7 @@ async fn tunnel(front: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
     (client, server)
 }
 
+/// Over HTTP/1.1 alone: what it asks about is the other leg.
 #[tokio::test]
 async fn a_websocket_goes_over_http_1_1_unless_both_sides_want_more() {
     for (upstream, listener, http) in [
@@ -209,7 +255,76 @@ async fn a_websocket_over_http2_all_the_way(over: Over) {
     assert!(at_client == down && at_server == up, "other bytes arrived");
 }
 
+/// By ALPN no more than HTTP/1.1 is offered, whatever goes over HTTP/2 beside.
+async fn a_websocket_of_tls_is_offered_http_1_1_alone(over: Over) {
+    let authority = Authority::new();
+    let pair = authority.pair(&["behind"]);
+    for http2 in [false, true] {
+        let backend = RawBackend::tls(authority.acceptor(&pair, None)).await;
+        let setup = Setup::new();
+        setup.write("ca.pem", authority.pem());
+        let site = Site::one(backend.address()).upstream(&format!(
+            "scheme = 'https'\ntls = {{ ca = 'ca.pem', server_name = 'behind' }}\nhttp2 = {http2}"
+        ));
+        let front = setup.start(site).await.over(over);
+        for _ in 0..2 {
+            let (_client, server) = tunnel(&front, &backend).await;
+            let picked = server.tls().get_ref().1.alpn_protocol();
+            assert_eq!(picked, Some(&b"http/1.1"[..]), "http2 = {http2}");
+        }
+    }
+}
+
+/// GOAWAY of the backend: what is open lives on, and what is new goes elsewhere.
+async fn a_backend_that_says_goaway_keeps_its_tunnels(over: Over) {
+    let backend = RawBackend::start().await;
+    let age = "[http2]\nmax_connection_age = '400ms'\nmax_connection_age_jitter = 0.0";
+    let behind = Proxy::start(Site::one(backend.address()).more(age)).await;
+    let address = behind.address("main").await;
+    let site = Site::one(&address).upstream("http2 = true\nwebsocket_over_http2 = true");
+    let front = Setup::new().beside().start(site).await.over(over);
+    let (mut client, mut server) = tunnel(&front, &backend).await;
+    behind.log.wait("tunnel opened", &[("http", "2")]).await;
+    for text in ["one", "two", "three"] {
+        client.silent_for(Duration::from_millis(300)).await;
+        client
+            .send(masked(Opcode::Text, true, text.as_bytes()))
+            .await;
+        assert_eq!(server.frame().await.text(), text);
+        let _new = tunnel(&front, &backend).await;
+    }
+    assert!(behind.metric("longhaul_connections_total").await > 1.0);
+    server.send(plain(Opcode::Text, true, b"still here")).await;
+    assert_eq!(client.frame().await.text(), "still here");
+}
+
+/// With the connection to it all its tunnels end, each with its line.
+async fn a_backend_that_dies_ends_all_its_tunnels(over: Over) {
+    let keys = "http2 = true\nwebsocket_over_http2 = true";
+    let (front, behind, backend) = chain(over, keys, "").await;
+    let mut tunnels = Vec::new();
+    for _ in 0..10 {
+        tunnels.push(tunnel(&front, &backend).await);
+    }
+    assert_eq!(behind.metric("longhaul_connections_total").await, 1.0);
+    behind.signal(Signal::KILL);
+    for (client, _) in &mut tunnels {
+        client.end().await;
+    }
+    let lost = [("ended_by", "backend"), ("cause", "connection_lost")];
+    eventually("ten lines", || {
+        front
+            .log
+            .all(|event| event.is("tunnel closed", &lost))
+            .len()
+            == 10
+    })
+    .await;
+}
+
 /// What is no tunnel passes with its body.
+///
+/// Over HTTP/1.1 alone: what it asks about is the other leg.
 #[tokio::test]
 async fn a_refused_websocket_passes_with_its_answer() {
     let keys = "http2 = true\nwebsocket_over_http2 = true";

@@ -4,7 +4,15 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use crate::kit::{Authority, Echo, End, Pair, Proxy, Setup, Site, TlsVersion, Wire, Ws, dial};
+use crate::kit::{
+    Authority, Echo, End, Over, Pair, Proxy, Setup, Site, TlsVersion, Wire, Ws, dial, over_each,
+};
+
+over_each!(
+    ipv4_ipv6_and_unix_at_once_each_reported,
+    tls_1_2_and_1_3_for_tunnels_and_requests,
+    a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone,
+);
 
 const PAIR: &str = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
 
@@ -19,8 +27,7 @@ async fn get(wire: &mut Wire, host: &str) -> String {
     wire.response().await.text().to_owned()
 }
 
-#[tokio::test]
-async fn ipv4_ipv6_and_unix_at_once_each_reported() {
+async fn ipv4_ipv6_and_unix_at_once_each_reported(over: Over) {
     let backend = Echo::start("a").await;
     let setup = Setup::new();
     let socket = setup.path("front.sock");
@@ -30,16 +37,18 @@ async fn ipv4_ipv6_and_unix_at_once_each_reported() {
              [listeners.unix]\naddress = 'unix:{}'\nmode = '0600'",
             socket.display()
         )))
-        .await;
+        .await
+        .over(over);
     for listener in ["main", "six", "any", "unix"] {
         let address = proxy.address(listener).await;
         assert!(
             !address.ends_with(":0"),
             "the bound port of {listener}: {address}"
         );
-        let mut wire = dial(&address).await;
+        let mut wire = proxy.connect_to(listener).await;
         assert_eq!(get(&mut wire, "localhost").await, "a", "{listener}");
-        let mut ws = Ws::open(dial(&address).await, "/", "localhost", "").await;
+        let wire = proxy.connect_to(listener).await;
+        let mut ws = Ws::open(wire, "/", "localhost", "").await;
         assert_eq!(ws.greeting().await, "a");
         ws.echo(listener).await;
         ws.close(1000).await;
@@ -87,15 +96,15 @@ async fn a_unix_socket_left_behind_is_replaced_and_removed_at_the_end() {
     assert!(!socket.exists());
 }
 
-#[tokio::test]
-async fn tls_1_2_and_1_3_for_tunnels_and_requests() {
+async fn tls_1_2_and_1_3_for_tunnels_and_requests(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
     let setup = Setup::new();
     save(&setup, "site", &authority.pair(&["localhost"]));
     let proxy = setup
         .start(Site::one(backend.address()).listener(PAIR))
-        .await;
+        .await
+        .over(over);
     for version in [TlsVersion::V12, TlsVersion::V13] {
         let client = authority.client_with(version, None);
         let mut wire = proxy.tls(&client, "localhost").await;
@@ -279,15 +288,13 @@ async fn a_plain_listener_redirects_to_https() {
 
 /// The certificate that a new handshake gets.
 async fn shown(proxy: &Proxy, authority: &Authority) -> Vec<u8> {
-    proxy
-        .tls(&authority.client(), "localhost")
-        .await
-        .peer_certificate()
-        .to_vec()
+    let address = proxy.address("main").await;
+    let wire = authority.client().connect(&address, "localhost").await;
+    let certificate = wire.expect("a TLS handshake").peer_certificate();
+    certificate.to_vec()
 }
 
-#[tokio::test]
-async fn a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone() {
+async fn a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
     let [old, new] = [
@@ -298,7 +305,8 @@ async fn a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone() {
     save(&setup, "site", &old);
     let proxy = setup
         .start(Site::one(backend.address()).listener(PAIR))
-        .await;
+        .await
+        .over(over);
     let client = authority.client();
     let mut tunnel = Ws::open(proxy.tls(&client, "localhost").await, "/", "localhost", "").await;
     assert_eq!(tunnel.greeting().await, "a");

@@ -1,16 +1,24 @@
 //! The log: text and JSON, one line for each end, nothing secret in it.
 
 use crate::kit::{
-    Echo, Event, Opcode, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, plain,
-    switching,
+    Echo, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, handshake,
+    masked, over_each, plain,
 };
+
+over_each!(
+    secrets_of_headers_are_in_no_line_at_any_level,
+    every_field_is_documented,
+    a_tunnel_is_one_line_at_open_and_one_at_close,
+    secrets_of_the_query_are_in_no_line_unless_asked_for,
+    every_end_is_exactly_one_line_with_its_cause,
+);
 
 async fn open(proxy: &Proxy, backend: &RawBackend, target: &str) -> (Wire, Wire) {
     let mut client = proxy.connect().await;
     client.send(handshake(target, "chat.test", "")).await;
     let mut server = backend.accept().await;
     server.request().await;
-    server.send(switching("")).await;
+    server.switch("").await;
     assert_eq!(client.response_head().await.status, 101);
     (client, server)
 }
@@ -59,13 +67,12 @@ async fn a_request_is_one_line_with_every_fact() {
     );
 }
 
-#[tokio::test]
-async fn a_tunnel_is_one_line_at_open_and_one_at_close() {
+async fn a_tunnel_is_one_line_at_open_and_one_at_close(over: Over) {
     let backend = RawBackend::start().await;
     let site = Site::one(backend.address())
         .route("name = 'chat'")
         .upstream("sticky = 'query:room'");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     let (mut client, mut server) = open(&proxy, &backend, "/ws?room=7&token=secret").await;
     let opened = proxy.log.wait("tunnel opened", &[]).await;
     let up = [
@@ -121,11 +128,10 @@ async fn a_tunnel_is_one_line_at_open_and_one_at_close() {
     assert_eq!(access.len(), 2, "no request line beside them: {access:?}");
 }
 
-#[tokio::test]
-async fn secrets_of_the_query_are_in_no_line_unless_asked_for() {
+async fn secrets_of_the_query_are_in_no_line_unless_asked_for(over: Over) {
     let backend = Echo::start("a").await;
     let site = Site::one(backend.address());
-    let proxy = Proxy::start(&site).await;
+    let proxy = Proxy::start(&site).await.over(over);
     let target = "/ws?token=s3cr3t&bare-s3cr3t&x=%73s3cr3t";
     proxy.get(target).await;
     let ws = proxy.ws(target).await;
@@ -179,12 +185,48 @@ async fn what_a_client_says_cannot_forge_a_line() {
     }
 }
 
+/// What the libraries below say prints header fields.
+async fn secrets_of_headers_are_in_no_line_at_any_level(over: Over) {
+    const SECRET: &str = "s3cr3t-of-a-header";
+    let backend = Echo::start("a").await;
+    // HTTP/2 on both legs.
+    let behind = Proxy::start(Site::one(backend.address())).await;
+    let address = behind.address("main").await;
+    let site = |level: &str| {
+        Site::one(&address)
+            .upstream("http2 = true")
+            .more(&format!("[log]\nformat = 'json'\nlevel = '{level}'\n"))
+    };
+    let proxy = Setup::new().beside().start(site("debug")).await.over(over);
+    let headers = format!("Authorization: {SECRET}\r\nCookie: {SECRET}\r\nX-Own: {SECRET}\r\n");
+    let is_foreign =
+        |event: &Event| !matches!(event.target.split("::").next(), Some("access" | "longhaul"));
+    ask(&proxy, &headers).await;
+    proxy.reload(site("trace")).await;
+    ask(&proxy, &headers).await;
+    for event in proxy.log.events() {
+        assert!(!event.line.contains(SECRET), "{}", event.line);
+        let detail = ["DEBUG", "TRACE"].contains(&&*event.level);
+        assert!(!(detail && is_foreign(&event)), "{}", event.line);
+    }
+    // Asked for by name, it is there.
+    proxy.reload(site("info,h2=trace")).await;
+    let log = proxy.log.tail();
+    ask(&proxy, &headers).await;
+    log.wait_for(|event| event.level == "TRACE" && event.target.starts_with("h2"))
+        .await;
+}
+
+async fn ask(proxy: &Proxy, headers: &str) {
+    assert_eq!(proxy.get_with("/", headers).await.text(), "a");
+    proxy.ws_with("/", headers).await.close(1000).await;
+}
+
 /// Each way a tunnel can end, and what its one line must say.
-#[tokio::test]
-async fn every_end_is_exactly_one_line_with_its_cause() {
+async fn every_end_is_exactly_one_line_with_its_cause(over: Over) {
     let backend = RawBackend::start().await;
     let site = |route: &str| Site::one(backend.address()).route(route);
-    let proxy = Proxy::start(site("")).await;
+    let proxy = Proxy::start(site("")).await.over(over);
     let cases = [
         ("client closes", "", "client", "close 1000"),
         ("backend closes", "", "backend", "close 1000"),
@@ -293,11 +335,11 @@ async fn a_client_that_left_has_its_line() {
 }
 
 /// Every field of the three access lines is in the table of the operations guide.
-#[tokio::test]
-async fn every_field_is_documented() {
+async fn every_field_is_documented(over: Over) {
     let backend = Echo::start("a").await;
     let site = Site::one(backend.address()).route("path = '/here/*'");
-    let proxy = Proxy::start(site.top("trusted_proxies = ['127.0.0.1']")).await;
+    let site = site.top("trusted_proxies = ['127.0.0.1']");
+    let proxy = Proxy::start(site).await.over(over);
     let from = "X-Forwarded-For: 192.0.2.7\r\n";
     proxy.get_with("/here", from).await;
     proxy.get_with("/nowhere", from).await;

@@ -22,6 +22,8 @@ mod forward;
 mod h2;
 mod h2_abuse;
 mod h2_backends;
+mod h2_opening;
+mod h2_pressure;
 mod h2_rules;
 mod kit;
 mod listen;

@@ -35,6 +35,7 @@ async fn one_that_never_reads_stops_neither_reload_nor_admin_nor_stop() {
     );
 }
 
+/// Over HTTP/1.1 alone: it is about the service manager.
 #[tokio::test]
 async fn one_that_is_slow_is_told_everything_in_order() {
     let backend = Echo::start("a").await;

@@ -5,7 +5,15 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Echo, Proxy, Site, Ws, dial, longhaul};
+use crate::kit::{Echo, Over, Proxy, Site, Ws, dial, longhaul, over_each};
+
+over_each!(
+    on two threads:
+    what_a_config_will_do_to_live_tunnels_is_said_before,
+    a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise,
+    tunnels_are_closed_by_what_they_have_in_common_and_no_others,
+    live_tunnels_are_listed_page_by_page_and_by_what_they_have_in_common,
+);
 
 async fn get(proxy: &Proxy, path: &str) -> Value {
     let (code, answer) = proxy.ask_admin(path, None).await;
@@ -71,10 +79,9 @@ async fn ten(proxy: &Proxy) -> Vec<Ws> {
     all
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn live_tunnels_are_listed_page_by_page_and_by_what_they_have_in_common() {
+async fn live_tunnels_are_listed_page_by_page_and_by_what_they_have_in_common(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
-    let proxy = Proxy::start(site(&[&a, &b])).await;
+    let proxy = Proxy::start(site(&[&a, &b])).await.over(over);
     let mut tunnels = ten(&proxy).await;
     tunnels[3].echo("four").await;
     let all = get(&proxy, "/tunnels").await;
@@ -240,10 +247,9 @@ async fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
     assert!(errors.contains("which tunnels?"), "{errors}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tunnels_are_closed_by_what_they_have_in_common_and_no_others() {
+async fn tunnels_are_closed_by_what_they_have_in_common_and_no_others(over: Over) {
     let backend = Echo::start("a").await;
-    let proxy = Proxy::start(site(&[&backend])).await;
+    let proxy = Proxy::start(site(&[&backend])).await.over(over);
     let mut tunnels = ten(&proxy).await;
     let body = json!({
         "client": "203.0.113.0/30", "code": 1008, "reason": "enough", "rate": "100/s",
@@ -289,8 +295,7 @@ async fn tunnels_are_closed_by_what_they_have_in_common_and_no_others() {
     crate::kit::soon("the closings to be over", async { while !done().await {} }).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise() {
+async fn a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let file = |state: &str, route: &str| {
         let text = site(&[&a, &b])
@@ -302,7 +307,7 @@ async fn a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise() 
             &format!("name = \"a\", state = '{state}',"),
         )
     };
-    let proxy = Proxy::start(file("active", "")).await;
+    let proxy = Proxy::start(file("active", "")).await.over(over);
     let tunnels = ten(&proxy).await;
     let of_a = proxy.tunnels_of("a").await;
     assert!(of_a > 0);
@@ -346,14 +351,13 @@ async fn a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise() 
     assert_eq!(overridden().await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_config_will_do_to_live_tunnels_is_said_before() {
+async fn what_a_config_will_do_to_live_tunnels_is_said_before(over: Over) {
     let (a, b, c) = (
         Echo::start("a").await,
         Echo::start("b").await,
         Echo::start("c").await,
     );
-    let proxy = Proxy::start(site(&[&a, &b])).await;
+    let proxy = Proxy::start(site(&[&a, &b])).await.over(over);
     let _tunnels = ten(&proxy).await;
     let (of_a, of_b) = (proxy.tunnels_of("a").await, proxy.tunnels_of("b").await);
     let against = |config: String| {

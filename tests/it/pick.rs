@@ -3,9 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kit::{
-    Authority, Echo, Head, Proxy, RawBackend, Setup, Site, Stuck, Ws, dial_from, eventually,
-    nobodies, nobody,
+    Authority, Echo, Head, Over, Proxy, RawBackend, Setup, Site, Stuck, Ws, eventually, nobodies,
+    nobody, over_each,
 };
+
+over_each!(
+    random_uses_every_backend,
+    the_cookies_attributes_are_configured,
+    the_cookies_without_a_holder_spread,
+    each_sticky_source_sticks_and_spreads,
+    the_first_source_that_is_there_is_the_key,
+    the_client_address_is_the_trusted_one,
+    longhauls_own_cookie_on_200_and_on_101,
+    the_cookie_is_secure_on_tls,
+    the_cookie_is_issued_again_when_its_backend_refuses,
+    round_robin_takes_turns,
+    least_connections_counts_live_tunnels_and_survives_reloads,
+    a_backend_that_refuses_is_skipped_for_the_next_candidate,
+    a_backend_that_does_not_answer_the_dial_is_skipped_in_time,
+);
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -27,10 +43,10 @@ fn site(backends: &[Echo], upstream: &str) -> Site {
     Site::of(&entries).upstream(upstream)
 }
 
-async fn cluster(upstream: &str) -> Cluster {
+async fn cluster(over: Over, upstream: &str) -> Cluster {
     let backends = backends().await;
     Cluster {
-        proxy: Proxy::start(site(&backends, upstream)).await,
+        proxy: Proxy::start(site(&backends, upstream)).await.over(over),
         backends,
     }
 }
@@ -52,8 +68,7 @@ impl Cluster {
     }
 }
 
-#[tokio::test]
-async fn each_sticky_source_sticks_and_spreads() {
+async fn each_sticky_source_sticks_and_spreads(over: Over) {
     // The source, and a request that carries the key N with it.
     let sources: [(&str, &str, &str); 4] = [
         ("cookie:sid", "/", "Cookie: x=1; sid=N; y=2\r\n"),
@@ -62,7 +77,7 @@ async fn each_sticky_source_sticks_and_spreads() {
         ("path:2", "/doc/N/live", ""),
     ];
     for (source, target, headers) in sources {
-        let cluster = cluster(&format!("sticky = '{source}'")).await;
+        let cluster = cluster(over, &format!("sticky = '{source}'")).await;
         let mut used = BTreeSet::new();
         for key in 0..12 {
             let key = format!("key{key}");
@@ -86,9 +101,8 @@ async fn each_sticky_source_sticks_and_spreads() {
     }
 }
 
-#[tokio::test]
-async fn the_first_source_that_is_there_is_the_key() {
-    let cluster = cluster("sticky = ['cookie:sid', 'query:room', 'client_ip']").await;
+async fn the_first_source_that_is_there_is_the_key(over: Over) {
+    let cluster = cluster(over, "sticky = ['cookie:sid', 'query:room', 'client_ip']").await;
     let sticky = async |target: &str, headers: &str| {
         let log = cluster.proxy.log.tail();
         cluster.get(target, headers).await;
@@ -102,12 +116,11 @@ async fn the_first_source_that_is_there_is_the_key() {
     assert_eq!(sticky("/", "").await, "client_ip");
 }
 
-#[tokio::test]
-async fn the_client_address_is_the_trusted_one() {
+async fn the_client_address_is_the_trusted_one(over: Over) {
     let backends = backends().await;
     let site = site(&backends, "").top("trusted_proxies = ['127.0.0.1/32']");
     let cluster = Cluster {
-        proxy: Proxy::start(site).await,
+        proxy: Proxy::start(site).await.over(over),
         backends,
     };
     let mut used = BTreeMap::new();
@@ -182,9 +195,8 @@ async fn a_cookie_outlives_the_address_that_it_began_with() {
     let proxy = Proxy::start(site(&backends, sticky)).await;
     let first = proxy.get("/").await;
     let (pair, _) = cookie(&first.head).expect("a cookie");
-    let address = proxy.address("main").await;
     for last in 2..12 {
-        let mut wire = dial_from(&format!("127.0.0.{last}"), &address).await;
+        let mut wire = proxy.connect_from(&format!("127.0.0.{last}")).await;
         wire.send(format!(
             "GET / HTTP/1.1\r\nHost: h\r\nCookie: {pair}\r\n\r\n"
         ))
@@ -206,9 +218,8 @@ fn cookie(head: &Head) -> Option<(String, Vec<String>)> {
     ))
 }
 
-#[tokio::test]
-async fn longhauls_own_cookie_on_200_and_on_101() {
-    let cluster = cluster("sticky = 'cookie'").await;
+async fn longhauls_own_cookie_on_200_and_on_101(over: Over) {
+    let cluster = cluster(over, "sticky = 'cookie'").await;
     let (name, head) = cluster.get("/", "").await;
     let (pair, attributes) = cookie(&head).expect("a cookie on the 200");
     assert!(pair.starts_with("longhaul="), "{pair}");
@@ -258,9 +269,8 @@ async fn longhauls_own_cookie_on_200_and_on_101() {
     );
 }
 
-#[tokio::test]
-async fn the_cookies_without_a_holder_spread() {
-    let cluster = cluster("sticky = 'cookie'").await;
+async fn the_cookies_without_a_holder_spread(over: Over) {
+    let cluster = cluster(over, "sticky = 'cookie'").await;
     let mut used = BTreeSet::new();
     for _ in 0..30 {
         used.insert(cluster.get("/", "").await.0);
@@ -268,11 +278,10 @@ async fn the_cookies_without_a_holder_spread() {
     assert_eq!(used.len(), 3, "new clients spread: {used:?}");
 }
 
-#[tokio::test]
-async fn the_cookies_attributes_are_configured() {
+async fn the_cookies_attributes_are_configured(over: Over) {
     let keys = "sticky = 'cookie'\n\
          cookie = { name = 'lh', same_site = 'none', max_age = '1d', secure = true }";
-    let cluster = cluster(keys).await;
+    let cluster = cluster(over, keys).await;
     let (_, head) = cluster.get("/", "").await;
     let (pair, attributes) = cookie(&head).expect("a cookie");
     assert!(pair.starts_with("lh="), "{pair}");
@@ -284,8 +293,7 @@ async fn the_cookies_attributes_are_configured() {
     }
 }
 
-#[tokio::test]
-async fn the_cookie_is_secure_on_tls() {
+async fn the_cookie_is_secure_on_tls(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
     let pair = authority.pair(&["localhost"]);
@@ -295,7 +303,7 @@ async fn the_cookie_is_secure_on_tls() {
     let site = Site::of(&[backend.entry()])
         .upstream("sticky = 'cookie'")
         .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
-    let proxy = setup.start(site).await;
+    let proxy = setup.start(site).await.over(over);
     let wire = proxy.tls(&authority.client(), "localhost").await;
     let ws = Ws::open(wire, "/", "localhost", "").await;
     let (_, attributes) = cookie(&ws.head).expect("a cookie");
@@ -333,10 +341,11 @@ async fn the_cookie_is_issued_again_when_its_backend_is_gone_or_forged() {
     }
 }
 
-#[tokio::test]
-async fn the_cookie_is_issued_again_when_its_backend_refuses() {
+async fn the_cookie_is_issued_again_when_its_backend_refuses(over: Over) {
     let mut backends = backends().await;
-    let proxy = Proxy::start(site(&backends, "sticky = 'cookie'")).await;
+    let proxy = Proxy::start(site(&backends, "sticky = 'cookie'"))
+        .await
+        .over(over);
     let response = proxy.get("/").await;
     let (pair, _) = cookie(&response.head).expect("a cookie");
     let at = backends
@@ -357,9 +366,8 @@ async fn the_cookie_is_issued_again_when_its_backend_refuses() {
     );
 }
 
-#[tokio::test]
-async fn round_robin_takes_turns() {
-    let cluster = cluster("balance = 'round_robin'").await;
+async fn round_robin_takes_turns(over: Over) {
+    let cluster = cluster(over, "balance = 'round_robin'").await;
     let mut counts = BTreeMap::new();
     for _ in 0..9 {
         *counts.entry(cluster.ws("/", "").await).or_insert(0) += 1;
@@ -371,9 +379,8 @@ async fn round_robin_takes_turns() {
     );
 }
 
-#[tokio::test]
-async fn random_uses_every_backend() {
-    let cluster = cluster("balance = 'random'").await;
+async fn random_uses_every_backend(over: Over) {
+    let cluster = cluster(over, "balance = 'random'").await;
     let mut used = BTreeSet::new();
     for _ in 0..40 {
         used.insert(cluster.get("/", "").await.0);
@@ -414,11 +421,10 @@ async fn weights_share_the_turns() {
     );
 }
 
-#[tokio::test]
-async fn least_connections_counts_live_tunnels_and_survives_reloads() {
+async fn least_connections_counts_live_tunnels_and_survives_reloads(over: Over) {
     let backends = backends().await;
     let two = site(&backends[..2], "balance = 'least_connections'");
-    let proxy = Proxy::start(&two).await;
+    let proxy = Proxy::start(&two).await.over(over);
     let mut tunnels = Vec::new();
     for _ in 0..6 {
         let mut ws = proxy.ws("/").await;
@@ -462,8 +468,7 @@ async fn least_connections_counts_live_tunnels_and_survives_reloads() {
     }
 }
 
-#[tokio::test]
-async fn a_backend_that_refuses_is_skipped_for_the_next_candidate() {
+async fn a_backend_that_refuses_is_skipped_for_the_next_candidate(over: Over) {
     let backend = Echo::start("live").await;
     let [one, two] = nobodies().await;
     let backends = [
@@ -478,7 +483,7 @@ async fn a_backend_that_refuses_is_skipped_for_the_next_candidate() {
         } else {
             site
         };
-        let proxy = Proxy::start(site).await;
+        let proxy = Proxy::start(site).await.over(over);
         for n in 0..6 {
             assert_eq!(
                 proxy.get(&format!("/?k={n}")).await.text(),
@@ -537,14 +542,13 @@ async fn a_body_is_not_lost_on_the_way_to_the_next_candidate() {
 }
 
 /// The dial ends by its own timeout, not the handshake's.
-#[tokio::test]
-async fn a_backend_that_does_not_answer_the_dial_is_skipped_in_time() {
+async fn a_backend_that_does_not_answer_the_dial_is_skipped_in_time(over: Over) {
     let live = Echo::start("live").await;
     let socket = Stuck::start();
     let stuck = socket.address();
     let site = Site::of(&[("stuck", &stuck), live.entry()])
         .upstream("balance = 'round_robin'\ndial_timeout = '200ms'");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     for _ in 0..2 {
         let mut ws = proxy.ws("/").await;
         assert_eq!(ws.greeting().await, "live");

@@ -9,6 +9,8 @@ use crate::kit::{
 };
 
 over_each!(
+    a_backend_that_hangs_behind_http2_is_given_up,
+    the_same_through_tls_on_both_legs,
     a_client_that_hangs_is_given_up_and_its_backend_told,
     a_backend_that_hangs_is_given_up_and_its_client_told,
     a_client_with_a_library_lives_on_and_its_backend_sees_nothing,
@@ -114,8 +116,7 @@ async fn a_backend_that_hangs_is_given_up_and_its_client_told(over: Over) {
     eventually("both descriptors to go", || proxy.descriptors() <= before).await;
 }
 
-#[tokio::test]
-async fn the_same_through_tls_on_both_legs() {
+async fn the_same_through_tls_on_both_legs(over: Over) {
     let authority = Authority::new();
     for side in ["client", "backend"] {
         let (front, behind) = (authority.pair(&["localhost"]), authority.pair(&["behind"]));
@@ -129,7 +130,7 @@ async fn the_same_through_tls_on_both_legs() {
             .route(&format!("ping_side = '{side}'"))
             .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
             .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }");
-        let proxy = setup.start(site).await;
+        let proxy = setup.start(site).await.over(over);
         let client = proxy.tls(&authority.client(), "localhost").await;
         let (client, server) = join(client, &backend).await;
         match side {
@@ -140,15 +141,14 @@ async fn the_same_through_tls_on_both_legs() {
     }
 }
 
-#[tokio::test]
-async fn a_backend_that_hangs_behind_http2_is_given_up() {
+async fn a_backend_that_hangs_behind_http2_is_given_up(over: Over) {
     let backend = RawBackend::start().await;
     let behind = Proxy::start(Site::one(backend.address())).await;
     let site = Site::one(&behind.address("main").await)
         .route(QUICK)
         .route("ping_side = 'backend'")
         .upstream("http2 = true\nwebsocket_over_http2 = true");
-    let front = Setup::new().beside().start(site).await;
+    let front = Setup::new().beside().start(site).await.over(over);
     let (mut client, mut server) = open(&front, &backend).await;
     ping(&mut server, true).await;
     assert_eq!(client.frame().await.close_code(), Some(1011));

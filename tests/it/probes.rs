@@ -6,9 +6,15 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::kit::{
-    Authority, Echo, Event, Opcode, Proxy, RawBackend, Setup, Site, Wire, Ws, eventually,
-    handshake, nobody, plain, soon,
+    Authority, Echo, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, eventually,
+    handshake, nobody, over_each, plain, soon,
 };
+
+over_each!(
+    a_stopped_process_is_found_and_its_tunnels_are_drained,
+    without_a_policy_the_tunnels_of_a_stopped_process_stay,
+    the_death_of_a_process_is_seen_by_its_clients_at_once,
+);
 
 /// One backend, and another that is always there for those who must go on.
 async fn site(address: &str, other: &Echo, health: &str) -> Site {
@@ -299,15 +305,14 @@ async fn spread(proxy: &Proxy) -> (Vec<(String, Ws)>, Vec<(String, Ws)>) {
     (a, b)
 }
 
-#[tokio::test]
-async fn a_stopped_process_is_found_and_its_tunnels_are_drained() {
+async fn a_stopped_process_is_found_and_its_tunnels_are_drained(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let (process, address) = process(&a).await;
     let site = Site::of(&[("a", &address), b.entry()])
         .upstream("sticky = 'query:key'\non_unhealthy = 'drain'")
         .upstream("health = { type = 'websocket', interval = '200ms', timeout = '1s', rise = 1 }")
         .more("[drain]\nwindow = '100ms'\nclose_timeout = '300ms'");
-    let proxy = Setup::new().beside().start(site).await;
+    let proxy = Setup::new().beside().start(site).await.over(over);
     let (of_a, mut of_b) = spread(&proxy).await;
     process.signal(Signal::STOP);
     let down = turned(&proxy, "backend is down").await;
@@ -332,14 +337,13 @@ async fn a_stopped_process_is_found_and_its_tunnels_are_drained() {
     key_of(&proxy, "a").await;
 }
 
-#[tokio::test]
-async fn without_a_policy_the_tunnels_of_a_stopped_process_stay() {
+async fn without_a_policy_the_tunnels_of_a_stopped_process_stay(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let (process, address) = process(&a).await;
     let site = Site::of(&[("a", &address), b.entry()])
         .upstream("sticky = 'query:key'")
         .upstream("health = { type = 'http', interval = '100ms', timeout = '1s', rise = 1 }");
-    let proxy = Setup::new().beside().start(site).await;
+    let proxy = Setup::new().beside().start(site).await.over(over);
     let (mut of_a, _of_b) = spread(&proxy).await;
     process.signal(Signal::STOP);
     turned(&proxy, "backend is down").await;
@@ -350,12 +354,11 @@ async fn without_a_policy_the_tunnels_of_a_stopped_process_stay() {
     }
 }
 
-#[tokio::test]
-async fn the_death_of_a_process_is_seen_by_its_clients_at_once() {
+async fn the_death_of_a_process_is_seen_by_its_clients_at_once(over: Over) {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let (process, address) = process(&a).await;
     let site = Site::of(&[("a", &address), b.entry()]).upstream("sticky = 'query:key'");
-    let proxy = Setup::new().beside().start(site).await;
+    let proxy = Setup::new().beside().start(site).await.over(over);
     let (of_a, mut of_b) = spread(&proxy).await;
     let start = Instant::now();
     process.signal(Signal::KILL);

@@ -50,6 +50,8 @@ async fn counts(proxy: &Proxy) -> [u64; 3] {
     counts
 }
 
+/// Over HTTP/1.1 alone: it is about choice
+/// and pace, and the drains are over both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_thousand_tunnels_of_two_backends_are_even_over_three_in_the_time_that_was_said() {
     let _alone = alone().await;
@@ -123,6 +125,8 @@ async fn three_thousand_tunnels_of_two_backends_are_even_over_three_in_the_time_
     assert_eq!(again["closing"], 0, "{again}");
 }
 
+/// Over HTTP/1.1 alone: it is about choice and pace, and the drains
+/// are over both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_rebalances_by_itself_and_what_would_come_back_stays() {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);

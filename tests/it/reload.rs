@@ -9,8 +9,17 @@ use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 
 use crate::kit::{
-    Authority, Echo, Event, Opcode, Proxy, RawBackend, Setup, Site, Ws, alone, dial, longhaul, soon,
+    Authority, Echo, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Ws, alone, longhaul,
+    over_each, soon,
 };
+
+over_each!(
+    a_wrong_config_changes_nothing_and_names_every_mistake,
+    listeners_come_and_go_and_the_tunnels_of_a_removed_one_live_on,
+    a_plain_listener_becomes_tls_at_the_same_address,
+    tunnels_of_a_removed_backend_stay_by_default,
+    tunnels_of_a_removed_backend_are_drained_if_asked,
+);
 
 /// A site whose text differs for every `n` and which does the same.
 fn variant(backend: &Echo, n: u64) -> Site {
@@ -278,10 +287,9 @@ async fn a_reload_by_the_watch_tells_the_service_manager_too() {
     assert_eq!(proxy.generation().await, 2);
 }
 
-#[tokio::test]
-async fn a_wrong_config_changes_nothing_and_names_every_mistake() {
+async fn a_wrong_config_changes_nothing_and_names_every_mistake(over: Over) {
     let backend = Echo::start("a").await;
-    let proxy = Proxy::start(variant(&backend, 0)).await;
+    let proxy = Proxy::start(variant(&backend, 0)).await.over(over);
     let mut ws = proxy.ws("/").await;
     ws.greeting().await;
     let before = proxy.status().await;
@@ -461,19 +469,18 @@ async fn everything_changes_without_a_restart() {
     );
 }
 
-#[tokio::test]
-async fn listeners_come_and_go_and_the_tunnels_of_a_removed_one_live_on() {
+async fn listeners_come_and_go_and_the_tunnels_of_a_removed_one_live_on(over: Over) {
     let backend = Echo::start("a").await;
     let second = "[listeners.two]\naddress = '127.0.0.1:0'\n";
     let site = Site::one(backend.address());
-    let proxy = Proxy::start(&site).await;
+    let proxy = Proxy::start(&site).await.over(over);
     let main = proxy.address("main").await;
     proxy.reload(site.clone().more(second)).await;
     let two = proxy.address("two").await;
     assert_eq!(proxy.address("main").await, main, "the port stays");
-    let mut ws = Ws::open(dial(&two).await, "/", "localhost", "").await;
+    let mut ws = Ws::open(proxy.connect_to("two").await, "/", "localhost", "").await;
     assert_eq!(ws.greeting().await, "a");
-    let mut idle = dial(&two).await;
+    let mut idle = proxy.connect_to("two").await;
     idle.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
     idle.response().await;
 
@@ -493,15 +500,14 @@ async fn listeners_come_and_go_and_the_tunnels_of_a_removed_one_live_on() {
     ws.close(1000).await;
 }
 
-#[tokio::test]
-async fn a_plain_listener_becomes_tls_at_the_same_address() {
+async fn a_plain_listener_becomes_tls_at_the_same_address(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
     let pair = authority.pair(&["localhost"]);
     let setup = Setup::new();
     setup.write("site.pem", &pair.chain);
     setup.write("site.key", &pair.key);
-    let proxy = setup.start(Site::one(backend.address())).await;
+    let proxy = setup.start(Site::one(backend.address())).await.over(over);
     let mut plain = proxy.ws("/").await;
     plain.greeting().await;
     let before = proxy.address("main").await;
@@ -516,6 +522,7 @@ async fn a_plain_listener_becomes_tls_at_the_same_address() {
     plain.echo("plain lives on").await;
 }
 
+/// Over HTTP/1.1 alone: it is about the TLS handshake.
 #[tokio::test]
 async fn a_certificate_that_came_too_early_is_taken_when_its_time_comes() {
     let backend = Echo::start("a").await;
@@ -542,10 +549,9 @@ async fn a_certificate_that_came_too_early_is_taken_when_its_time_comes() {
     ws.greeting().await;
 }
 
-#[tokio::test]
-async fn tunnels_of_a_removed_backend_stay_by_default() {
+async fn tunnels_of_a_removed_backend_stay_by_default(over: Over) {
     let (one, two) = (Echo::start("one").await, Echo::start("two").await);
-    let proxy = Proxy::start(Site::of(&[one.entry()])).await;
+    let proxy = Proxy::start(Site::of(&[one.entry()])).await.over(over);
     let mut ws = proxy.ws("/").await;
     assert_eq!(ws.greeting().await, "one");
     proxy.reload(Site::of(&[two.entry()])).await;
@@ -559,8 +565,7 @@ async fn tunnels_of_a_removed_backend_stay_by_default() {
     ws.close(1000).await;
 }
 
-#[tokio::test]
-async fn tunnels_of_a_removed_backend_are_drained_if_asked() {
+async fn tunnels_of_a_removed_backend_are_drained_if_asked(over: Over) {
     let (one, two) = (RawBackend::start().await, Echo::start("two").await);
     let drain = "[drain]\nwindow = '200ms'\n";
     let site = |listed: &[(&str, &str)]| {
@@ -569,7 +574,7 @@ async fn tunnels_of_a_removed_backend_are_drained_if_asked() {
             .more(drain)
     };
     let both = [("one", one.address()), two.entry()];
-    let proxy = Proxy::start(site(&both)).await;
+    let proxy = Proxy::start(site(&both)).await.over(over);
     let mut client = proxy.connect().await;
     client.send(crate::kit::handshake("/", "h", "")).await;
     // One of the first two handshakes goes to each.
@@ -577,7 +582,7 @@ async fn tunnels_of_a_removed_backend_are_drained_if_asked() {
     other.send(crate::kit::handshake("/", "h", "")).await;
     let mut server = one.accept().await;
     server.request().await;
-    server.send(crate::kit::switching("")).await;
+    server.switch("").await;
     let mut heads = [client.response_head().await, other.response_head().await];
     heads.sort_by_key(|head| head.header("x-backend").is_some());
     assert_eq!(heads.map(|head| head.status), [101, 101]);

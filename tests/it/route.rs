@@ -1,6 +1,11 @@
 //! Routing: which of several routes takes a request, and what none means.
 
-use crate::kit::{ACCEPT, Echo, Proxy, Site, handshake};
+use crate::kit::{ACCEPT, Echo, Over, Proxy, Site, handshake, over_each};
+
+over_each!(
+    the_subprotocol_narrows_a_route,
+    no_route_is_404_for_requests_and_handshakes,
+);
 
 /// A route to a backend of its own name, which answers with that name.
 fn route(name: &'static str, keys: &str, address: &str) -> String {
@@ -135,9 +140,9 @@ async fn method_and_header_narrow_a_route() {
     }
 }
 
-#[tokio::test]
-async fn the_subprotocol_narrows_a_route() {
+async fn the_subprotocol_narrows_a_route(over: Over) {
     let (proxy, _backends) = site(&[("mqtt", "subprotocols = ['mqtt', 'mqttv3.1']")]).await;
+    let proxy = proxy.over(over);
     let cases = [
         ("", "rest"),
         ("Sec-WebSocket-Protocol: chat\r\n", "rest"),
@@ -158,10 +163,11 @@ async fn the_subprotocol_narrows_a_route() {
     }
 }
 
-#[tokio::test]
-async fn no_route_is_404_for_requests_and_handshakes() {
+async fn no_route_is_404_for_requests_and_handshakes(over: Over) {
     let backend = Echo::start("a").await;
-    let proxy = Proxy::start(Site::one(backend.address()).route("path = '/ws/*'")).await;
+    let proxy = Proxy::start(Site::one(backend.address()).route("path = '/ws/*'"))
+        .await
+        .over(over);
     let mut wire = proxy.connect().await;
     for request in [
         "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::kit::{Echo, RawBackend, Ws, handshake, switching};
 
+/// Over HTTP/1.1 alone: it is about the kit, and has no longhaul.
 #[tokio::test]
 async fn the_client_and_the_echo_backend_understand_each_other() {
     let backend = Echo::start("a").await;
@@ -19,6 +20,7 @@ async fn the_client_and_the_echo_backend_understand_each_other() {
     assert_eq!((backend.connections(), backend.requests().len()), (1, 1));
 }
 
+/// Over HTTP/1.1 alone: it is about the kit, and has no longhaul.
 #[tokio::test]
 async fn the_raw_backend_sees_what_the_client_sent() {
     let backend = RawBackend::start().await;

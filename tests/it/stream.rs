@@ -10,7 +10,16 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::kit::{Authority, Proxy, RawBackend, Setup, Site, Wire, handshake, soon, switching};
+use crate::kit::{
+    Authority, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, over_each, soon,
+};
+
+over_each!(
+    on two threads:
+    plain_streams_pass_unchanged,
+    streams_with_tls_from_the_client_pass_unchanged,
+    streams_with_tls_on_both_legs_pass_unchanged,
+);
 
 /// At the same time.
 const TUNNELS: u64 = 4;
@@ -202,7 +211,7 @@ async fn through(proxy: &Proxy, backend: &RawBackend, clients: Vec<Wire>) {
         client.send(handshake("/", "localhost", "")).await;
         let mut server = backend.accept().await;
         server.request().await;
-        server.send(switching("")).await;
+        server.switch("").await;
         assert_eq!(client.response_head().await.status, 101);
         opened.push((client, server));
     }
@@ -235,10 +244,9 @@ async fn through(proxy: &Proxy, backend: &RawBackend, clients: Vec<Wire>) {
     println!("{total} bytes passed unchanged");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plain_streams_pass_unchanged() {
+async fn plain_streams_pass_unchanged(over: Over) {
     let backend = RawBackend::start().await;
-    let proxy = Proxy::start(Site::one(backend.address())).await;
+    let proxy = Proxy::start(Site::one(backend.address())).await.over(over);
     let mut clients = Vec::new();
     for _ in 0..TUNNELS {
         clients.push(proxy.connect().await);
@@ -246,30 +254,34 @@ async fn plain_streams_pass_unchanged() {
     through(&proxy, &backend, clients).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_with_tls_from_the_client_pass_unchanged() {
+async fn streams_with_tls_from_the_client_pass_unchanged(over: Over) {
     let backend = RawBackend::start().await;
-    with_tls(&Authority::new(), Site::one(backend.address()), &backend).await;
+    with_tls(
+        over,
+        &Authority::new(),
+        Site::one(backend.address()),
+        &backend,
+    )
+    .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_with_tls_on_both_legs_pass_unchanged() {
+async fn streams_with_tls_on_both_legs_pass_unchanged(over: Over) {
     let authority = Authority::new();
     let behind = authority.pair(&["behind"]);
     let backend = RawBackend::tls(authority.acceptor(&behind, None)).await;
     let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }";
     let site = Site::one(backend.address()).upstream(tls);
-    with_tls(&authority, site, &backend).await;
+    with_tls(over, &authority, site, &backend).await;
 }
 
-async fn with_tls(authority: &Authority, site: Site, backend: &RawBackend) {
+async fn with_tls(over: Over, authority: &Authority, site: Site, backend: &RawBackend) {
     let front = authority.pair(&["localhost"]);
     let setup = Setup::new();
     setup.write("site.pem", &front.chain);
     setup.write("site.key", &front.key);
     setup.write("ca.pem", authority.pem());
     let certificates = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    let proxy = setup.start(site.listener(certificates)).await;
+    let proxy = setup.start(site.listener(certificates)).await.over(over);
     let mut clients = Vec::new();
     for _ in 0..TUNNELS {
         clients.push(proxy.tls(&authority.client(), "localhost").await);

@@ -20,6 +20,8 @@ over_each!(
     a_tunnel_ends_at_its_max_lifetime_however_busy,
     jitter_spreads_lifetimes,
     frames_that_are_wrong_pass_untouched,
+    the_same_through_tls_on_both_legs,
+    single_bytes_of_a_frame_reset_the_idle_timeout,
 );
 
 async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
@@ -35,8 +37,8 @@ async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
 async fn join(mut client: Wire, backend: &RawBackend) -> (Wire, Wire) {
     client.send(handshake("/", "h", "")).await;
     let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
+    server.request().await;
+    server.switch("").await;
     assert_eq!(client.response_head().await.status, 101);
     (client, server)
 }
@@ -102,8 +104,7 @@ async fn ten_megabytes_both_ways_at_once(over: Over) {
     );
 }
 
-#[tokio::test]
-async fn the_same_through_tls_on_both_legs() {
+async fn the_same_through_tls_on_both_legs(over: Over) {
     let authority = Authority::new();
     let (front, behind) = (authority.pair(&["localhost"]), authority.pair(&["behind"]));
     let backend = RawBackend::tls(authority.acceptor(&behind, None)).await;
@@ -114,7 +115,7 @@ async fn the_same_through_tls_on_both_legs() {
     let site = Site::one(backend.address())
         .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
         .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }");
-    let proxy = setup.start(site).await;
+    let proxy = setup.start(site).await.over(over);
     let client = proxy.tls(&authority.client(), "localhost").await;
     let (mut client, mut server) = join(client, &backend).await;
     let up = masked(Opcode::Binary, true, &vec![0xa5; 3_000_000]);
@@ -293,9 +294,8 @@ async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it(over: Ove
 
 /// A single byte counts, wherever in a frame it stands; a frame that never ends
 /// is no reason to end the tunnel.
-#[tokio::test]
-async fn single_bytes_of_a_frame_reset_the_idle_timeout() {
-    let (proxy, backend) = site(Over::Http1, "idle_timeout = '2s'").await;
+async fn single_bytes_of_a_frame_reset_the_idle_timeout(over: Over) {
+    let (proxy, backend) = site(over, "idle_timeout = '2s'").await;
     let (mut client, mut server) = open(&proxy, &backend).await;
     let (up, down) = (
         masked(Opcode::Text, true, b"up"),
@@ -414,6 +414,8 @@ async fn jitter_spreads_lifetimes(over: Over) {
 }
 
 /// A tunnel that carries no WebSocket passes every byte, too.
+///
+/// Over HTTP/1.1 alone: on HTTP/2 no other protocol is spoken.
 #[tokio::test]
 async fn a_tunnel_of_another_protocol_carries_any_bytes() {
     let (proxy, backend) = site(Over::Http1, "upgrades = ['raw']").await;

@@ -9,6 +9,8 @@ use crate::kit::{
 
 over_each!(
     nothing_is_invented,
+    hop_by_hop_headers_end_at_longhaul,
+    a_version_that_is_not_spoken_is_refused,
     spoofed_forwarding_headers_of_strangers_are_replaced,
     other_answers_of_the_backend_are_ordinary_http,
     a_backends_wrong_answers_are_502_and_open_nothing,
@@ -16,6 +18,15 @@ over_each!(
     a_client_that_leaves_during_the_handshake_takes_the_backend_along,
     a_backend_that_answers_and_leaves_at_once_loses_nothing,
     a_route_may_refuse_every_upgrade,
+    the_handshake_passes_byte_for_byte,
+    a_trusted_proxy_is_believed_and_the_chain_goes_on,
+    a_client_that_leaves_behind_its_first_frames_is_noticed_at_once,
+    bytes_glued_to_the_heads_arrive_first,
+    heads_that_come_byte_by_byte,
+    a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate,
+    a_tls_backend_that_cannot_prove_itself_is_502,
+    without_a_ca_of_its_own_an_https_upstream_trusts_those_of_the_system,
+    a_backend_on_a_unix_socket,
 );
 
 async fn site(over: Over) -> (Proxy, RawBackend) {
@@ -39,15 +50,14 @@ async fn asked(proxy: &Proxy, backend: &RawBackend, request: &str) -> (Wire, Wir
 
 /// Both ends of an open tunnel.
 async fn tunnel(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    let (mut client, mut server, request) = asked(proxy, backend, &handshake("/", "h", "")).await;
-    server.send(request.switching("")).await;
+    let (mut client, mut server, _) = asked(proxy, backend, &handshake("/", "h", "")).await;
+    server.switch("").await;
     assert_eq!(client.response_head().await.status, 101);
     (client, server)
 }
 
-#[tokio::test]
-async fn the_handshake_passes_byte_for_byte() {
-    let (proxy, backend) = site(Over::Http1).await;
+async fn the_handshake_passes_byte_for_byte(over: Over) {
+    let (proxy, backend) = site(over).await;
     let extra = "Origin: https://app.example.com\r\nCookie: a=b; c=d\r\n\
          Sec-WebSocket-Protocol: v1.example, V2.Example ,x\r\n\
          Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
@@ -63,7 +73,9 @@ async fn the_handshake_passes_byte_for_byte() {
     // Exactly these spellings: some servers insist on them.
     assert_eq!(request.header("upgrade"), Some("websocket"));
     assert_eq!(request.header("connection"), Some("Upgrade"));
-    assert_eq!(request.header("sec-websocket-key"), Some(KEY));
+    let key = request.header("sec-websocket-key").expect("a key");
+    // HTTP/2 has none (RFC 8441 section 5).
+    assert_eq!(key == KEY, over == Over::Http1, "{key}");
     assert_eq!(request.header("sec-websocket-version"), Some("13"));
     assert_eq!(
         request.header("sec-websocket-protocol"),
@@ -78,10 +90,10 @@ async fn the_handshake_passes_byte_for_byte() {
     );
 
     server
-        .send(switching(
+        .switch(
             "Sec-WebSocket-Protocol: V2.Example\r\nX-Own: 1\r\nSet-Cookie: s=1\r\n\
              Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n",
-        ))
+        )
         .await;
     let head = client.response_head().await;
     assert_eq!(head.status, 101);
@@ -118,7 +130,7 @@ async fn nothing_is_invented(over: Over) {
     ] {
         assert_eq!(request.header(name), None, "{name}");
     }
-    server.send(request.switching("")).await;
+    server.switch("").await;
     let head = client.response_head().await;
     for name in [
         "sec-websocket-protocol",
@@ -130,6 +142,8 @@ async fn nothing_is_invented(over: Over) {
 }
 
 /// Handshakes as clients of the wild write them; each must reach the backend.
+///
+/// Over HTTP/1.1 alone: HTTP/2 has no `Connection` and no `Upgrade`.
 #[tokio::test]
 async fn tokens_lists_and_case_of_real_clients() {
     let (proxy, backend) = site(Over::Http1).await;
@@ -160,7 +174,7 @@ async fn tokens_lists_and_case_of_real_clients() {
         assert_eq!(request.header("upgrade"), Some("websocket"), "{head}");
         assert_eq!(request.header("connection"), Some("Upgrade"), "{head}");
         assert_eq!(request.header("proxy-connection"), None, "{head}");
-        server.send(switching("")).await;
+        server.switch("").await;
         assert_eq!(client.response_head().await.status, 101, "{head}");
     }
 }
@@ -259,11 +273,10 @@ fn forwarded(chain: &str, host: &str, proto: &str) -> String {
     elements.join(", ")
 }
 
-#[tokio::test]
-async fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
+async fn a_trusted_proxy_is_believed_and_the_chain_goes_on(over: Over) {
     let backend = RawBackend::start().await;
     let site = Site::one(backend.address()).top("trusted_proxies = ['127.0.0.0/8', '10.0.0.0/8']");
-    let proxy = Proxy::start(site).await;
+    let proxy = Proxy::start(site).await.over(over);
     let address = proxy.address("main").await;
     let own_port = address.rsplit_once(':').expect("host:port").1;
     let strip = "Connection: x-forwarded-for, forwarded, x-forwarded-proto, x-forwarded-host\r\n";
@@ -284,14 +297,19 @@ async fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
     }
 }
 
-#[tokio::test]
-async fn hop_by_hop_headers_end_at_longhaul() {
-    let (proxy, backend) = site(Over::Http1).await;
-    let extra = "Connection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\n\
-         Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nTE: gzip\r\n\
-         X-Public: 2\r\n";
+async fn hop_by_hop_headers_end_at_longhaul(over: Over) {
+    let (proxy, backend) = site(over).await;
+    let of_the_connection = "Connection: X-Private, keep-alive\r\nX-Private: 1\r\n\
+         Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: gzip\r\n";
+    // A request of HTTP/2 that has them is malformed (RFC 9113 section 8.2.2).
+    let of_the_connection = if over == Over::Http1 {
+        of_the_connection
+    } else {
+        ""
+    };
+    let extra = format!("{of_the_connection}Proxy-Authorization: Basic eA==\r\nX-Public: 2\r\n");
     for request in [
-        handshake("/", "h", extra),
+        handshake("/", "h", &extra),
         format!("GET / HTTP/1.1\r\nHost: h\r\n{extra}\r\n"),
     ] {
         let (mut client, mut server, request) = asked(&proxy, &backend, &request).await;
@@ -307,7 +325,7 @@ async fn hop_by_hop_headers_end_at_longhaul() {
         assert_eq!(request.header("x-public"), Some("2"));
         server
             .send(
-                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Inner\r\nX-Inner: 1\r\n\
+                "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: X-Inner\r\nX-Inner: 1\r\n\
                    Keep-Alive: timeout=9\r\nX-Outer: 2\r\n\r\n",
             )
             .await;
@@ -320,25 +338,24 @@ async fn hop_by_hop_headers_end_at_longhaul() {
     }
 }
 
+async fn a_version_that_is_not_spoken_is_refused(over: Over) {
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    let with = |line: &str| handshake("/", "h", "").replace(version, line);
+    let cases = [
+        (with("Sec-WebSocket-Version: 8\r\n"), 426, "version"),
+        (with("Sec-WebSocket-Version: x\r\n"), 426, "version"),
+        (with(""), 400, "version"),
+    ];
+    are_refused(over, &cases).await;
+}
+
+/// Over HTTP/1.1 alone: an extended CONNECT has neither key nor
+/// `Connection`; `h2` and `h2_rules` have what else it may lack.
 #[tokio::test]
 async fn a_handshake_that_is_none_is_refused_with_its_reason() {
-    let backend = Echo::start("a").await;
-    let proxy = Proxy::start(Site::one(backend.address())).await;
     let good = handshake("/", "h", "");
     let key = format!("Sec-WebSocket-Key: {KEY}\r\n");
-    let version = "Sec-WebSocket-Version: 13\r\n";
     let cases = [
-        (
-            good.replace(version, "Sec-WebSocket-Version: 8\r\n"),
-            426,
-            "version",
-        ),
-        (
-            good.replace(version, "Sec-WebSocket-Version: x\r\n"),
-            426,
-            "version",
-        ),
-        (good.replace(version, ""), 400, "version"),
         (good.replace(&key, ""), 400, "key"),
         (
             good.replace(&key, "Sec-WebSocket-Key: short\r\n"),
@@ -354,18 +371,25 @@ async fn a_handshake_that_is_none_is_refused_with_its_reason() {
         (good.replace("Connection: Upgrade\r\n", ""), 400, "upgrade"),
         (good.replace("Upgrade: websocket\r\n", ""), 400, "upgrade"),
     ];
+    are_refused(Over::Http1, &cases).await;
+}
+
+/// Handshakes, and the status and a word of the reason of each refusal.
+async fn are_refused(over: Over, cases: &[(String, u16, &str)]) {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(Site::one(backend.address())).await.over(over);
     for (request, status, word) in cases {
         let mut client = proxy.connect().await;
-        client.send(&request).await;
+        client.send(request).await;
         let response = client.response().await;
-        assert_eq!(response.head.status, status, "{request}");
+        assert_eq!(response.head.status, *status, "{request}");
         assert!(
             response.text().to_lowercase().contains(word),
             "{}",
             response.text()
         );
         let offered = response.head.header("sec-websocket-version");
-        assert_eq!(offered, (status == 426).then_some("13"), "{request}");
+        assert_eq!(offered, (*status == 426).then_some("13"), "{request}");
     }
     assert_eq!(backend.connections(), 0, "none of them reached the backend");
 }
@@ -546,10 +570,11 @@ async fn a_client_that_leaves_during_the_handshake_takes_the_backend_along(over:
     }
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_behind_its_first_frames_is_noticed_at_once() {
-    let (proxy, backend) = site(Over::Http1).await;
-    let hello = masked(Opcode::Binary, true, &[7; 100_000]);
+async fn a_client_that_leaves_behind_its_first_frames_is_noticed_at_once(over: Over) {
+    let (proxy, backend) = site(over).await;
+    // As much as a stream's window takes, or more than longhaul reads ahead.
+    let size = if over == Over::Http1 { 100_000 } else { 10_000 };
+    let hello = masked(Opcode::Binary, true, &vec![7; size]);
     let request = [handshake("/", "h", "").as_bytes(), &hello].concat();
     for reset in [false, true] {
         let mut client = proxy.connect().await;
@@ -575,6 +600,8 @@ const OPAQUE_101: &str =
 
 /// Other protocols may end one half and go on: the backend hears of it at once,
 /// and may still answer.
+///
+/// Over HTTP/1.1 alone: on HTTP/2 no other protocol is spoken.
 #[tokio::test]
 async fn the_end_of_a_clients_half_is_passed_on_before_an_opaque_upgrade() {
     let route = "upgrades = ['x-tunnel']\nhalf_close_timeout = '500ms'";
@@ -613,6 +640,7 @@ async fn the_end_of_a_clients_half_is_passed_on_before_an_opaque_upgrade() {
     assert_eq!(server.rest().await, b"glued");
 }
 
+/// Over HTTP/1.1 alone: on HTTP/2 no other protocol is spoken.
 #[tokio::test]
 async fn a_client_that_resets_before_an_opaque_upgrade_is_noticed_at_once() {
     let (proxy, backend) = site_with(Over::Http1, "upgrades = ['x-tunnel']").await;
@@ -621,6 +649,7 @@ async fn a_client_that_resets_before_an_opaque_upgrade_is_noticed_at_once() {
     server.end().await;
 }
 
+/// Over HTTP/1.1 alone: on HTTP/2 no other protocol is spoken.
 #[tokio::test]
 async fn an_opaque_upgrade_is_answered_with_its_own_protocol_or_not_at_all() {
     let (proxy, backend) = site_with(Over::Http1, "upgrades = ['x-tunnel', 'x-other']").await;
@@ -648,21 +677,22 @@ async fn an_opaque_upgrade_is_answered_with_its_own_protocol_or_not_at_all() {
     assert_eq!(proxy.log.all(access).len(), count, "one line for each");
 }
 
-#[tokio::test]
-async fn bytes_glued_to_the_heads_arrive_first() {
-    let (proxy, backend) = site(Over::Http1).await;
+async fn bytes_glued_to_the_heads_arrive_first(over: Over) {
+    let (proxy, backend) = site(over).await;
     for size in [1, 100, 70_000] {
         let hello = masked(Opcode::Binary, true, &vec![7; size]);
         let welcome = plain(Opcode::Binary, true, &vec![9; size]);
         let mut client = proxy.connect().await;
-        client
-            .send([handshake("/", "h", "").as_bytes(), &hello].concat())
-            .await;
-        let mut server = backend.accept().await;
-        server.request().await;
-        server
-            .send([switching("").as_bytes(), &welcome].concat())
-            .await;
+        let glued = [handshake("/", "h", "").as_bytes(), &hello].concat();
+        // The window of a stream may be smaller than this.
+        let ((), mut server) = tokio::join!(client.send(glued), async {
+            let mut server = backend.accept().await;
+            let request = server.request().await;
+            server
+                .send([request.switching("").as_bytes(), &welcome].concat())
+                .await;
+            server
+        });
         assert_eq!(client.response_head().await.status, 101);
         assert_eq!(client.frame().await.payload, vec![9; size]);
         assert_eq!(server.frame().await.payload, vec![7; size]);
@@ -673,6 +703,7 @@ async fn bytes_glued_to_the_heads_arrive_first() {
     }
 }
 
+/// Over HTTP/1.1 alone: frames have their stream's number.
 #[tokio::test]
 async fn bytes_glued_to_a_refused_handshake_are_not_a_request() {
     let (proxy, backend) = site(Over::Http1).await;
@@ -692,9 +723,8 @@ async fn bytes_glued_to_a_refused_handshake_are_not_a_request() {
     backend.unvisited_for(Duration::from_millis(100)).await;
 }
 
-#[tokio::test]
-async fn heads_that_come_byte_by_byte() {
-    let (proxy, backend) = site(Over::Http1).await;
+async fn heads_that_come_byte_by_byte(over: Over) {
+    let (proxy, backend) = site(over).await;
     let hello = masked(Opcode::Text, true, b"hello");
     let welcome = plain(Opcode::Text, true, b"welcome");
     let mut client = proxy.connect().await;
@@ -702,9 +732,9 @@ async fn heads_that_come_byte_by_byte() {
         .send_slowly([handshake("/", "h", "").as_bytes(), &hello].concat())
         .await;
     let mut server = backend.accept().await;
-    server.request().await;
+    let request = server.request().await;
     server
-        .send_slowly([switching("").as_bytes(), &welcome].concat())
+        .send_slowly([request.switching("").as_bytes(), &welcome].concat())
         .await;
     assert_eq!(client.response_head().await.status, 101);
     assert_eq!(client.frame().await.text(), "welcome");
@@ -724,6 +754,8 @@ async fn a_backend_that_answers_and_leaves_at_once_loses_nothing(over: Over) {
     client.eof().await;
 }
 
+/// Over HTTP/1.1 alone: on HTTP/2 no other protocol is spoken; `h2` has
+/// the refusals.
 #[tokio::test]
 async fn other_upgrade_protocols_only_by_name_and_h2c_and_connect_never() {
     let (proxy, backend) = site_with(Over::Http1, "upgrades = ['websocket', 'x-tunnel']").await;
@@ -766,8 +798,7 @@ async fn a_route_may_refuse_every_upgrade(over: Over) {
     backend.unvisited_for(Duration::from_millis(100)).await;
 }
 
-#[tokio::test]
-async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate() {
+async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate(over: Over) {
     let (servers, clients) = (Authority::new(), Authority::new());
     let pair = servers.pair(&["chat.internal"]);
     let backend = RawBackend::tls(servers.acceptor(&pair, Some(&clients))).await;
@@ -780,16 +811,20 @@ async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate()
                client_certificate = { chain = 'own.pem', key = 'own.key' } }";
     let proxy = setup
         .start(Site::one(backend.address()).upstream(tls))
-        .await;
+        .await
+        .over(over);
     let (mut client, mut server, request) = asked(&proxy, &backend, &handshake("/", "h", "")).await;
     assert_eq!(server.peer_certificate(), own.leaf());
-    assert_ne!(server.tls().get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    assert_eq!(
+        server.tls().get_ref().1.alpn_protocol(),
+        Some(&b"http/1.1"[..])
+    );
     assert_eq!(
         request.header("host"),
         Some("h"),
         "the client's, not the certificate's"
     );
-    server.send(switching("")).await;
+    server.switch("").await;
     assert_eq!(client.response_head().await.status, 101);
     client.send(masked(Opcode::Text, true, b"over tls")).await;
     assert_eq!(server.frame().await.text(), "over tls");
@@ -797,8 +832,7 @@ async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate()
     assert_eq!(client.frame().await.text(), "back");
 }
 
-#[tokio::test]
-async fn a_tls_backend_that_cannot_prove_itself_is_502() {
+async fn a_tls_backend_that_cannot_prove_itself_is_502(over: Over) {
     let (right, wrong) = (Authority::new(), Authority::new());
     let cases = [
         ("another name", right.pair(&["other.internal"])),
@@ -812,7 +846,8 @@ async fn a_tls_backend_that_cannot_prove_itself_is_502() {
         let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'chat.internal' }";
         let proxy = setup
             .start(Site::one(backend.address()).upstream(tls))
-            .await;
+            .await
+            .over(over);
         let mut client = proxy.connect().await;
         client.send(handshake("/", "h", "")).await;
         assert!(
@@ -824,8 +859,7 @@ async fn a_tls_backend_that_cannot_prove_itself_is_502() {
 }
 
 /// `SSL_CERT_FILE` stands for the distribution's bundle.
-#[tokio::test]
-async fn without_a_ca_of_its_own_an_https_upstream_trusts_those_of_the_system() {
+async fn without_a_ca_of_its_own_an_https_upstream_trusts_those_of_the_system(over: Over) {
     let (known, unknown) = (Authority::new(), Authority::new());
     for (what, authority) in [("known", &known), ("unknown", &unknown)] {
         let pair = authority.pair(&["chat.internal"]);
@@ -836,14 +870,15 @@ async fn without_a_ca_of_its_own_an_https_upstream_trusts_those_of_the_system() 
         let tls = "scheme = 'https'\ntls = { server_name = 'chat.internal' }";
         let proxy = setup
             .start(Site::one(backend.address()).upstream(tls))
-            .await;
+            .await
+            .over(over);
         let mut client = proxy.connect().await;
         client.send(handshake("/", "h", "")).await;
         let accepted = backend.try_accept().await;
         let status = match accepted {
             Ok(mut server) => {
                 server.request().await;
-                server.send(switching("")).await;
+                server.switch("").await;
                 client.response_head().await.status
             }
             Err(_) => client.response().await.head.status,
@@ -853,11 +888,10 @@ async fn without_a_ca_of_its_own_an_https_upstream_trusts_those_of_the_system() 
     }
 }
 
-#[tokio::test]
-async fn a_backend_on_a_unix_socket() {
+async fn a_backend_on_a_unix_socket(over: Over) {
     let setup = Setup::new();
     let backend = RawBackend::unix(&setup.path("backend.sock"));
-    let proxy = setup.start(Site::one(backend.address())).await;
+    let proxy = setup.start(Site::one(backend.address())).await.over(over);
     let (mut client, mut server) = tunnel(&proxy, &backend).await;
     client.send("up").await;
     assert_eq!(server.take(2).await, b"up");

@@ -1,8 +1,8 @@
 //! The stream below `h2`'s connection: gives back what was read before, and shows
 //! `h2` what the sieve makes of the client's bytes.
 //!
-//! Invariant: once the connection is to end it reads no more, so that nothing
-//! behind the cause is acted on.
+//! Invariant: once the connection is to end it reads no more; and the sieve gives
+//! out nothing of what was read with the cause, so nothing behind it is acted on.
 
 use std::io;
 use std::pin::Pin;

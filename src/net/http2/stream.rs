@@ -118,7 +118,7 @@ impl Stream {
         halves.ended && halves.held.is_empty() && halves.trailers.is_none()
     }
 
-    /// All that has come since; `None` at the end.
+    /// Some of what has come; `None` at the end.
     pub fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut halves = self.halves();
         Poll::Ready(Some(match ready!(halves.poll_held(cx)) {

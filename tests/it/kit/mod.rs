@@ -77,20 +77,28 @@ pub fn raise_file_limit(descriptors: usize) {
 
 /// Runs each of these functions as a test over each HTTP that clients may speak.
 macro_rules! over_each {
-    ($($name:ident),+ $(,)?) => {
-        $(mod $name {
+    (@ $name:ident #[$test:meta]) => {
+        mod $name {
             use crate::kit::Over;
 
-            #[tokio::test]
+            #[$test]
             async fn http1() {
                 super::$name(Over::Http1).await;
             }
 
-            #[tokio::test]
+            #[$test]
             async fn http2() {
                 super::$name(Over::Http2).await;
             }
-        })+
+        }
+    };
+    (on two threads: $($name:ident),+ $(,)?) => {
+        $($crate::kit::over_each!(
+            @ $name #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        );)+
+    };
+    ($($name:ident),+ $(,)?) => {
+        $($crate::kit::over_each!(@ $name #[tokio::test]);)+
     };
 }
 pub(crate) use over_each;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -373,14 +374,18 @@ impl Proxy {
 
     pub async fn connect_to(&self, listener: &str) -> Wire {
         let address = self.address(listener).await;
-        let wire = dial(&address).await;
+        match self.over {
+            Over::Http1 => dial(&address).await,
+            Over::Http2 => Gateway::over(dial(&address).await).await,
+        }
+    }
+
+    /// As [`dial_from`], to the listener `main`.
+    pub async fn connect_from(&self, ip: &str) -> Wire {
+        let wire = dial_from(ip, &self.address("main").await).await;
         match self.over {
             Over::Http1 => wire,
-            Over::Http2 => {
-                let (transport, _) = wire.into_parts();
-                let gateway = Gateway::new(H2::over(transport).await);
-                Wire::new(Transport::H2(Box::new(gateway)))
-            }
+            Over::Http2 => Gateway::over(wire).await,
         }
     }
 
@@ -400,7 +405,14 @@ impl Proxy {
     }
 
     pub async fn try_tls(&self, client: &TlsClient, name: &str) -> io::Result<Wire> {
-        client.connect(&self.address("main").await, name).await
+        let address = self.address("main").await;
+        match self.over {
+            Over::Http1 => client.connect(&address, name).await,
+            Over::Http2 => {
+                let wire = client.clone().alpn(&["h2"]).connect(&address, name).await?;
+                Ok(Gateway::over(wire).await)
+            }
+        }
     }
 
     /// A tunnel through the listener `main`.
@@ -491,6 +503,18 @@ impl Proxy {
             .expect("VmRSS");
         let number = line.split_whitespace().nth(1).expect("a number");
         1024 * number.parse::<u64>().expect("a number")
+    }
+
+    /// Time that all its threads together have spent on a core.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("its threads");
+        let spent = tasks.filter_map(|task| {
+            // A thread may end while this looks.
+            let path = task.ok()?.path().join("schedstat");
+            let text = fs::read_to_string(path).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(spent.sum())
     }
 
     /// Open file descriptors.

@@ -15,6 +15,7 @@ use tokio_rustls::TlsStream;
 use super::h2::Gateway;
 use super::message::{Head, Headers, Length, Request, Response, fields};
 use super::soon;
+use super::ws::switching_for;
 
 pub enum Transport {
     Tcp(TcpStream),
@@ -37,6 +38,8 @@ pub struct Wire {
     transport: Transport,
     /// Read from the transport and not yet asked for.
     ahead: Vec<u8>,
+    /// Of the last handshake that came.
+    key: Option<String>,
 }
 
 impl Wire {
@@ -47,12 +50,17 @@ impl Wire {
         Self {
             transport,
             ahead: Vec::new(),
+            key: None,
         }
     }
 
     /// The stream and what was read ahead of it.
     pub fn into_parts(self) -> (Transport, Vec<u8>) {
         (self.transport, self.ahead)
+    }
+
+    pub fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     fn tcp(&self) -> &TcpStream {
@@ -73,6 +81,9 @@ impl Wire {
 
     /// Our end of it, as longhaul logs its `client`.
     pub fn local_address(&self) -> String {
+        if let Transport::H2(gateway) = &self.transport {
+            return gateway.local_address().expect("an address").to_owned();
+        }
         self.tcp().local_addr().expect("an address").to_string()
     }
 
@@ -184,9 +195,15 @@ impl Wire {
 
     /// The next request head; `None` if the stream ends instead.
     pub async fn next_request(&mut self) -> Option<Request> {
-        self.until(b"\r\n\r\n")
-            .await
-            .map(|raw| Request::parse(&raw))
+        let request = Request::parse(&self.until(b"\r\n\r\n").await?);
+        self.key = request.header("sec-websocket-key").map(str::to_owned);
+        Some(request)
+    }
+
+    /// Answers the last handshake with the right 101; `extra` as in [`switching`].
+    pub async fn switch(&mut self, extra: &str) {
+        let key = self.key.as_deref().expect("a handshake");
+        self.send(switching_for(key, extra)).await;
     }
 
     pub async fn request(&mut self) -> Request {

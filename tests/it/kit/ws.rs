@@ -24,16 +24,22 @@ pub fn handshake(target: &str, host: &str, extra: &str) -> String {
 
 /// The right answer to [`handshake`]; `extra` as there.
 pub fn switching(extra: &str) -> String {
+    switching_for(KEY, extra)
+}
+
+/// The right answer to a handshake with this key.
+pub fn switching_for(key: &str, extra: &str) -> String {
+    let accept = derive_accept_key(key.as_bytes());
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {ACCEPT}\r\n{extra}\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{extra}\r\n"
     )
 }
 
 impl Request {
     /// The right answer to this handshake, whose key may be longhaul's own.
     pub fn switching(&self, extra: &str) -> String {
-        self.fitting(&switching(extra))
+        switching_for(self.header("sec-websocket-key").expect("a key"), extra)
     }
 
     /// An answer to [`handshake`], made to fit this handshake's key.

@@ -14,9 +14,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{H2, Stream};
 use crate::kit::message::{Headers, Length, Request, fields};
+use crate::kit::wire::{Transport, Wire};
 
 pub struct Gateway {
     connection: H2,
+    /// Of the connection's socket; a Unix socket has none.
+    local_address: Option<String>,
     stream: Option<Stream>,
     sending: Sending,
     receiving: Receiving,
@@ -46,16 +49,26 @@ enum Receiving {
 }
 
 impl Gateway {
-    pub fn new(connection: H2) -> Self {
-        Self {
-            connection,
+    /// Begins HTTP/2 on this connection.
+    pub async fn over(wire: Wire) -> Wire {
+        let is_unix = matches!(wire.transport(), Transport::Unix(_));
+        let local_address = (!is_unix).then(|| wire.local_address());
+        let (transport, _) = wire.into_parts();
+        let gateway = Self {
+            connection: H2::over(transport).await,
+            local_address,
             stream: None,
             sending: Sending::Head,
             receiving: Receiving::Nothing,
             written: Vec::new(),
             text: Vec::new(),
             key: None,
-        }
+        };
+        Wire::new(Transport::H2(Box::new(gateway)))
+    }
+
+    pub fn local_address(&self) -> Option<&str> {
+        self.local_address.as_deref()
     }
 
     /// Resets the stream.
