@@ -373,19 +373,24 @@ const FIXED: &[(&str, &str, &str)] = &[
         "PATIENCE",
     ),
     (
-        "admin connections at once",
-        "src/admin/mod.rs",
+        "admin connections at once, on each of its two addresses",
+        "src/admin/listen.rs",
         "MOST_CONNECTIONS",
     ),
     (
+        "closes that operators asked for, at once",
+        "src/admin/closings.rs",
+        "MOST_AT_ONCE",
+    ),
+    (
         "head of an admin request",
-        "src/admin/mod.rs",
+        "src/admin/serve.rs",
         "HEAD_TIMEOUT",
     ),
     ("body of an admin request", "src/admin/desk.rs", "MOST_BODY"),
     (
         "an admin connection",
-        "src/admin/mod.rs",
+        "src/admin/serve.rs",
         "CONNECTION_TIMEOUT",
     ),
     ("body of an `auth` answer", "src/proxy/auth.rs", "MOST"),

@@ -1,11 +1,13 @@
-//! Asks a running longhaul at its admin socket; blocks.
+//! Asks a running longhaul at its admin API; blocks.
 //!
 //! It knows HTTP and JSON, and of their content only who answers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -34,33 +36,134 @@ pub enum AskError {
     Refused(String),
 }
 
-/// # Errors
-/// Nobody is there (`NotFound`, `ConnectionRefused`), or the answer is none.
-pub fn ask(socket: &Path) -> io::Result<Running> {
-    let (_, status) = exchange(socket, "GET /status", None, PATIENCE)?;
-    running(&status).ok_or_else(|| io::ErrorKind::InvalidData.into())
+/// Where a running longhaul answers operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    Socket(PathBuf),
+    Tcp {
+        /// Host and port, as a URL has them.
+        authority: String,
+        token: Option<String>,
+    },
 }
 
-/// The answer to a GET.
-///
-/// # Errors
-/// Nobody is there, or it refuses.
-pub fn get(socket: &Path, target: &str) -> Result<Value, AskError> {
-    told(exchange(
-        socket,
-        &format!("GET {target}"),
-        None,
-        LONG_PATIENCE,
-    )?)
+impl Door {
+    /// As a person writes it: a path, or `http://` with host and port. `token`
+    /// is for the latter.
+    ///
+    /// # Errors
+    /// If it is a URL of something else.
+    pub fn parse(written: &str, token: Option<String>) -> Result<Self, String> {
+        let Some((scheme, rest)) = written.split_once("://") else {
+            return Ok(Self::Socket(written.into()));
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let known = authority.parse::<http::uri::Authority>();
+        let usable = known.is_ok_and(|it| it.port().is_some() && !authority.contains('@'));
+        match scheme == "http" && usable {
+            true => Ok(Self::Tcp {
+                authority: authority.to_owned(),
+                token,
+            }),
+            false => Err(format!(
+                "{written}: expected the path of a socket, or http://HOST:PORT"
+            )),
+        }
+    }
+
+    /// # Errors
+    /// Nobody is there (`NotFound`, `ConnectionRefused`), or the answer is none.
+    pub fn ask(&self) -> io::Result<Running> {
+        let (_, status) = self.exchange("GET /status", None, PATIENCE)?;
+        running(&status).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The answer to a GET.
+    ///
+    /// # Errors
+    /// Nobody is there, or it refuses.
+    pub fn get(&self, target: &str) -> Result<Value, AskError> {
+        told(self.exchange(&format!("GET {target}"), None, LONG_PATIENCE)?)
+    }
+
+    /// The answer to a POST.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn post(&self, target: &str, body: &Value) -> Result<Value, AskError> {
+        told(self.exchange(&format!("POST {target}"), Some(body), LONG_PATIENCE)?)
+    }
+
+    fn exchange(
+        &self,
+        line: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> io::Result<(u16, Value)> {
+        let question = self.question(line, body);
+        let answer = match self {
+            Self::Socket(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(patience))?;
+                stream.set_write_timeout(Some(patience))?;
+                spoken(stream, &question)?
+            }
+            Self::Tcp { authority, .. } => {
+                let stream = connect(authority, patience)?;
+                stream.set_read_timeout(Some(patience))?;
+                stream.set_write_timeout(Some(patience))?;
+                spoken(stream, &question)?
+            }
+        };
+        parsed(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn question(&self, line: &str, body: Option<&Value>) -> String {
+        let (host, token) = match self {
+            Self::Socket(_) => ("longhaul", None),
+            Self::Tcp { authority, token } => (&**authority, token.as_deref()),
+        };
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let token = token.unwrap_or_default();
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let length = body.len();
+        format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+    }
 }
 
-/// The answer to a POST.
-///
-/// # Errors
-/// As [`get`].
-pub fn post(socket: &Path, target: &str, body: &Value) -> Result<Value, AskError> {
-    let line = format!("POST {target}");
-    told(exchange(socket, &line, Some(body), LONG_PATIENCE)?)
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "the admin socket {}", path.display()),
+            Self::Tcp { authority, .. } => write!(f, "the admin API at http://{authority}"),
+        }
+    }
+}
+
+/// To the first of its addresses that answers.
+fn connect(authority: &str, patience: Duration) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in authority.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn spoken(mut stream: impl Read + Write, question: &str) -> io::Result<Vec<u8>> {
+    // Refused before it was read to its end, it is answered all the same.
+    let written = stream.write_all(question.as_bytes());
+    let mut answer = Vec::new();
+    let read = stream.take(MOST).read_to_end(&mut answer);
+    if answer.is_empty() {
+        written.and(read)?;
+    }
+    Ok(answer)
 }
 
 fn told((code, answer): (u16, Value)) -> Result<Value, AskError> {
@@ -71,27 +174,6 @@ fn told((code, answer): (u16, Value)) -> Result<Value, AskError> {
             None => format!("the answer has status {code}"),
         })),
     }
-}
-
-fn exchange(
-    socket: &Path,
-    line: &str,
-    body: Option<&Value>,
-    patience: Duration,
-) -> io::Result<(u16, Value)> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
-    let body = body.map(ToString::to_string).unwrap_or_default();
-    let head = format!(
-        "{line} HTTP/1.1\r\nHost: longhaul\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
-    parsed(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn parsed(answer: &[u8]) -> Option<(u16, Value)> {

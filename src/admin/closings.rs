@@ -3,7 +3,8 @@
 //!
 //! Which tunnels, how fast and with what code others decide.
 //!
-//! Invariant: an entry holds no tunnel, so that a closed one costs nothing here.
+//! Invariants: no more than [`MOST_AT_ONCE`] go on at once, because each holds the
+//! tunnels that it is to close; an entry that is only remembered holds none.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,18 +12,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval};
 
 use crate::tunnel::{CloseOrder, Registry, State, Tunnel};
 
+/// Closes that go on at once; the next is refused.
+const MOST_AT_ONCE: usize = 16;
 /// Closes that are remembered; what is older is forgotten, not stopped.
 const MOST: usize = 100;
 /// How often it is looked how many are left.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The last of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Closings {
+    turns: Arc<Semaphore>,
     next: AtomicU64,
     last: Mutex<VecDeque<Arc<Closing>>>,
 }
@@ -36,16 +41,35 @@ struct Closing {
     left: AtomicUsize,
 }
 
+/// Too many closes go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MOST_AT_ONCE} closes go on, which is all that may at once; /closings lists them")]
+pub(super) struct Busy;
+
 impl Closings {
+    pub(super) fn new() -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            next: AtomicU64::new(0),
+            last: Mutex::default(),
+        }
+    }
+
     /// Closes these in their order within `span`, in a task of its own; says
     /// under what number, and by when.
+    ///
+    /// # Errors
+    /// If too many others go on.
     pub(super) fn begin(
         &self,
         registry: &Arc<Registry>,
         tunnels: Vec<Arc<Tunnel>>,
         order: CloseOrder,
         span: Duration,
-    ) -> Value {
+    ) -> Result<Value, Busy> {
+        let turn = Arc::clone(&self.turns)
+            .try_acquire_owned()
+            .map_err(|_| Busy)?;
         let closing = Arc::new(Closing {
             id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
             tunnels: tunnels.len(),
@@ -67,8 +91,8 @@ impl Closings {
             seconds = span.as_secs_f64(),
             "closing tunnels"
         );
-        tokio::spawn(run(Arc::clone(registry), tunnels, order, closing));
-        told
+        tokio::spawn(run(Arc::clone(registry), tunnels, order, closing, turn));
+        Ok(told)
     }
 
     pub(super) fn list(&self) -> Vec<Value> {
@@ -94,6 +118,7 @@ async fn run(
     mut tunnels: Vec<Arc<Tunnel>>,
     order: CloseOrder,
     closing: Arc<Closing>,
+    _turn: OwnedSemaphorePermit,
 ) {
     let paced = tunnels.clone();
     let mut closes = Box::pin(registry.close_in_order(paced, order, closing.span));

@@ -3,9 +3,11 @@
 //! It holds the process's state and the closes that operators have asked for.
 //! Who may ask, and how long a connection may last, is decided outside.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, Request, StatusCode};
+use http::request::Parts;
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use serde_json::{Value, json};
@@ -25,6 +27,8 @@ const PATHS: &str = "there are /status, /metrics, /tunnels, /tunnels/ID, /tunnel
 pub(super) struct Desk {
     pub(super) state: Arc<State>,
     pub(super) closings: Closings,
+    /// Where it is asked over TCP.
+    listening: Option<SocketAddr>,
 }
 
 /// What is answered.
@@ -34,15 +38,15 @@ pub(super) enum Answer {
 }
 
 impl Desk {
-    pub(super) fn new(state: Arc<State>) -> Arc<Self> {
+    pub(super) fn new(state: Arc<State>, listening: Option<SocketAddr>) -> Arc<Self> {
         Arc::new(Self {
             state,
-            closings: Closings::default(),
+            listening,
+            closings: Closings::new(),
         })
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Wrong> {
-        let (head, body) = request.into_parts();
+    pub(super) async fn answer(&self, head: Parts, body: Incoming) -> Result<Answer, Wrong> {
         match head.method {
             Method::GET => self.get(head.uri.path(), head.uri.query()),
             Method::POST => {
@@ -70,7 +74,7 @@ impl Desk {
             }
             "/status" => {
                 fields.finish()?;
-                status::status(&self.state)
+                status::status(&self.state, self.listening)
             }
             "/tunnels" => tunnels::list(self, fields)?,
             "/backends" => backends::list(self, fields)?,

@@ -30,7 +30,7 @@ pub(super) fn rebalance(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong>
     let plan = Plan::new(upstream, &desk.state.registry, to);
     let span = pace.span(plan.tunnels.len());
     let order = CloseOrder::new(Cause::Rebalance, &snapshot.config.drain);
-    let mut answer = tunnels::begun(desk, plan.tunnels, order, span, dry_run);
+    let mut answer = tunnels::begun(desk, plan.tunnels, order, span, dry_run)?;
     answer["upstream"] = name.into();
     answer["to"] = to.into();
     answer["backends"] = plan.shares.iter().map(share).collect();

@@ -1,5 +1,6 @@
 //! `GET /status`: the process, its configuration and its backends, as JSON.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use crate::state::{LastReload, State};
 use crate::upstream::{Ejected, LastAnswer, LastProbe, Listed, Standing, Upstream};
 
-pub(super) fn status(state: &State) -> Value {
+pub(super) fn status(state: &State, admin: Option<SocketAddr>) -> Value {
     let snapshot = state.snapshot();
     let facts = state.live.facts();
     let listeners: Vec<Value> = facts
@@ -22,6 +23,7 @@ pub(super) fn status(state: &State) -> Value {
         "config_hash": format!("{:016x}", snapshot.hash),
         "last_reload": facts.last_reload.as_ref().map(last_reload),
         "listeners": listeners,
+        "admin_listen": admin,
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
         "connections": state.metrics.connections_active.get(),

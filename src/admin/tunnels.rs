@@ -1,17 +1,20 @@
 //! `/tunnels`: live tunnels listed, shown and closed.
 //!
-//! A page is by id, oldest first; the next begins behind its last id. A close
-//! without anything that says which tunnels is refused, unless it says `all`.
+//! A page visits a bounded number of tunnels, so it may be short where few are
+//! meant; `next` says whether more follow. A close without anything that says
+//! which tunnels is refused, unless it says `all`.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::StatusCode;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::desk::Desk;
 use super::fields::{Fields, Wrong};
 use crate::config::{BackendDrain, Drain, Pace, Rate, duration_of};
-use crate::tunnel::{Cause, CloseOrder, Filter, Framing, Registry, State, Tunnel};
+use crate::tunnel::{Cause, CloseOrder, Filter, Framing, Page, Registry, State, Tunnel};
 use crate::ws::close::may_send;
 
 /// Tunnels on one page, at most and where nothing is said.
@@ -26,14 +29,27 @@ pub(super) fn list(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
     let limit = fields.number("limit", MOST)?.unwrap_or(USUAL) as usize;
     fields.finish()?;
     let registry = &desk.state.registry;
-    let (page, matching) = registry.page(after, limit, &|tunnel| filter.accepts(tunnel));
-    // Another page may follow only a full one.
-    let last = page.last().filter(|_| page.len() == limit);
+    let accepts = |tunnel: &Tunnel| filter.accepts(tunnel);
+    let page = match limit {
+        0 => Page::default(),
+        limit => registry.page(after, limit, &accepts),
+    };
+    let tunnels = page.tunnels.iter();
     Ok(json!({
-        "tunnels": page.iter().map(|tunnel| tunnel_json(registry, tunnel)).collect::<Vec<_>>(),
-        "matching": matching,
-        "next": last.map(|tunnel| tunnel.id()),
+        "tunnels": tunnels.map(|tunnel| tunnel_json(registry, tunnel)).collect::<Vec<_>>(),
+        "matching": matching(registry, &filter, limit),
+        "next": page.next,
     }))
+}
+
+/// How many there are in all, unless to know it would take much longer than a
+/// page and nobody asks for that alone.
+fn matching(registry: &Registry, filter: &Filter, limit: usize) -> Option<usize> {
+    if filter.is_empty() {
+        return Some(registry.len());
+    }
+    let known = limit == 0 || registry.fits_a_page();
+    known.then(|| registry.count(&|tunnel| filter.accepts(tunnel)))
 }
 
 pub(super) fn show(desk: &Desk, id: &str) -> Result<Value, Wrong> {
@@ -79,25 +95,29 @@ pub(super) fn close(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
     };
     let span = pace.unwrap_or(usual).span(tunnels.len());
     tunnels.sort_by_key(|tunnel| tunnel.id());
-    Ok(begun(desk, tunnels, order, span, dry_run))
+    begun(desk, tunnels, order, span, dry_run)
 }
 
 /// Begins the close of these, unless it is to be seen only what it would be.
 pub(super) fn begun(
     desk: &Desk,
-    tunnels: Vec<std::sync::Arc<Tunnel>>,
+    tunnels: Vec<Arc<Tunnel>>,
     order: CloseOrder,
     span: Duration,
     dry_run: bool,
-) -> Value {
+) -> Result<Value, Wrong> {
     let (closing, seconds) = (tunnels.len(), span.as_secs_f64());
     if dry_run || tunnels.is_empty() {
-        return json!({ "closing": closing, "seconds": seconds, "dry_run": dry_run });
+        return Ok(json!({ "closing": closing, "seconds": seconds, "dry_run": dry_run }));
     }
     let begun = desk
         .closings
-        .begin(&desk.state.registry, tunnels, order, span);
-    json!({ "closing": closing, "seconds": seconds, "dry_run": false, "id": begun["id"] })
+        .begin(&desk.state.registry, tunnels, order, span)
+        .map_err(|busy| Wrong {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            message: busy.to_string(),
+        })?;
+    Ok(json!({ "closing": closing, "seconds": seconds, "dry_run": false, "id": begun["id"] }))
 }
 
 /// `code` and `reason`.
@@ -168,6 +188,7 @@ fn tunnel_json(registry: &Registry, tunnel: &Tunnel) -> Value {
         "listener": *facts.labels.listener,
         "client": tunnel.client(),
         "peer": facts.opening.client(),
+        "http": facts.labels.http,
         "protocol": protocol,
         "tls": words.tls(),
         "sni": words.sni(),

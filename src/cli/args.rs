@@ -132,9 +132,13 @@ pub struct CheckArguments {
     /// Show the route, sticky key, backend and request head for this URL
     #[arg(long, value_name = "URL", value_parser = explained_url)]
     pub explain: Option<Uri>,
-    /// Say how many live tunnels of the longhaul at this admin socket it would move or close
-    #[arg(long, value_name = "SOCKET", conflicts_with = "explain")]
-    pub against: Option<PathBuf>,
+    /// Say how many live tunnels of the longhaul at this admin socket, or http://HOST:PORT, it
+    /// would move or close
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "explain")]
+    pub against: Option<String>,
+    /// File with the token that an http:// address asks for
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub token_file: Option<PathBuf>,
     /// Method of the explained request [default: GET]
     #[arg(long, value_name = "METHOD", requires = "explain")]
     pub method: Option<Method>,

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use super::args::CheckArguments;
 use super::{WrongConfig, explain, operator};
-use crate::admin::{self, Running};
-use crate::config::{self, Config, Diagnostics};
-use crate::server::{self, Incumbent};
+use crate::admin::{self, Door, Running};
+use crate::config::{self, Config, Diagnostic, Diagnostics};
+use crate::server::{self, Incumbent, Obstacles};
 use crate::state::{Prepared, State};
 use crate::upstream::{Impact, Outline};
 
@@ -22,7 +22,10 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let state = State::new();
     let prepared = state.prepare(config.clone(), loaded.hash);
     let incumbent = incumbent(&config, &arguments.file);
-    let obstacles = server::would_bind(&config, &incumbent);
+    let mut obstacles = server::would_bind(&config, &incumbent);
+    if let Some(admin) = &config.admin {
+        note_tokens(admin, &mut obstacles);
+    }
     let prepared = with_all(prepared, obstacles.findings)?;
     let mut out = stdout().lock();
     if let Some(url) = &arguments.explain {
@@ -43,8 +46,25 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         loaded.hash
     )?;
     match &arguments.against {
-        Some(socket) => against(&config, socket, &mut out),
+        Some(written) => {
+            let door = operator::door(written, arguments.token_file.as_deref())?;
+            against(&config, &door, &mut out)
+        }
         None => Ok(()),
+    }
+}
+
+fn note_tokens(admin: &config::Admin, obstacles: &mut Obstacles) {
+    for (file, error, perhaps) in admin::token_obstacles(admin) {
+        let message = format!("the token file {} is not usable: {error}", file.display());
+        match perhaps {
+            true => obstacles
+                .doubts
+                .push(format!("{}: {message}", *admin.place)),
+            false => obstacles
+                .findings
+                .push(Diagnostic::new((*admin.place).clone(), message)),
+        }
     }
 }
 
@@ -71,7 +91,8 @@ fn incumbent(config: &Config, file: &Path) -> Incumbent {
             false => Incumbent::Nobody,
         };
     };
-    match admin::ask(&admin.socket) {
+    let asked = operator::door_of(admin).map(|door| door.ask());
+    match asked.unwrap_or_else(|_| Err(ErrorKind::PermissionDenied.into())) {
         Ok(Running { pid, listeners }) => Incumbent::Known { pid, listeners },
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused if !somebody_runs(file) => {
@@ -107,14 +128,14 @@ fn somebody_runs(file: &Path) -> bool {
 }
 
 /// What it would do to the live tunnels of whoever answers there.
-fn against(config: &Config, socket: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+fn against(config: &Config, door: &Door, out: &mut dyn Write) -> anyhow::Result<()> {
     let outlines: BTreeMap<&str, Outline> = config
         .upstreams
         .iter()
         .map(|(name, upstream)| (name.as_str(), Outline::of(upstream)))
         .collect();
     let body = serde_json::to_value(outlines)?;
-    let answer = operator::asked(socket, admin::post(socket, "/impact", &body))?;
+    let answer = operator::asked(door, door.post("/impact", &body))?;
     let impacts: Vec<Impact> = serde_json::from_value(answer["impact"].clone())?;
     let live = answer["tunnels"].as_u64().unwrap_or_default() as usize;
     let sum = |of: fn(&Impact) -> u64| impacts.iter().map(of).sum::<u64>();

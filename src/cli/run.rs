@@ -68,10 +68,8 @@ async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> anyhow::Resu
     let served = match &config.admin {
         None => server::run(setup).await,
         Some(settings) => {
-            let admin = Admin::bind(settings).with_context(|| {
-                let (place, socket) = (&*settings.place, settings.socket.display());
-                format!("{place}: the admin socket cannot be bound to unix:{socket}")
-            })?;
+            let bound = Admin::bind(settings);
+            let admin = bound.with_context(|| settings.place.to_string())?;
             tokio::select! {
                 served = server::run(setup) => served,
                 never = admin.serve(state) => match never {},

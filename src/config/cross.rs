@@ -49,10 +49,11 @@ fn addresses(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
             let message = format!("listener `{name}` has the address of listener `{other}`");
             findings.push(Diagnostic::new(at.clone(), message).see(FIRST, other_at.clone()));
         }
-        let ListenAddress::Unix { path, .. } = &listener.address else {
-            continue;
+        let is_admins = |admin: &Admin| match &listener.address {
+            ListenAddress::Unix { path, .. } => admin.socket.as_ref() == Some(path),
+            ListenAddress::Tcp(address) => admin.listen == Some(*address) && address.port() != 0,
         };
-        if admin.is_some_and(|admin| admin.socket == *path) {
+        if admin.is_some_and(is_admins) {
             let message = format!("listener `{name}` has the address of the admin socket");
             findings.push(Diagnostic::new(at.clone(), message));
         }

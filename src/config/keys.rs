@@ -70,7 +70,10 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         "[drain]",
         &["deadline", "rate", "window", "close_code", "close_timeout"],
     ),
-    ("[admin]", &["socket", "mode"]),
+    (
+        "[admin]",
+        &["socket", "mode", "listen", "token_file", "read_token_file"],
+    ),
     (
         "[listeners.NAME]",
         &[

@@ -43,7 +43,7 @@ pub struct Config {
     pub tcp: Tcp,
     pub log: Log,
     pub drain: Drain,
-    /// The admin API's Unix socket, if there is one.
+    /// Where operators are answered, if anywhere.
     pub admin: Option<Admin>,
     pub listeners: BTreeMap<String, Listener>,
     /// In the order of the files; matching does not depend on it.
@@ -111,9 +111,15 @@ pub enum LogFormat {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// For the same over TCP.
+    pub listen: Option<SocketAddr>,
+    /// Whoever shows the token in it may ask everything over TCP.
+    pub token_file: Option<PathBuf>,
+    /// Whoever shows the token in it may read.
+    pub read_token_file: Option<PathBuf>,
     pub place: WrittenAt,
 }
 

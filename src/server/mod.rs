@@ -34,7 +34,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use rlimit::raise_open_files;
-pub use would_bind::{Incumbent, would_bind};
+pub use would_bind::{Incumbent, Obstacles, would_bind};
 
 use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};

@@ -18,7 +18,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::bind::{Share, bind_tcp, excludes_another, overlap};
-use crate::config::{Config, Diagnostic, Diagnostics, ListenAddress, Place};
+use crate::config::{Admin, Config, Diagnostic, Diagnostics, ListenAddress, Place};
 
 /// The process that runs the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,18 +67,10 @@ pub fn would_bind(config: &Config, incumbent: &Incumbent) -> Obstacles {
         let what = format!("listener {name:?} cannot be bound to {}", listener.address);
         obstacles.note(&listener.place, &what, tried);
     }
-    if let Some(admin) = &config.admin {
-        let held = matches!(incumbent, Incumbent::Known { .. });
-        let tried = if held {
-            Ok(())
-        } else {
-            socket_file(&admin.socket)
-        };
-        let what = format!(
-            "the admin socket cannot be bound to unix:{}",
-            admin.socket.display()
-        );
-        obstacles.note(&admin.place, &what, tried);
+    if let Some(admin) = &config.admin
+        && !matches!(incumbent, Incumbent::Known { .. })
+    {
+        attempt.admin(admin, &mut obstacles);
     }
     obstacles
 }
@@ -106,6 +98,28 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    fn admin(&mut self, admin: &Admin, obstacles: &mut Obstacles) {
+        if let Some(socket) = &admin.socket {
+            let what = format!(
+                "the admin socket cannot be bound to unix:{}",
+                socket.display()
+            );
+            obstacles.note(&admin.place, &what, socket_file(socket));
+        }
+        if let Some(address) = admin.listen {
+            let what = format!("the admin API cannot be bound to {address}");
+            let tried = match (bind_tcp(address, Share::Never), self.incumbent) {
+                (Ok(socket), _) => {
+                    self.bound.push(socket);
+                    Ok(())
+                }
+                (Err(error), Incumbent::Unknown) => Err(Perhaps(error, OWN_PERHAPS)),
+                (Err(error), _) => Err(Sure(error)),
+            };
+            obstacles.note(&admin.place, &what, tried);
+        }
+    }
+
     fn tcp(&mut self, name: &str, address: SocketAddr) -> Result<(), Obstacle> {
         if self.holds(&address.to_string()) {
             return Ok(());

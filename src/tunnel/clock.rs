@@ -3,6 +3,7 @@
 //! Invariant: a deadline made here is never early, and late by two ticks at
 //! most (plus what the sweep allows itself, see `registry`).
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -47,6 +48,33 @@ impl Clock {
     pub(super) fn set(&self) -> Ticks {
         let ticks = whole_ticks(self.started.elapsed());
         self.ticks.fetch_max(ticks, Ordering::Relaxed).max(ticks)
+    }
+}
+
+/// A point in time in half the space of an `Instant`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    nanos: u64,
+}
+
+/// Long before any tunnel: the clock of a test may stand behind another's.
+static BEFORE: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+});
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self {
+            // 64 bits last for centuries.
+            nanos: BEFORE.elapsed().as_nanos() as u64,
+        }
+    }
+
+    pub(super) fn elapsed(self) -> Duration {
+        BEFORE
+            .elapsed()
+            .saturating_sub(Duration::from_nanos(self.nanos))
     }
 }
 

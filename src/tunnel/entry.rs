@@ -2,25 +2,25 @@
 //! word by which it is told to end.
 //!
 //! It holds no stream and no bytes. Its relay writes the counters; everyone
-//! else only reads them, without a lock.
+//! else only reads them, without a lock. There may be a million of them, so its
+//! fields are as small as they can be (see `tests/sizes`).
 
-use std::borrow::Cow;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
+use once_cell::race::OnceBox;
 
-use super::clock::{self, NEVER, Ticks};
+use super::clock::{self, Moment, NEVER, Ticks};
 use super::direction::Way;
 use super::engine::Door;
-use super::opening::Opening;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
-use crate::config::Drain;
 use crate::ws::close::GOING_AWAY;
+
+pub use super::facts::{CloseOrder, Facts, State};
 
 const ORDERED: u8 = 1;
 const EXPIRED: u8 = 1 << 1;
@@ -30,106 +30,26 @@ const EXPIRED: u8 = 1 << 1;
 const IDLE_STEP: Ticks = 10;
 const SHORT_IDLE: Ticks = 100;
 
-/// Names that many tunnels share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labels {
-    pub listener: Arc<str>,
-    /// What the client speaks: `1.1` or `2`.
-    pub http: &'static str,
-    pub route: Arc<str>,
-    pub upstream: Arc<str>,
-    pub backend: Arc<str>,
-}
-
-/// What is known of a tunnel when it opens.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Unique in this process, and the same as in the access log.
-    pub id: u64,
-    /// Build it once for each backend where you can: it is shared.
-    pub labels: Arc<Labels>,
-    /// The hash of the sticky key; 0 if there was none (a key whose hash is 0 is
-    /// taken for none).
-    pub key: u64,
-    pub opening: Opening,
-}
-
-/// An order to end a tunnel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseOrder {
-    pub cause: Cause,
-    /// `None` closes without a frame, at a message boundary all the same.
-    pub code: Option<u16>,
-    /// At most 123 bytes are sent.
-    pub reason: Cow<'static, str>,
-}
-
-impl CloseOrder {
-    /// An end for a reason of longhaul's own, as the config says.
-    pub fn new(cause: Cause, drain: &Drain) -> Self {
-        Self {
-            cause,
-            code: drain.close_code,
-            reason: Cow::Borrowed(""),
-        }
-    }
-}
-
-/// Where a tunnel stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Open,
-    /// One side has sent a Close frame or ended its stream.
-    HalfClosed,
-    /// longhaul is ending it.
-    Closing,
-    /// It is over and has been told of.
-    Ended,
-}
-
-impl State {
-    const WORDS: [(&str, Self); 4] = [
-        ("open", Self::Open),
-        ("half_closed", Self::HalfClosed),
-        ("closing", Self::Closing),
-        ("ended", Self::Ended),
-    ];
-
-    /// The word of the admin API.
-    pub fn label(self) -> &'static str {
-        Self::WORDS[self as usize].0
-    }
-
-    /// The state that a word means; nobody meets one that has ended.
-    pub fn of_word(word: &str) -> Option<Self> {
-        let found = Self::WORDS[..3].iter().find(|(known, _)| *known == word);
-        found.map(|(_, state)| *state)
-    }
-}
-
 /// A live tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
     facts: Facts,
-    opened: Instant,
+    opened: Moment,
     pub(super) limits: Limits,
     meters: [Meter; 2],
     /// When a byte last passed each way.
     active: [AtomicU32; 2],
     /// When the relay wants to be woken.
     deadline: AtomicU32,
-    /// Where the engine's thread keeps it; only that thread looks.
-    slot: AtomicU32,
     signals: Signals<Arc<Door>>,
-    state: AtomicU8,
-    order: OnceLock<Arc<CloseOrder>>,
+    order: OnceBox<Arc<CloseOrder>>,
     /// The task's, if no engine has it.
     waker: AtomicWaker,
 }
 
 /// What has passed one way. Written by the relay alone, hence without
 /// read-modify-write.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Meter {
     bytes: AtomicU64,
     messages: AtomicU64,
@@ -139,15 +59,13 @@ impl Tunnel {
     pub(super) fn new(facts: Facts, limits: Limits, now: Ticks) -> Self {
         Self {
             facts,
-            opened: Instant::now(),
+            opened: Moment::now(),
             limits,
-            meters: [Meter::new(), Meter::new()],
+            meters: Default::default(),
             active: [AtomicU32::new(now), AtomicU32::new(now)],
             deadline: AtomicU32::new(NEVER),
-            slot: AtomicU32::new(u32::MAX),
-            signals: Signals::new(),
-            state: AtomicU8::new(State::Open as u8),
-            order: OnceLock::new(),
+            signals: Signals::new(State::Open as u8, u32::MAX),
+            order: OnceBox::new(),
             waker: AtomicWaker::new(),
         }
     }
@@ -198,7 +116,7 @@ impl Tunnel {
     }
 
     pub fn state(&self) -> State {
-        match self.state.load(Ordering::Relaxed) {
+        match self.signals.state.load(Ordering::Relaxed) {
             0 => State::Open,
             1 => State::HalfClosed,
             2 => State::Closing,
@@ -209,13 +127,16 @@ impl Tunnel {
     /// Claims the last word on the tunnel, which one gets: whoever closes its
     /// streams, or a process that will not wait for that.
     pub fn claim_last_word(&self) -> bool {
-        self.state.swap(State::Ended as u8, Ordering::AcqRel) != State::Ended as u8
+        self.signals
+            .state
+            .swap(State::Ended as u8, Ordering::AcqRel)
+            != State::Ended as u8
     }
 
     /// Tells the tunnel to end. The first order stands; says whether it was
     /// this one.
     pub fn close(self: &Arc<Self>, order: Arc<CloseOrder>) -> bool {
-        let first = self.order.set(order).is_ok();
+        let first = self.order.set(Box::new(order)).is_ok();
         if first {
             self.signal(ORDERED);
         }
@@ -256,6 +177,7 @@ impl Tunnel {
     /// Where the relay stands; the last word stays the last.
     pub(super) fn set_state(&self, state: State) {
         let _ = self
+            .signals
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                 (now != State::Ended as u8).then_some(state as u8)
@@ -290,11 +212,11 @@ impl Tunnel {
     }
 
     pub(super) fn slot(&self) -> u32 {
-        self.slot.load(Ordering::Relaxed)
+        self.signals.slot.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_slot(&self, slot: u32) {
-        self.slot.store(slot, Ordering::Relaxed);
+        self.signals.slot.store(slot, Ordering::Relaxed);
     }
 
     pub(super) fn deadline(&self) -> Ticks {
@@ -372,14 +294,5 @@ impl Tunnel {
 
     fn meter(&self, way: Way) -> &Meter {
         &self.meters[way as usize]
-    }
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self {
-            bytes: AtomicU64::new(0),
-            messages: AtomicU64::new(0),
-        }
     }
 }

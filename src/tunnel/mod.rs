@@ -19,6 +19,7 @@ mod course;
 mod direction;
 mod engine;
 mod entry;
+mod facts;
 mod filter;
 mod opening;
 mod options;
@@ -34,14 +35,17 @@ mod signals;
 mod sync;
 
 pub use engine::{Engine, OnEnd};
-pub use entry::{CloseOrder, Facts, Labels, State, Tunnel};
+pub use entry::Tunnel;
+pub use facts::{CloseOrder, Facts, Labels, State};
 pub use filter::Filter;
 pub use opening::Opening;
 pub use options::{Close, Expiry, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};
-pub use registry::{Registry, Ticket};
+pub use registry::{Page, Registry, Ticket};
 pub use relay::{Leg, Relay, relay};
 pub use run::run;
+
+pub use crate::exchange::Words;
 
 #[cfg(test)]
 mod tests;

@@ -8,77 +8,133 @@ use std::fmt::Display;
 
 use crate::exchange::Words;
 
-/// One request's `Words`, and the client's address, packed.
+/// One request's `Words`, and the client's address, packed: before each field a
+/// head of one character that says how long it is, or which it is.
 #[derive(Clone, Debug, Default)]
 pub struct Opening {
     text: Box<str>,
-    /// Where each field but the last ends.
-    ends: [u16; FIELDS - 1],
 }
 
-const FIELDS: usize = 9;
-
-/// Most bytes of one field; what is beyond is cut off. Together they stay below
-/// what a `u16` counts.
+/// Most bytes of one field; what is beyond is cut off.
 const MOST: usize = 4096;
+
+/// Heads below this are lengths.
+const LONG: u8 = 100;
+/// The field is the one before it.
+const SAME: u8 = LONG + 1;
+/// From here on, fields that most tunnels have.
+const USUAL: u8 = LONG + 2;
+const USUAL_WORDS: [&str; 4] = ["TLSv1.3", "TLSv1.2", "GET", "CONNECT"];
 
 impl Opening {
     pub fn new(client: impl Display, words: &Words<'_>) -> Self {
         let client = client.to_string();
-        let fields: [&str; FIELDS] = [
+        let mut packing = Packing::default();
+        // In an order that has equals side by side.
+        for field in [
             &client,
             words.forwarded_for,
-            words.tls,
-            words.sni,
-            words.client_subject,
             words.host,
+            words.sni,
+            words.tls,
+            words.client_subject,
             words.method,
             words.path,
             words.sticky,
-        ];
-        let fields = fields.map(|field| &field[..field.floor_char_boundary(MOST)]);
-        let mut text = String::with_capacity(fields.iter().map(|field| field.len()).sum());
-        let mut ends = [0; FIELDS - 1];
-        for (index, field) in fields.into_iter().enumerate() {
-            text.push_str(field);
-            if let Some(end) = ends.get_mut(index) {
-                *end = text.len() as u16;
-            }
+        ] {
+            packing.push(field);
         }
         Self {
-            text: text.into_boxed_str(),
-            ends,
+            text: packing.text.into_boxed_str(),
         }
     }
 
     /// The client's address and port, or `unix`.
     pub fn client(&self) -> &str {
-        self.field(0)
+        self.fields().next()
     }
 
     pub fn words(&self) -> Words<'_> {
+        let mut fields = self.fields();
+        let _client = fields.next();
         Words {
-            forwarded_for: self.field(1),
-            tls: self.field(2),
-            sni: self.field(3),
-            client_subject: self.field(4),
-            host: self.field(5),
-            method: self.field(6),
-            path: self.field(7),
-            sticky: self.field(8),
+            forwarded_for: fields.next(),
+            host: fields.next(),
+            sni: fields.next(),
+            tls: fields.next(),
+            client_subject: fields.next(),
+            method: fields.next(),
+            path: fields.next(),
+            sticky: fields.next(),
         }
     }
 
-    fn field(&self, index: usize) -> &str {
-        let start = match index {
-            0 => 0,
-            _ => usize::from(self.ends[index - 1]),
+    fn fields(&self) -> Fields<'_> {
+        Fields {
+            rest: &self.text,
+            last: "",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Packing {
+    text: String,
+    last: String,
+}
+
+impl Packing {
+    fn push(&mut self, field: &str) {
+        let field = &field[..field.floor_char_boundary(MOST)];
+        let usual = USUAL_WORDS.iter().position(|word| *word == field);
+        let length = field.len();
+        match usual {
+            Some(index) => self.text.push(char::from(USUAL + index as u8)),
+            None if !field.is_empty() && field == self.last => self.text.push(char::from(SAME)),
+            None => {
+                if length < usize::from(LONG) {
+                    self.text.push(char::from(length as u8));
+                } else {
+                    // Seven bits each, which are characters too.
+                    let parts = [length >> 7, length & 0x7f].map(|part| char::from(part as u8));
+                    self.text.push(char::from(LONG));
+                    self.text.extend(parts);
+                }
+                self.text.push_str(field);
+            }
+        }
+        self.last.clear();
+        self.last.push_str(field);
+    }
+}
+
+/// Reads what was packed; empty fields behind the last.
+struct Fields<'a> {
+    rest: &'a str,
+    last: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    fn next(&mut self) -> &'a str {
+        let length = match self.head() {
+            LONG => usize::from(self.head()) << 7 | usize::from(self.head()),
+            SAME => return self.last,
+            head if head < LONG => head.into(),
+            head => {
+                self.last = USUAL_WORDS[usize::from(head - USUAL)];
+                return self.last;
+            }
         };
-        let end = self
-            .ends
-            .get(index)
-            .map_or(self.text.len(), |end| (*end).into());
-        &self.text[start..end]
+        (self.last, self.rest) = self.rest.split_at(length);
+        self.last
+    }
+
+    fn head(&mut self) -> u8 {
+        let Some(head) = self.rest.bytes().next() else {
+            return 0;
+        };
+        self.rest = &self.rest[1..];
+        head
     }
 }
 
@@ -104,6 +160,31 @@ mod tests {
             ..words
         };
         assert_eq!(opening.words(), cut);
+        let usual = Words {
+            tls: "TLSv1.2",
+            sni: "chat.example.com",
+            forwarded_for: "2001:db8::1",
+            client_subject: "CN=GET",
+            ..words
+        };
+        for length in [0, 1, 98, 99, 100, 101, 127, 128, 129, 4095, 4096] {
+            let path = "x".repeat(length);
+            let words = Words {
+                path: &path,
+                ..usual
+            };
+            let opening = Opening::new("unix", &words);
+            assert_eq!((opening.client(), opening.words()), ("unix", words));
+        }
+        // What many have takes little.
+        let opening = Opening::new(
+            "203.0.113.7:4711",
+            &Words {
+                path: "/ws",
+                ..usual
+            },
+        );
+        assert!(opening.text.len() < 80, "{}", opening.text.len());
         assert_eq!(Opening::default().words(), Words::default());
     }
 }

@@ -7,10 +7,12 @@
 //!
 //! Invariant: a tunnel is in here exactly as long as its [`Ticket`] lives.
 
-use std::collections::BTreeMap;
+mod page;
+mod shard;
+
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -19,11 +21,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::aside::Aside;
-use super::clock::{Clock, NEVER, TICK, Ticks};
+use super::clock::{Clock, TICK, Ticks};
 use super::engine::Doors;
 use super::entry::{CloseOrder, Facts, Tunnel};
 use super::options::{Limits, Options};
 use super::pulse::Pulse;
+use shard::Shard;
+
+pub use page::Page;
 
 /// More than the threads that open and end tunnels at the same time.
 const SHARDS: usize = 64;
@@ -49,18 +54,6 @@ pub struct Ticket {
     place: u32,
     /// The relay's alone.
     pub(super) aside: Option<Box<Aside>>,
-}
-
-struct Shard {
-    slots: Mutex<Slots>,
-    /// No tunnel of this shard has anything due before.
-    soonest: AtomicU32,
-}
-
-#[derive(Default)]
-struct Slots {
-    tunnels: Vec<Option<Arc<Tunnel>>>,
-    free: Vec<u32>,
 }
 
 impl fmt::Debug for Registry {
@@ -126,41 +119,6 @@ impl Registry {
             }
         });
         selected
-    }
-
-    /// One tunnel.
-    pub fn find(&self, id: u64) -> Option<Arc<Tunnel>> {
-        self.select(&|tunnel| tunnel.id() == id).pop()
-    }
-
-    /// The `limit` oldest tunnels by id that `filter` accepts and whose ids are
-    /// above `after`, in their order; and how many it accepts in all. As quick
-    /// as `select`, and takes no more memory than the page.
-    pub fn page(
-        &self,
-        after: u64,
-        limit: usize,
-        filter: &dyn Fn(&Tunnel) -> bool,
-    ) -> (Vec<Arc<Tunnel>>, usize) {
-        let (mut page, mut accepted) = (BTreeMap::new(), 0);
-        // Below it there is no place on a full page.
-        let mut last = u64::MAX;
-        self.each(&mut |tunnel| {
-            if !filter(tunnel) {
-                return;
-            }
-            accepted += 1;
-            let id = tunnel.id();
-            if limit == 0 || id <= after || id >= last {
-                return;
-            }
-            page.insert(id, Arc::clone(tunnel));
-            if page.len() > limit {
-                page.pop_last();
-                last = page.last_key_value().map_or(u64::MAX, |(id, _)| *id);
-            }
-        });
-        (page.into_values().collect(), accepted)
     }
 
     /// Orders `tunnels` to close, in a random order, evenly over `window` with
@@ -299,72 +257,5 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.registry.remove(self.place);
-    }
-}
-
-impl Shard {
-    fn new() -> Self {
-        Self {
-            slots: Mutex::default(),
-            soonest: AtomicU32::new(NEVER),
-        }
-    }
-
-    fn insert(&self, tunnel: Arc<Tunnel>) -> u32 {
-        let due = tunnel.next_check();
-        let mut slots = self.lock();
-        let slot = match slots.free.pop() {
-            Some(slot) => {
-                slots.tunnels[slot as usize] = Some(tunnel);
-                slot
-            }
-            None => {
-                slots.tunnels.push(Some(tunnel));
-                slots.tunnels.len() as u32 - 1
-            }
-        };
-        drop(slots);
-        self.due_by(due);
-        slot
-    }
-
-    fn remove(&self, slot: u32) {
-        let mut slots = self.lock();
-        let gone = slots.tunnels[slot as usize].take();
-        slots.free.push(slot);
-        drop(slots);
-        drop(gone);
-    }
-
-    fn sweep(&self, now: Ticks) {
-        if self.soonest.load(Ordering::Relaxed) > now {
-            return;
-        }
-        self.soonest.swap(NEVER, Ordering::AcqRel);
-        let (mut due, mut next) = (Vec::new(), NEVER);
-        let slots = self.lock();
-        for tunnel in slots.tunnels.iter().flatten() {
-            let at = tunnel.next_check();
-            if at <= now {
-                due.push(Arc::clone(tunnel));
-            } else {
-                next = next.min(at);
-            }
-        }
-        drop(slots);
-        // Woken without the lock: whatever a waker drops may hold a ticket.
-        for tunnel in due {
-            next = next.min(tunnel.check(now));
-        }
-        self.due_by(next);
-    }
-
-    fn due_by(&self, at: Ticks) {
-        self.soonest.fetch_min(at, Ordering::AcqRel);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slots> {
-        // Nothing panics while it is held, and every step leaves it whole.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,19 +6,27 @@
 //! Invariant: a signal given is either seen by `take_first` or its giver is told
 //! where to send word of it.
 
+use std::sync::atomic::AtomicU32;
+
 use super::sync::{AtomicU8, OnceLock, Ordering};
 
 /// Signals to one tunnel, as bits.
 #[derive(Debug)]
 pub(super) struct Signals<H> {
     given: AtomicU8,
+    /// The tunnel's state and its place in the engine, which are no signals:
+    /// they ride in what alignment would waste here.
+    pub(super) state: AtomicU8,
+    pub(super) slot: AtomicU32,
     home: OnceLock<H>,
 }
 
 impl<H> Signals<H> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(state: u8, slot: u32) -> Self {
         Self {
             given: AtomicU8::new(0),
+            state: AtomicU8::new(state),
+            slot: AtomicU32::new(slot),
             home: OnceLock::new(),
         }
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
-use crate::kit::{Echo, Opcode, Proxy, Setup, Site, Wire, alone, dial, handshake, masked};
+use crate::kit::{
+    Echo, Opcode, Proxy, Setup, Site, Wire, alone, dial, handshake, masked, raise_file_limit,
+};
 
 const TUNNELS: u64 = 2_000;
 const RELOADS: u64 = 136;
@@ -96,7 +97,7 @@ async fn reload_all(proxy: &Proxy, backends: &[&Echo]) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_tunnels_through_136_reloads() {
     let _alone = alone().await;
-    raise_file_limit();
+    raise_file_limit(3 * TUNNELS as usize);
     let (one, two) = (Echo::start("one").await, Echo::start("two").await);
     let backends = [&one, &two];
     let proxy = Setup::new().beside().start(site(&backends, 0));
@@ -166,19 +167,5 @@ async fn two_thousand_tunnels_through_136_reloads() {
     assert!(
         (least..=most).contains(&(at_the_end as f64)),
         "resident memory from {after_20} to {at_the_end} bytes"
-    );
-}
-
-/// Both ends of every tunnel are in this process.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, wanted).expect("to raise the limit of open files");
-    assert!(
-        limit.maximum.is_none_or(|most| most > 3 * TUNNELS),
-        "too few open files allowed"
     );
 }

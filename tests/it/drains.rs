@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::kit::{
     Echo, End, Opcode, Over, Proxy, Setup, Site, Wire, alone, close_payload, dial, eventually,
-    handshake, masked, over_each, soon,
+    handshake, masked, over_each, raise_file_limit, soon,
 };
 
 over_each!(
@@ -285,24 +284,12 @@ async fn open(address: &str) -> (Wire, String) {
     (wire, greeting.text().to_owned())
 }
 
-/// Both ends of every tunnel are in this process.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, wanted).expect("to raise the limit of open files");
-    let enough = limit.maximum.is_none_or(|most| most as usize > 3 * TUNNELS);
-    assert!(enough, "too few open files allowed");
-}
-
 /// Over HTTP/1.1 alone: the pace is one for all tunnels, and the
 /// smaller drains are over both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_thousand_tunnels_of_which_a_third_is_drained_at_100_a_second() {
     let _alone = alone().await;
-    raise_file_limit();
+    raise_file_limit(3 * TUNNELS);
     let (a, b, c) = (
         Echo::start("a").await,
         Echo::start("b").await,

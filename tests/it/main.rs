@@ -5,6 +5,7 @@
 
 mod addresses;
 mod admin;
+mod admin_tcp;
 mod admission;
 mod auth;
 mod bad_input;
@@ -34,11 +35,13 @@ mod pick;
 mod pings;
 mod probes;
 mod rebalance;
+mod registry;
 mod reload;
 mod route;
 mod smoke;
 mod start;
 mod stop;
 mod stream;
+mod terminal;
 mod tunnel;
 mod upgrade;

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::kit::{
     DEADLINE, Echo, Opcode, Proxy, Setup, Site, Wire, alone, close_payload, dial, handshake,
-    longhaul, masked,
+    longhaul, masked, raise_file_limit,
 };
 
 const TUNNELS: usize = 3_000;
@@ -56,7 +55,7 @@ async fn counts(proxy: &Proxy) -> [u64; 3] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_thousand_tunnels_of_two_backends_are_even_over_three_in_the_time_that_was_said() {
     let _alone = alone().await;
-    raise_file_limit();
+    raise_file_limit(3 * TUNNELS);
     let (a, b, c) = (
         Echo::start("a").await,
         Echo::start("b").await,
@@ -161,14 +160,76 @@ async fn a_policy_rebalances_by_itself_and_what_would_come_back_stays() {
     );
 }
 
-/// Both ends of every tunnel are in this process.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+/// The clients of one upstream, whose backends have what `site` says.
+async fn come_back_to(proxy: &Proxy, clients: usize) -> JoinSet<()> {
+    let address = proxy.address("main").await;
+    let mut all = JoinSet::new();
+    for number in 0..clients {
+        let wire = open(&address, number).await;
+        all.spawn(come_back(address.clone(), wire, number));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_comes_to_rest_within_its_share_and_keeps_its_rate_and_leaves_drained_backends() {
+    const CLIENTS: u64 = 300;
+    const RATE: f64 = 60.0;
+    let _alone = alone().await;
+    let (a, b, c) = (
+        Echo::start("a").await,
+        Echo::start("b").await,
+        Echo::start("c").await,
+    );
+    // No keys: whoever is sent away goes where there is least.
+    let site = |backends: &[&Echo], more: &str| {
+        let site = site(backends, more).to_string();
+        site.replace("sticky = 'query:key'", "balance = 'least_connections'")
     };
-    setrlimit(Resource::Nofile, wanted).expect("to raise the limit of open files");
-    let enough = limit.maximum.is_none_or(|most| most as usize > 3 * TUNNELS);
-    assert!(enough, "too few open files allowed");
+    let proxy = Setup::new().beside().start(site(&[&a], "")).await;
+    let mut clients = come_back_to(&proxy, CLIENTS as usize).await;
+    let policy = "rebalance = { interval = '200ms', to = 0.1, rate = '60/s' }";
+    // c is not to be used, and so nobody is sent there.
+    let text = site(&[&a, &b, &c], policy);
+    let text = text.replace("{ name = \"c\",", "{ name = \"c\", state = 'draining',");
+    proxy.reload(text).await;
+    let start = Instant::now();
+    let even = |counts: [u64; 3]| {
+        counts.iter().sum::<u64>() == CLIENTS
+            && counts[..2].iter().all(|it| (135..=165).contains(it))
+    };
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    while !even(counts(&proxy).await) {
+        looks.tick().await;
+        assert!(start.elapsed() < 2 * DEADLINE, "{:?}", counts(&proxy).await);
+    }
+    let closed = || {
+        let is_rebalanced = |event: &crate::kit::Event| {
+            event.message == "tunnel closed" && event.text("cause") == "rebalance"
+        };
+        proxy.log.all(is_rebalanced).len()
+    };
+    let moved = closed();
+    // From 300 and 0 to 165 and 135 at most, one after the other at the rate.
+    assert!(moved >= 135, "{moved}");
+    let fastest = (moved as f64 - 1.0) / RATE;
+    assert!(
+        start.elapsed().as_secs_f64() > 0.95 * fastest - 0.25,
+        "{moved} in {:?}",
+        start.elapsed()
+    );
+    // The orders of the last look may still be under way; then nobody moves any more.
+    let mut still = tokio::time::interval(Duration::from_millis(250));
+    let (mut last, mut since) = (closed(), Instant::now());
+    while since.elapsed() < Duration::from_secs(2) {
+        still.tick().await;
+        if closed() != last {
+            (last, since) = (closed(), Instant::now());
+        }
+        assert!(start.elapsed() < 2 * DEADLINE, "it never comes to rest");
+    }
+    assert!(last <= 165, "{last} moved where 150 would do");
+    assert!(even(counts(&proxy).await), "{:?}", counts(&proxy).await);
+    assert_eq!(counts(&proxy).await[2], 0);
+    assert!(clients.try_join_next().is_none(), "a client has failed");
 }

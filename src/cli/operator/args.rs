@@ -42,14 +42,24 @@ Examples:
   longhaul status --config /etc/longhaul/longhaul.toml
   longhaul status --admin /run/longhaul/admin.sock --json";
 
-/// Which longhaul is meant.
+/// Which longhaul is meant, and by what right.
+#[derive(Args, Clone, Debug)]
+pub struct Socket {
+    #[command(flatten)]
+    pub place: Place,
+    /// File with the token that an http:// address asks for
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where it answers.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
-pub struct Socket {
-    /// The admin socket of the running longhaul
-    #[arg(long, value_name = "SOCKET")]
-    pub admin: Option<PathBuf>,
-    /// The config file that names that socket
+pub struct Place {
+    /// The admin socket of the running longhaul, or http://HOST:PORT of its admin API
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// The config file that names that address
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -105,8 +115,8 @@ pub struct ListArguments {
     pub socket: Socket,
     #[command(flatten)]
     pub which: Which,
-    /// Begin behind the tunnel with this id
-    #[arg(long, value_name = "ID", default_value_t = 0)]
+    /// Begin where another list has ended
+    #[arg(long, value_name = "PLACE", default_value_t = 0)]
     pub after: u64,
     /// So many at most
     #[arg(long, value_name = "N", default_value_t = 100)]

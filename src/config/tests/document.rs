@@ -25,7 +25,7 @@ fn opened(title: &str) -> String {
     let tls = "[listeners.b]\naddress = \"[::]:2\"\n";
     let pair = "chain = \"a\"\nkey = \"b\"\n";
     match title {
-        "[admin]" => "[admin]\nsocket = \"a.sock\"\n".to_owned(),
+        "[admin]" => "[admin]\nsocket = \"a.sock\"\nlisten = \"127.0.0.1:1\"\n".to_owned(),
         "[listeners.NAME]" => "[listeners.b]\naddress = \"unix:b\"\n".to_owned(),
         "`certificates` of [listeners.NAME]" => {
             format!("{tls}[[listeners.b.certificates]]\n{pair}")

@@ -109,7 +109,7 @@ socket = "unix:admin.sock"
             mode: 0o600
         }
     );
-    assert_eq!(config.admin.unwrap().socket, path("admin.sock"));
+    assert_eq!(config.admin.unwrap().socket, Some(path("admin.sock")));
     let place = config.files.place(&path("ca.pem")).unwrap();
     assert_eq!((place.line, place.column), (12, 30));
     assert_eq!(config.files.paths().count(), 3);

@@ -1,5 +1,8 @@
 //! Drains of backends that are no longer there, and of tunnels that come late.
 
+mod configs;
+mod model;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};

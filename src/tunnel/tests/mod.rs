@@ -19,6 +19,7 @@ mod ground;
 mod live;
 mod lives;
 mod model;
+mod pages;
 mod pings;
 mod points;
 mod pressure;

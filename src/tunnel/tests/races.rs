@@ -154,7 +154,7 @@ fn a_message_is_taken_or_given_back_when_the_inbox_closes() {
 fn no_signal_is_lost_on_the_way_to_the_engine() {
     model(|| {
         let inbox = Arc::new(Inbox::new(Edge::new()));
-        let signals = Arc::new(Signals::new());
+        let signals = Arc::new(Signals::new(0, 0));
         let signallers: Vec<_> = [ORDER, EXPIRED]
             .map(|signal| {
                 let (inbox, signals) = (Arc::clone(&inbox), Arc::clone(&signals));

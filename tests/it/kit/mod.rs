@@ -22,6 +22,8 @@ use std::fmt::Display;
 use std::panic::Location;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 pub use echo::Echo;
 pub use fixed::Fixed;
 pub use frame::{Opcode, close_payload, masked, plain};
@@ -59,6 +61,18 @@ pub fn eventually(what: impl Display, mut fact: impl FnMut() -> bool) -> impl Fu
             ticks.tick().await;
         }
     })
+}
+
+/// For a test that has both ends of its tunnels in this process.
+pub fn raise_file_limit(descriptors: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).expect("to raise the limit of open files");
+    let enough = limit.maximum.is_none_or(|most| most as usize > descriptors);
+    assert!(enough, "too few open files allowed");
 }
 
 /// Runs each of these functions as a test over each HTTP that clients may speak.

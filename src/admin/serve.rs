@@ -1,0 +1,130 @@
+//! One connection of an operator: one request, whose head and answer have their
+//! time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::access::Access;
+use super::desk::{Answer, Desk};
+use super::fields::Wrong;
+
+/// An operator's request is short.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a connection, until its answer has been taken.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Within its time.
+pub(super) async fn serve<S>(stream: S, desk: Arc<Desk>, access: Arc<Access>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if timeout(CONNECTION_TIMEOUT, connection(stream, desk, access))
+        .await
+        .is_err()
+    {
+        tracing::debug!("admin connection took too long");
+    }
+}
+
+async fn connection<S>(stream: S, desk: Arc<Desk>, access: Arc<Access>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let (desk, access) = (Arc::clone(&desk), Arc::clone(&access));
+        async move { Ok::<_, Infallible>(response(answer(&desk, &access, request).await)) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
+
+async fn answer(desk: &Desk, access: &Access, request: Request<Incoming>) -> Result<Answer, Wrong> {
+    let (head, body) = request.into_parts();
+    access.check(&head)?;
+    desk.answer(head, body).await
+}
+
+fn response(answer: Result<Answer, Wrong>) -> Response<Full<Bytes>> {
+    let json = "application/json";
+    let (status, kind, text) = match answer {
+        Ok(Answer::Json(value)) => (StatusCode::OK, json, value.to_string()),
+        Ok(Answer::Metrics(page)) => (
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            page,
+        ),
+        Err(wrong) => {
+            let error = serde_json::json!({ "error": wrong.message });
+            (wrong.status, json, error.to_string())
+        }
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 section 15.5.2.
+        let scheme = HeaderValue::from_static("Bearer");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::state::State;
+
+    /// On a clock that jumps to the next deadline when nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_no_answer_is_given_up() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        // Less than an answer.
+        socket2::SockRef::from(&server)
+            .set_send_buffer_size(1)
+            .unwrap();
+        client
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let state = Arc::new(State::new());
+        for number in 0..10_000 {
+            let refusal = format!("a-long-word-{number}").leak();
+            let refused = crate::metrics::Refused { refusal };
+            state.metrics.tls_failures.get_or_create(&refused).inc();
+        }
+        let served = serve(
+            server,
+            Desk::new(state, None),
+            Arc::new(Access::of_socket()),
+        );
+        let given_up = timeout(2 * CONNECTION_TIMEOUT, served).await;
+        assert!(given_up.is_ok(), "still waiting");
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer).await;
+        assert!(!answer.contains("# EOF"), "it was taken whole");
+    }
+}

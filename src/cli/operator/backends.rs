@@ -1,0 +1,66 @@
+//! `longhaul backends`: backends listed, and their states set.
+
+use serde_json::json;
+
+use super::args::{BackendsArguments, BackendsCommand, BackendsListArguments, SetArguments};
+use super::door::{asked, meant, target};
+use super::{out, print, table};
+
+pub fn backends(arguments: &BackendsArguments) -> anyhow::Result<()> {
+    match &arguments.command {
+        None => list_backends(&arguments.list),
+        Some(BackendsCommand::List(list)) => list_backends(list),
+        Some(BackendsCommand::Set(set)) => set_backend(set),
+    }
+}
+
+fn list_backends(arguments: &BackendsListArguments) -> anyhow::Result<()> {
+    let door = meant(&arguments.socket)?;
+    let mut query = Vec::new();
+    query.extend(arguments.upstream.clone().map(|name| ("upstream", name)));
+    if arguments.overridden {
+        query.push(("overridden", "true".to_owned()));
+    }
+    let answer = asked(&door, door.get(&target("/backends", &query)))?;
+    if arguments.json {
+        return print(&answer);
+    }
+    let columns = [
+        "upstream",
+        "name",
+        "address",
+        "weight",
+        "state",
+        "state_by",
+        "config_state",
+        "health",
+        "tunnels",
+    ];
+    out(&table::table(&answer["backends"], &columns))
+}
+
+fn set_backend(arguments: &SetArguments) -> anyhow::Result<()> {
+    let door = meant(&arguments.socket)?;
+    let body = json!({
+        "upstream": arguments.upstream,
+        "backend": arguments.backend,
+        "state": arguments.state,
+    });
+    let answer = asked(&door, door.post("/backends", &body))?;
+    if arguments.json {
+        return print(&answer);
+    }
+    let (state, by) = (
+        table::word(&answer["state"]),
+        table::word(&answer["state_by"]),
+    );
+    let mut text = format!("{} is {state}, by {by}", arguments.backend);
+    match answer["closing"].as_u64() {
+        None | Some(0) => {}
+        Some(closing) => {
+            let seconds = table::word(&answer["seconds"]);
+            text.push_str(&format!("; {closing} tunnels are closed over {seconds} s"));
+        }
+    }
+    out(&(text + "\n"))
+}

@@ -1,0 +1,107 @@
+//! Which longhaul a command asks, and where that answers.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::Value;
+
+use super::args::Socket;
+use crate::admin::{AskError, Door};
+use crate::cli::WrongConfig;
+use crate::config;
+
+/// Where the longhaul that is meant answers.
+pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
+    let place = &socket.place;
+    match (&place.admin, &place.config) {
+        (Some(admin), _) => door(admin, socket.token_file.as_deref()),
+        (None, Some(file)) => {
+            let loaded = config::load(file).result.map_err(WrongConfig)?;
+            match &loaded.admin {
+                Some(admin) => door_of(admin),
+                None => bail!("{} has no [admin]", file.display()),
+            }
+        }
+        (None, None) => bail!("which longhaul? give --admin or --config"),
+    }
+}
+
+/// The door that somebody has written, with the token in a file.
+pub fn door(written: &str, token_file: Option<&Path>) -> anyhow::Result<Door> {
+    let token = token_file.map(token).transpose()?;
+    Door::parse(written, token).map_err(|error| anyhow!(error))
+}
+
+/// The door of a config: its socket, if there is one.
+pub fn door_of(admin: &config::Admin) -> anyhow::Result<Door> {
+    if let Some(socket) = &admin.socket {
+        return Ok(Door::Socket(socket.clone()));
+    }
+    let address = admin.listen.context("[admin] has no address")?;
+    let token_file = admin.token_file.as_ref().or(admin.read_token_file.as_ref());
+    let token = token_file.map(|file| token(file)).transpose()?;
+    Ok(Door::Tcp {
+        authority: reachable(address).to_string(),
+        token,
+    })
+}
+
+/// What listens on every address is asked on this machine's own.
+fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    match address.ip() {
+        ip if !ip.is_unspecified() => {}
+        std::net::IpAddr::V4(_) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        std::net::IpAddr::V6(_) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+    }
+    address
+}
+
+fn token(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file);
+    let text = text.with_context(|| format!("the token file {}", file.display()))?;
+    let word = text.trim();
+    match word.bytes().all(|byte| byte.is_ascii_graphic()) && !word.is_empty() {
+        true => Ok(word.to_owned()),
+        false => bail!("the token file {} holds no token", file.display()),
+    }
+}
+
+/// Says which longhaul it was that did not answer.
+pub fn asked(door: &Door, answer: Result<Value, AskError>) -> anyhow::Result<Value> {
+    match answer {
+        Err(error @ AskError::Io(_)) => Err(error).with_context(|| door.to_string()),
+        answer => Ok(answer?),
+    }
+}
+
+pub(super) fn target(path: &str, query: &[(&str, String)]) -> String {
+    let pair = |(key, value): &(&str, String)| format!("{key}={}", encoded(value));
+    let pairs: Vec<String> = query.iter().map(pair).collect();
+    format!("{path}?{}", pairs.join("&"))
+}
+
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_arrives_as_it_was_typed() {
+        let query = [("route", "a b/*?&=".to_owned()), ("limit", "7".to_owned())];
+        assert_eq!(
+            target("/tunnels", &query),
+            "/tunnels?route=a%20b%2F%2A%3F%26%3D&limit=7"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! The admin API over TCP: who may ask what, and that no web page may.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+use crate::kit::{Echo, Proxy, Response, Setup, Site, dial, longhaul, nobody};
+
+const OPERATOR: &str = "the-operators-own-token";
+const READER: &str = "a-token-that-only-reads";
+
+/// With this in `[admin]` beside the socket and a port.
+async fn start(setup: Setup, backend: &str, more: &str) -> Proxy {
+    let admin = format!("[admin]\nsocket = 'admin.sock'\nlisten = '127.0.0.1:0'\n{more}");
+    setup.start(Site::one(backend).more(&admin)).await
+}
+
+async fn with_tokens(backend: &str) -> Proxy {
+    let setup = Setup::new();
+    write_token(&setup.path("operator.token"), OPERATOR, 0o600);
+    write_token(&setup.path("reader.token"), READER, 0o640);
+    let keys = "token_file = 'operator.token'\nread_token_file = 'reader.token'";
+    start(setup, backend, keys).await
+}
+
+fn write_token(path: &Path, token: &str, mode: u32) {
+    fs::write(path, format!("{token}\n")).expect("to write a token");
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("to set its mode");
+}
+
+async fn address(proxy: &Proxy) -> String {
+    let status = proxy.status().await;
+    status["admin_listen"]
+        .as_str()
+        .expect("an address")
+        .to_owned()
+}
+
+async fn asked(address: &str, line: &str, headers: &str) -> Response {
+    let mut wire = dial(address).await;
+    let body = if line.starts_with("POST") { "{}" } else { "" };
+    let length = body.len();
+    wire.send(format!(
+        "{line} HTTP/1.1\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+    wire.response().await
+}
+
+fn shown(address: &str, token: &str) -> String {
+    format!("Host: {address}\r\nAuthorization: Bearer {token}\r\n")
+}
+
+#[tokio::test]
+async fn without_a_token_this_machine_may_ask_and_no_page() {
+    let proxy = start(Setup::new(), &nobody().await, "").await;
+    let address = address(&proxy).await;
+    let port = address.rsplit_once(':').expect("a port").1;
+    for (headers, expected) in [
+        (format!("Host: {address}\r\n"), 200),
+        (format!("Host: localhost:{port}\r\n"), 200),
+        (
+            format!("Host: {address}\r\nOrigin: http://{address}\r\n"),
+            200,
+        ),
+        (
+            format!("Host: {address}\r\nOrigin: https://evil.example\r\n"),
+            403,
+        ),
+        (format!("Host: {address}\r\nOrigin: null\r\n"), 403),
+        (
+            format!("Host: {address}\r\nSec-Fetch-Site: cross-site\r\n"),
+            403,
+        ),
+        (format!("Host: evil.example:{port}\r\n"), 403),
+        (String::from("Host: longhaul\r\n"), 403),
+    ] {
+        let answer = asked(&address, "GET /status", &headers).await;
+        assert_eq!(answer.head.status, expected, "{headers}");
+    }
+    // What changes something, too.
+    let hostile = format!("Host: {address}\r\nOrigin: https://evil.example\r\n");
+    let answer = asked(&address, "POST /tunnels/close", &hostile).await;
+    assert_eq!(answer.head.status, 403);
+    // On the Unix socket its mode has decided.
+    assert_eq!(proxy.admin("/status").await.head.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_and_one_of_them_only_reads() {
+    let proxy = with_tokens(&nobody().await).await;
+    let address = address(&proxy).await;
+    let plain = format!("Host: {address}\r\n");
+    for headers in [
+        plain.clone(),
+        shown(&address, "not-the-operators-token"),
+        shown(&address, &OPERATOR[1..]),
+        shown(&address, ""),
+        format!("{plain}Authorization: Basic {OPERATOR}\r\n"),
+    ] {
+        for line in [
+            "GET /status",
+            "GET /metrics",
+            "POST /tunnels/close",
+            "GET /nothing",
+        ] {
+            let answer = asked(&address, line, &headers).await;
+            assert_eq!(answer.head.status, 401, "{line}: {headers}");
+            assert_eq!(answer.head.header("www-authenticate"), Some("Bearer"));
+            assert!(!answer.text().contains(OPERATOR));
+        }
+    }
+    for (token, line, expected) in [
+        (OPERATOR, "GET /status", 200),
+        (OPERATOR, "POST /tunnels/close", 400),
+        (READER, "GET /status", 200),
+        (READER, "GET /metrics", 200),
+        (READER, "GET /tunnels", 200),
+        (READER, "POST /impact", 200),
+        (READER, "POST /tunnels/close", 403),
+        (READER, "POST /backends", 403),
+        (READER, "POST /rebalance", 403),
+    ] {
+        let answer = asked(&address, line, &shown(&address, token)).await;
+        assert_eq!(answer.head.status, expected, "{token}: {line}");
+    }
+    // A name is nobody's trick where a token is asked for; a page still is.
+    let named = shown("admin.example:9000", OPERATOR);
+    assert_eq!(
+        asked(&address, "GET /status", &named).await.head.status,
+        200
+    );
+    let page = format!(
+        "{}Origin: https://evil.example\r\n",
+        shown(&address, OPERATOR)
+    );
+    assert_eq!(asked(&address, "GET /status", &page).await.head.status, 403);
+}
+
+#[tokio::test]
+async fn another_token_holds_at_once_and_a_file_that_is_not_good_lets_nobody_in() {
+    let proxy = with_tokens(&nobody().await).await;
+    let address = address(&proxy).await;
+    let file = proxy.path("operator.token");
+    let status = async |token: &str| {
+        let headers = shown(&address, token);
+        asked(&address, "GET /status", &headers).await.head.status
+    };
+    assert_eq!(status(OPERATOR).await, 200);
+    write_token(&file, "quite-another-token", 0o600);
+    assert_eq!(status(OPERATOR).await, 401);
+    assert_eq!(status("quite-another-token").await, 200);
+    write_token(&file, "quite-another-token", 0o644);
+    assert_eq!(status("quite-another-token").await, 401);
+    let warned = proxy.log.wait("admin token is not usable", &[]).await;
+    assert!(warned.text("error").contains("0644"), "{warned:?}");
+    fs::remove_file(&file).expect("to remove it");
+    assert_eq!(status("quite-another-token").await, 401);
+    assert_eq!(status("").await, 401);
+    assert_eq!(status(READER).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_ask_over_tcp() {
+    let backend = Echo::start("a").await;
+    let proxy = with_tokens(backend.address()).await;
+    let mut ws = proxy.ws("/").await;
+    ws.greeting().await;
+    let url = format!("http://{}", address(&proxy).await);
+    let run = |words: &[&str], token: Option<&str>| -> Output {
+        let mut command = longhaul();
+        command.args(words).args(["--admin", &url]);
+        if let Some(token) = token {
+            command.arg("--token-file").arg(proxy.path(token));
+        }
+        command.output().expect("to run longhaul")
+    };
+    let says = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let listed = run(&["tunnels"], Some("reader.token"));
+    assert!(says(&listed.stdout).contains("1 of 1"), "{listed:?}");
+    let refused = run(&["tunnels"], None);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        says(&refused.stderr).contains("Authorization: Bearer"),
+        "{refused:?}"
+    );
+    let refused = run(&["tunnels", "close", "--all"], Some("reader.token"));
+    assert!(
+        says(&refused.stderr).contains("may only read"),
+        "{refused:?}"
+    );
+    let closed = run(&["tunnels", "close", "--all"], Some("operator.token"));
+    assert!(closed.status.success(), "{closed:?}");
+    let wrong = longhaul()
+        .args(["status", "--admin", "https://127.0.0.1:1"])
+        .output()
+        .expect("to run longhaul");
+    assert!(
+        says(&wrong.stderr).contains("http://HOST:PORT"),
+        "{wrong:?}"
+    );
+    let mut check = longhaul();
+    check
+        .arg("check")
+        .arg(proxy.config_path())
+        .args(["--against", &url, "--token-file"]);
+    let check = check
+        .arg(proxy.path("reader.token"))
+        .output()
+        .expect("to check");
+    assert!(
+        says(&check.stdout).contains("0 would be closed"),
+        "{check:?}"
+    );
+    assert_eq!(ws.closed().await, Some(1012));
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_good_is_told_before_and_at_the_start() {
+    let setup = Setup::new();
+    write_token(&setup.path("short.token"), "too-short", 0o600);
+    let admin = "[admin]\nlisten = '127.0.0.1:0'\ntoken_file = 'short.token'\n";
+    let text = Proxy::complete(Site::one("127.0.0.1:9").more(admin));
+    let file = setup.write("longhaul.toml", text);
+    for words in [&["check"][..], &["run", "--config"]] {
+        let output = longhaul().args(words).arg(&file).output().expect("to run");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{words:?}: {said}");
+        assert!(
+            said.contains("short.token is not usable: it must hold"),
+            "{words:?}: {said}"
+        );
+        assert!(!said.contains("too-short"), "{said}");
+    }
+}
