@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::bulk::{Bulk, Moved};
 use super::clock::Ticks;
 use super::direction::{Direction, Sink, Way};
 use super::entry::Tunnel;
@@ -32,51 +33,6 @@ pub(super) enum Turn {
     SinkBroke(Cause),
 }
 
-/// Moves payload that nobody need look at from one stream to another without
-/// the scratch buffer, where the two streams allow it.
-pub trait Bulk<S, K> {
-    /// Moves some of at most `most` bytes.
-    fn poll_move(cx: &mut Context<'_>, source: &mut S, sink: &mut K, most: u64) -> Moved;
-
-    /// Whether the sink has taken any of the moved bytes since it was last
-    /// asked.
-    fn progressed(sink: &mut K) -> bool;
-
-    /// The source has broken: the end of the sink is to say so, if it can.
-    fn sever(_: &mut K) {}
-
-    /// Nothing more will be sent to the sink, nor waited for: dropping it is to
-    /// leave nothing behind in the kernel.
-    fn forsake(_: &mut K) {}
-}
-
-/// What came of a [`Bulk::poll_move`].
-pub enum Moved {
-    /// Not worth it, or not possible: read them.
-    No,
-    /// The source has nothing now, or the sink has not taken what it has.
-    Waits,
-    Bytes(usize),
-    Ended,
-    SourceBroke(io::Error),
-    /// After the sink was given so many bytes.
-    SinkBroke(usize, io::Error),
-}
-
-/// Everything goes through the scratch buffer.
-#[derive(Debug)]
-pub struct Copying;
-
-impl<S, K> Bulk<S, K> for Copying {
-    fn poll_move(_: &mut Context<'_>, _: &mut S, _: &mut K, _: u64) -> Moved {
-        Moved::No
-    }
-
-    fn progressed(_: &mut K) -> bool {
-        false
-    }
-}
-
 /// One direction with its streams, for one turn.
 pub(super) struct Pump<'a, S, K> {
     pub(super) way: Way,
@@ -88,6 +44,8 @@ pub(super) struct Pump<'a, S, K> {
     pub(super) sink: &'a mut K,
     /// Bytes that it may read yet in this step.
     pub(super) left: &'a mut usize,
+    /// The kernels are to be asked themselves whether the streams are ready.
+    pub(super) asks: bool,
 }
 
 impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
@@ -101,6 +59,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             && let Err(error) = self.forward(cx, ahead)
         {
             return Turn::SinkBroke(Cause::of_error(&error));
+        }
+        if self.asks {
+            self.ask::<X>();
         }
         let mut turn = self.rounds::<X>(cx, scratch);
         if matches!(turn, Turn::SourceEnded(_) | Turn::SourceBroke(_))
@@ -120,6 +81,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
 
     fn rounds<X: Bulk<S, K>>(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Turn {
         for _ in 0..READS_PER_TURN {
+            if let Err(error) = self.press::<X>() {
+                return Turn::SinkBroke(Cause::of_error(&error));
+            }
             let pinged = self.ping(cx);
             if let Poll::Ready(Err(error)) = self.write_rest(cx).map(|it| pinged.and(it)) {
                 return Turn::SinkBroke(Cause::of_error(&error));
@@ -254,7 +218,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
     }
 
     /// The sink took what had waited for it: a slow reader is not an idle one.
-    fn progressed(&mut self) {
+    pub(super) fn progressed(&mut self) {
         self.touch();
         self.heard(self.way.reverse());
     }

@@ -12,12 +12,38 @@ use std::task::Context;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::bulk::Bulk;
 use super::direction::Flow;
 use super::pump::Pump;
 use crate::ws::frame::FrameCursor;
 use crate::ws::pong::{PongWatch, Seen};
 
 impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
+    /// Looks for a sign of life of the source. What its kernel has told may be old: a
+    /// process that stood still finds the time over before it has heard what came.
+    pub(super) fn ask<X: Bulk<S, K>>(&mut self) {
+        if X::stirs(self.source) && self.direction.wants_read() {
+            self.heard(self.way);
+        }
+    }
+
+    /// Looks for one of the sink: a kernel tells of room only when much of its buffer
+    /// is free, which a slow reader may not come to.
+    pub(super) fn press<X: Bulk<S, K>>(&mut self) -> io::Result<()> {
+        if !self.asks {
+            return Ok(());
+        }
+        self.asks = false;
+        if self.direction.is_held_up()
+            && let Some(written) = X::press(self.sink, self.direction.rest())?
+        {
+            self.asks = true;
+            self.direction.wrote_rest(written);
+            self.progressed();
+        }
+        Ok(())
+    }
+
     /// Passes on bytes just read.
     pub(super) fn sift(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         self.heard(self.way);

@@ -1,0 +1,52 @@
+//! Signs of life: what counts as one when a side is looked at, what it costs to
+//! look for them, and what is none.
+
+use super::ground::Ground;
+use super::pings::{SIDES, each, fall_silent, time_out};
+use super::points::{BACKEND, CLIENT, Scene};
+use super::rig::Engines;
+use super::strainer::pong;
+use super::*;
+
+/// The header of a frame from the backend that never ends: no ping goes in.
+const OPEN_FRAME: [u8; 10] = [0x82, 127, 0, 0, 0, 0, 0xff, 0, 0, 0];
+
+#[test]
+fn an_answer_that_came_while_the_process_stood_still_is_heard() {
+    each(&with_pings(PingSide::Both), |mut scene| {
+        fall_silent(&mut scene);
+        for side in [CLIENT, BACKEND] {
+            assert!(scene.put(side, &pong(SIDES[side])));
+        }
+        time_out(&mut scene);
+        assert_eq!(scene.rig.tunnel.standing(), State::Open);
+        fall_silent(&mut scene);
+        time_out(&mut scene);
+        assert_eq!(scene.rig.tunnel.standing(), State::Closing);
+    });
+}
+
+/// A kernel tells of room only when much of its buffer is free.
+#[test]
+fn a_reader_that_makes_a_little_room_lives_until_it_stops() {
+    for engine in [Engines::Own, Engines::Tokio] {
+        let ground = Ground::narrow(false, None);
+        let mut scene = Scene::new(engine, ground, &with_pings(PingSide::Client));
+        scene.far[CLIENT].takes = 0;
+        assert!(scene.put(BACKEND, &OPEN_FRAME));
+        scene.fill(BACKEND);
+        for _ in 0..10 {
+            scene.far[CLIENT].takes = 1;
+            scene.settle();
+            scene.rig.registry.pass(TIMEOUT + 1);
+            scene.settle();
+            assert_eq!(scene.rig.tunnel.standing(), State::Open, "{engine:?}");
+        }
+        for _ in 0..10 {
+            time_out(&mut scene);
+        }
+        assert_eq!(scene.rig.tunnel.standing(), State::Closing, "{engine:?}");
+        let cause = scene.rig.tunnel.order().map(|order| order.cause);
+        assert_eq!(cause, Some(Cause::PingTimeout));
+    }
+}
