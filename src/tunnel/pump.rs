@@ -55,6 +55,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         ahead: &[u8],
         scratch: &mut [u8],
     ) -> Turn {
+        let waited = self.direction.unflushed;
         if !ahead.is_empty()
             && let Err(error) = self.forward(cx, ahead)
         {
@@ -70,7 +71,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             turn = Turn::SinkBroke(Cause::of_error(&error));
         }
         let flushed = self.flush(cx);
-        if X::progressed(self.sink) {
+        // TLS keeps what the socket does not take, and tells by its flush only.
+        let taken = waited && matches!(flushed, Poll::Ready(Ok(())));
+        if X::progressed(self.sink) || taken {
             self.progressed();
         }
         match flushed {

@@ -50,3 +50,25 @@ fn a_reader_that_makes_a_little_room_lives_until_it_stops() {
         assert_eq!(cause, Some(Cause::PingTimeout));
     }
 }
+
+#[test]
+fn a_reader_that_takes_what_its_tls_had_waiting_lives() {
+    for engine in [Engines::Own, Engines::Tokio, Engines::Tls] {
+        let ground = Ground::narrow(false, None).broad();
+        let mut scene = Scene::new(engine, ground, &with_pings(PingSide::Client));
+        scene.send(BACKEND, &OPEN_FRAME);
+        for _ in 0..10 {
+            // More than the kernel holds of it, and less than a session of TLS.
+            scene.far[CLIENT].takes = 0;
+            for _ in 0..100 {
+                scene.put(BACKEND, &[0x55; 200]);
+                scene.settle();
+            }
+            scene.rig.registry.pass(TIMEOUT + 1);
+            scene.settle();
+            assert_eq!(scene.rig.tunnel.standing(), State::Open, "{engine:?}");
+            scene.far[CLIENT].takes = usize::MAX;
+            scene.settle();
+        }
+    }
+}
