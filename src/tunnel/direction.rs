@@ -203,10 +203,12 @@ impl Direction {
     /// Whether a ping of longhaul's own may go in here (RFC 6455 sections 5.4,
     /// 5.5.1).
     pub(super) fn takes_ping(&self) -> bool {
-        self.flow == Flow::Pass
-            && self.sink == Sink::Open
-            && self.close_sent == CloseSent::No
-            && self.cursor.at_frame_boundary()
+        self.may_take_ping() && self.cursor.at_frame_boundary()
+    }
+
+    /// Whether one may at a frame boundary.
+    pub(super) fn may_take_ping(&self) -> bool {
+        self.flow == Flow::Pass && self.sink == Sink::Open && self.close_sent == CloseSent::No
     }
 
     /// Whether it still forwards but will never see a boundary again.

@@ -44,6 +44,8 @@ pub(super) struct Pump<'a, S, K> {
     pub(super) sink: &'a mut K,
     /// Bytes that it may read yet in this step.
     pub(super) left: &'a mut usize,
+    /// What is passed on waits for more, to be written with it.
+    pub(super) gathers: bool,
     /// The kernels are to be asked themselves whether the streams are ready.
     pub(super) asks: bool,
 }
@@ -169,7 +171,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
     /// Writes bytes, and keeps those that the sink does not take.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         let mut unsent = bytes;
-        while !unsent.is_empty() && !self.direction.has_rest() {
+        while !unsent.is_empty() && !self.gathers && !self.direction.has_rest() {
             match self.write(cx, unsent) {
                 Poll::Ready(written) => unsent = &unsent[written?..],
                 Poll::Pending => break,
@@ -179,19 +181,31 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         Ok(())
     }
 
+    /// Writes what was kept of one read for as long as it was sifted: that is no
+    /// progress of the sink.
+    pub(super) fn write_gathered(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.direction.has_rest() {
+            match self.write_some_rest(cx) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Ready once there is no rest.
     fn write_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.direction.has_rest() {
-            let written = {
-                let Self {
-                    direction, sink, ..
-                } = self;
-                ready!(write_some(cx, *sink, direction.rest()))?
-            };
-            self.direction.unflushed = true;
-            self.direction.wrote_rest(written);
+            ready!(self.write_some_rest(cx))?;
             self.progressed();
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_some_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = ready!(write_some(cx, self.sink, self.direction.rest()))?;
+        self.direction.unflushed = true;
+        self.direction.wrote_rest(written);
         Poll::Ready(Ok(()))
     }
 

@@ -264,6 +264,7 @@ where
                 source: &mut self.client,
                 sink: &mut self.backend,
                 left,
+                gathers: false,
                 asks,
             }
             .run::<X>(cx, &ahead, scratch),
@@ -276,6 +277,7 @@ where
                 source: &mut self.backend,
                 sink: &mut self.client,
                 left,
+                gathers: false,
                 asks,
             }
             .run::<X>(cx, &ahead, scratch),

@@ -44,15 +44,21 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         Ok(())
     }
 
-    /// Passes on bytes just read.
+    /// Passes on bytes just read, however many pieces they make by one write.
     pub(super) fn sift(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         self.heard(self.way);
+        let waited = self.direction.has_rest();
+        self.gathers = true;
         while !bytes.is_empty() {
             let taken = self.sift_some(cx, bytes)?;
             bytes = &bytes[taken..];
             self.ping(cx)?;
         }
-        Ok(())
+        self.gathers = false;
+        match waited {
+            true => Ok(()),
+            false => self.write_gathered(cx),
+        }
     }
 
     /// Takes some of them.
@@ -76,8 +82,11 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             }
             return Ok(taken);
         }
-        let pings = self.pulse.as_ref().is_some_and(|it| it.wants_ping(way));
+        let wants = self.pulse.as_ref().is_some_and(|it| it.wants_ping(way));
+        let pings = wants && self.direction.may_take_ping();
         let taken = cut(cursor, bytes, pings, watches);
+        // Alone, it need not be kept for what follows.
+        self.gathers = taken < bytes.len() || self.direction.has_rest();
         self.pass(cx, &bytes[..taken])?;
         Ok(taken)
     }

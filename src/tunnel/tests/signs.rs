@@ -1,11 +1,16 @@
 //! Signs of life: what counts as one when a side is looked at, what it costs to
 //! look for them, and what is none.
 
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use super::super::scratch;
 use super::ground::Ground;
 use super::pings::{SIDES, each, fall_silent, time_out};
 use super::points::{BACKEND, CLIENT, Scene};
 use super::rig::Engines;
 use super::strainer::pong;
+use super::wire::{Chaos, Far, wire};
 use super::*;
 
 /// The header of a frame from the backend that never ends: no ping goes in.
@@ -70,5 +75,32 @@ fn a_reader_that_takes_what_its_tls_had_waiting_lives() {
             scene.far[CLIENT].takes = usize::MAX;
             scene.settle();
         }
+    }
+}
+
+/// A tunnel over streams in memory, and their far ends.
+async fn open(options: &Options) -> (Arc<Registry>, Arc<Tunnel>, [Far; 2], JoinHandle<Outcome>) {
+    let registry = registry();
+    let (near_client, client) = wire(Chaos::none());
+    let (near_backend, backend) = wire(Chaos::none());
+    let (tunnel, task) = start(&registry, options, near_client, near_backend);
+    yield_now().await;
+    (registry, tunnel, [client, backend], task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pongs_costs_no_write_for_each() {
+    let (_registry, tunnel, [client, backend], _task) = open(&with_pings(PingSide::Both)).await;
+    let flood = b"\x8a\x80key.".repeat(20_000);
+    let answers = [&pong(Side::Client)[..], b"\x89\x80key."].concat();
+    for (sent, least) in [(flood, 20_000 * 6), (answers.repeat(5000), 5000 * 6)] {
+        let before = tunnel.bytes_in();
+        let count = sent.len();
+        client.send(&sent);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(tunnel.bytes_in() - before, least);
+        // Reads and writes are of random length.
+        let writes = std::mem::take(&mut backend.look().writes);
+        assert!(writes < 100 * (1 + count / scratch::SIZE), "{writes}");
     }
 }
