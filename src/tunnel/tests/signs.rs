@@ -104,3 +104,16 @@ async fn a_flood_of_pongs_costs_no_write_for_each() {
         assert!(writes < 100 * (1 + count / scratch::SIZE), "{writes}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_close_behind_a_frame_that_could_not_be_written_is_noted() {
+    for pings in [None, Some(PingSide::Both)] {
+        let options = pings.map_or_else(|| options(Framing::WebSocket), with_pings);
+        let (_registry, _tunnel, [client, backend], task) = open(&options).await;
+        backend.break_off(std::io::ErrorKind::BrokenPipe);
+        client.send(b"\x81\x81key.!\x8a\x80key.\x88\x82\0\0\0\0\x03\xe8");
+        client.end();
+        let outcome = task.await.unwrap();
+        assert_eq!(outcome.client_close_code, Some(1000), "{pings:?}");
+    }
+}
