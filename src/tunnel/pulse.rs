@@ -110,7 +110,13 @@ impl Pulse {
     /// `waiting`: the ways whose sink has not taken what waits for it.
     pub(super) fn expired(&mut self, now: Ticks, waiting: [bool; 2]) -> Option<Way> {
         let (interval, timeout) = (self.interval, self.timeout);
-        Way::BOTH.into_iter().find(|way| {
+        // Where neither takes anything it is mostly the client that hangs: its backend
+        // may be waiting for room itself.
+        let ways = match waiting {
+            [true, true] => [Way::Out, Way::In],
+            _ => Way::BOTH,
+        };
+        ways.into_iter().find(|way| {
             let from = way.reverse() as usize;
             let beat = self.beats[from].as_mut();
             let (stuck, unheard) = (waiting[*way as usize], waiting[from]);

@@ -4,6 +4,8 @@
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+use super::super::direction::Way;
+use super::super::pulse::Pulse;
 use super::super::scratch;
 use super::ground::Ground;
 use super::pings::{SIDES, each, fall_silent, time_out};
@@ -115,5 +117,20 @@ async fn a_close_behind_a_frame_that_could_not_be_written_is_noted() {
         client.end();
         let outcome = task.await.unwrap();
         assert_eq!(outcome.client_close_code, Some(1000), "{pings:?}");
+    }
+}
+
+#[test]
+fn of_two_sides_that_take_nothing_it_is_the_client() {
+    let mut pulse = Pulse::new(&with_pings(PingSide::Both), 0).unwrap();
+    let mut now = INTERVAL + 1;
+    assert_eq!(pulse.expired(now, [true; 2]), None);
+    now += TIMEOUT + 1;
+    assert_eq!(pulse.expired(now, [true; 2]), Some(Way::Out));
+    // Of one, it is that one.
+    for (waiting, way) in [([true, false], Way::In), ([false, true], Way::Out)] {
+        let mut pulse = Pulse::new(&with_pings(PingSide::Both), 0).unwrap();
+        assert_eq!(pulse.expired(INTERVAL + 1, waiting), None);
+        assert_eq!(pulse.expired(now, waiting), Some(way));
     }
 }
