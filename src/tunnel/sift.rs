@@ -112,6 +112,11 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         if !pulse.wants_ping(self.way) || !self.direction.takes_ping() {
             return Ok(());
         }
+        // Whether it takes what waits will tell as much, and pings behind that would
+        // be more with every interval.
+        if self.direction.has_rest() && !self.gathers {
+            return Ok(());
+        }
         let frame = pulse.ping(self.way, self.now);
         self.send(cx, &frame)
     }

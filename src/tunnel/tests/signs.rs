@@ -120,6 +120,21 @@ async fn a_close_behind_a_frame_that_could_not_be_written_is_noted() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_ping_goes_behind_bytes_that_wait() {
+    let (_registry, tunnel, [client, backend], _task) = open(&with_pings(PingSide::Client)).await;
+    client.stall(true);
+    backend.send(b"\x81\x02hi");
+    for _ in 0..10 {
+        sleep(Duration::from_millis(3700)).await;
+        client.send(b"\x8a\x80key.");
+    }
+    assert_eq!(tunnel.standing(), State::Open);
+    client.stall(false);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.look().seen, b"\x81\x02hi");
+}
+
 #[test]
 fn of_two_sides_that_take_nothing_it_is_the_client() {
     let mut pulse = Pulse::new(&with_pings(PingSide::Both), 0).unwrap();
