@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::bulk::{Bulk, Moved};
 use super::clock::Ticks;
-use super::direction::{Direction, Sink, Way};
+use super::direction::{Direction, Given, Sink, Way};
 use super::entry::Tunnel;
 use super::outcome::Cause;
 use super::pulse::Pulse;
@@ -74,9 +74,11 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         }
         let flushed = self.flush(cx);
         // TLS keeps what the socket does not take, and tells by its flush only.
-        let taken = waited && matches!(flushed, Poll::Ready(Ok(())));
-        if X::progressed(self.sink) || taken {
-            self.progressed();
+        let taken = waited > Given::Nothing && matches!(flushed, Poll::Ready(Ok(())));
+        if X::progressed(self.sink) {
+            self.progressed(Given::Bytes);
+        } else if taken {
+            self.progressed(waited);
         }
         match flushed {
             Poll::Ready(Err(error)) => Turn::SinkBroke(Cause::of_error(&error)),
@@ -143,7 +145,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             return;
         }
         let messages = self.direction.accept_unseen(count);
-        self.direction.unflushed = true;
+        self.direction.unflushed = Given::Bytes;
         self.heard(self.way);
         self.touch();
         self.tunnel.passed(self.way, count, messages);
@@ -165,19 +167,28 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             return Ok(());
         }
         self.tunnel.passed(self.way, forwarded, messages);
-        self.send(cx, &bytes[..forwarded])
+        self.send(cx, &bytes[..forwarded], Given::Bytes)
     }
 
     /// Writes bytes, and keeps those that the sink does not take.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        what: Given,
+    ) -> io::Result<()> {
         let mut unsent = bytes;
         while !unsent.is_empty() && !self.gathers && !self.direction.has_rest() {
-            match self.write(cx, unsent) {
+            match write_some(cx, self.sink, unsent) {
                 Poll::Ready(written) => unsent = &unsent[written?..],
                 Poll::Pending => break,
             }
+            self.wrote(what);
         }
-        self.direction.keep(unsent);
+        match what {
+            Given::Ping => self.direction.keep_ping(unsent),
+            _ => self.direction.keep(unsent),
+        }
         Ok(())
     }
 
@@ -186,7 +197,8 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
     pub(super) fn write_gathered(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.direction.has_rest() {
             match self.write_some_rest(cx) {
-                Poll::Ready(written) => written?,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
         }
@@ -196,29 +208,27 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
     /// Ready once there is no rest.
     fn write_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.direction.has_rest() {
-            ready!(self.write_some_rest(cx))?;
-            self.progressed();
+            let taken = ready!(self.write_some_rest(cx))?;
+            self.progressed(taken);
         }
         Poll::Ready(Ok(()))
     }
 
-    fn write_some_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn write_some_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Given>> {
         let written = ready!(write_some(cx, self.sink, self.direction.rest()))?;
-        self.direction.unflushed = true;
-        self.direction.wrote_rest(written);
-        Poll::Ready(Ok(()))
+        let what = self.direction.wrote_rest(written);
+        self.wrote(what);
+        Poll::Ready(Ok(what))
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(write_some(cx, self.sink, bytes))?;
-        self.direction.unflushed = true;
-        Poll::Ready(Ok(written))
+    fn wrote(&mut self, what: Given) {
+        self.direction.unflushed = self.direction.unflushed.max(what);
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.direction.unflushed {
+        if self.direction.unflushed > Given::Nothing {
             ready!(Pin::new(&mut *self.sink).poll_flush(cx))?;
-            self.direction.unflushed = false;
+            self.direction.unflushed = Given::Nothing;
         }
         Poll::Ready(Ok(()))
     }
@@ -230,13 +240,16 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         // A sink that cannot be shut is gone, and its reader will say so.
         if Pin::new(&mut *self.sink).poll_shutdown(cx).is_ready() {
             self.direction.sink = Sink::Shut;
-            self.direction.unflushed = false;
+            self.direction.unflushed = Given::Nothing;
         }
     }
 
-    /// The sink took what had waited for it: a slow reader is not an idle one.
-    pub(super) fn progressed(&mut self) {
-        self.touch();
+    /// The sink took what had waited for it: a slow reader is not an idle one. But
+    /// who takes a ping may be.
+    pub(super) fn progressed(&mut self, what: Given) {
+        if what == Given::Bytes {
+            self.touch();
+        }
         self.heard(self.way.reverse());
     }
 

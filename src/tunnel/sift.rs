@@ -13,7 +13,7 @@ use std::task::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::bulk::Bulk;
-use super::direction::Flow;
+use super::direction::{Flow, Given};
 use super::pump::Pump;
 use crate::ws::frame::FrameCursor;
 use crate::ws::pong::{PongWatch, Seen};
@@ -38,8 +38,8 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             && let Some(written) = X::press(self.sink, self.direction.rest())?
         {
             self.asks = true;
-            self.direction.wrote_rest(written);
-            self.progressed();
+            let taken = self.direction.wrote_rest(written);
+            self.progressed(taken.max(self.direction.unflushed));
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             return Ok(());
         }
         let frame = pulse.ping(self.way, self.now);
-        self.send(cx, &frame)
+        self.send(cx, &frame, Given::Ping)
     }
 }
 

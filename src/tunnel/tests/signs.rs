@@ -8,7 +8,7 @@ use super::super::direction::Way;
 use super::super::pulse::Pulse;
 use super::super::scratch;
 use super::ground::Ground;
-use super::pings::{SIDES, each, fall_silent, time_out};
+use super::pings::{PING, SIDES, each, fall_silent, time_out};
 use super::points::{BACKEND, CLIENT, Scene};
 use super::rig::Engines;
 use super::strainer::pong;
@@ -118,6 +118,19 @@ async fn a_close_behind_a_frame_that_could_not_be_written_is_noted() {
         let outcome = task.await.unwrap();
         assert_eq!(outcome.client_close_code, Some(1000), "{pings:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_waited_for_room_is_no_byte_that_has_passed() {
+    let (registry, tunnel, [client, _backend], _task) = open(&with_pings(PingSide::Client)).await;
+    client.stall(true);
+    sleep(Duration::from_millis(3700)).await;
+    client.stall(false);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.look().seen, PING);
+    let (_, outward) = registry.idle(&tunnel);
+    assert!(outward.as_secs_f64() > 3.5, "{outward:?}");
+    assert_eq!(tunnel.state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
