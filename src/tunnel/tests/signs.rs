@@ -162,3 +162,27 @@ fn of_two_sides_that_take_nothing_it_is_the_client() {
         assert_eq!(pulse.expired(now, waiting), Some(way));
     }
 }
+
+#[test]
+fn many_tunnels_are_looked_at_together() {
+    let mut options = with_pings(PingSide::Client);
+    for (interval, step) in [(9, 1), (10, 10), (30, 10)] {
+        options.clocks.pings = Some(Pings {
+            interval: Duration::from_secs(interval),
+            timeout: Duration::from_millis(1500),
+            side: PingSide::Client,
+        });
+        let interval = interval as u32 * 10;
+        let next = |now: u32, span: u32| (now + span + 1).next_multiple_of(step);
+        let mut pulse = Pulse::new(&options, 3).unwrap();
+        let quiet = next(3, interval);
+        assert_eq!(pulse.due(), quiet);
+        pulse.heard(Way::In, 5);
+        assert_eq!(pulse.expired(quiet, [false; 2]), None);
+        let late = next(5, interval);
+        assert_eq!(pulse.expired(late, [false; 2]), None);
+        assert_eq!(pulse.due(), next(late, 15));
+        pulse.ping(Way::Out, late + 4);
+        assert_eq!(pulse.due(), next(late + 4, 15));
+    }
+}
