@@ -110,7 +110,7 @@ def section(results):
             continue
         merged = {name: folded(by_target[name]) for name in names}
         rows = sorted({row for shares in merged.values() for row in shares},
-                      key=lambda row: (row == "rest", -merged[names[0]].get(row, 0)))
+                      key=lambda row: (row == "rest", -merged[names[0]].get(row, 0), row))
         table = [f"| `{key}` | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
         for row in rows:
             cells = [f"{merged[name][row]:.0f}" if row in merged[name] else "" for name in names]
