@@ -216,7 +216,11 @@ fn is_good(config: &str) {
 
 #[test]
 fn every_config_of_the_readmes_is_good() {
-    for (document, least) in [("README.md", 2), ("certs-example/README.md", 3)] {
+    for (document, least) in [
+        ("README.md", 2),
+        ("certs-example/README.md", 3),
+        ("docs/migrate.md", 1),
+    ] {
         let text = read(document);
         let configs = blocks(&text, "toml");
         assert!(configs.len() >= least, "{configs:?}");
