@@ -480,3 +480,52 @@ fn the_fixed_bounds_are_those_of_the_source() {
         .collect();
     assert_eq!(documented, wanted);
 }
+
+/// Sentences of the capacity guide with a bound in them, and where it stands.
+const IN_CAPACITY: &[(&str, &str, &str)] = &[
+    (
+        "{} pipes for each thread",
+        "src/tunnel/engine/pipes.rs",
+        "MOST",
+    ),
+    (
+        "keeps up to {} empty pipes",
+        "src/tunnel/engine/pipes.rs",
+        "SPARE",
+    ),
+    ("one buffer of {}", "src/tunnel/scratch.rs", "SIZE"),
+    (
+        "({} of payload at most",
+        "src/tunnel/engine/splice.rs",
+        "MOST",
+    ),
+    (
+        "a thread keeps {} at most",
+        "src/tunnel/engine/pipes.rs",
+        "MOST_KEPT",
+    ),
+    (
+        "{} each way give or take",
+        "src/tunnel/relay.rs",
+        "BYTES_PER_STEP",
+    ),
+    ("longhaul asks for {}", "src/server/bind.rs", "BACKLOG"),
+];
+
+#[test]
+fn the_bounds_in_the_capacity_guide_are_those_of_the_source() {
+    let guide = read("docs/capacity.md");
+    let guide = guide.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (sentence, file, name) in IN_CAPACITY {
+        let sentence = sentence.replace("{}", &constant(file, name));
+        assert!(
+            guide.contains(&sentence),
+            "docs/capacity.md: no `{sentence}`"
+        );
+    }
+    let number = |file, name| constant(file, name).parse::<u32>().expect("a number");
+    let reads = number("src/tunnel/pump.rs", "READS_PER_TURN")
+        * number("src/tunnel/relay.rs", "TURNS_PER_STEP");
+    let reads = format!("gets {reads} reads");
+    assert!(guide.contains(&reads), "docs/capacity.md: no `{reads}`");
+}
