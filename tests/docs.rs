@@ -129,7 +129,9 @@ fn links_between_documents_lead_somewhere() {
         "docs/operations.md",
         "docs/performance.md",
         "docs/capacity.md",
+        "docs/migrate.md",
         "certs-example/README.md",
+        "SECURITY.md",
     ];
     for document in documents {
         let text = read(document);
@@ -528,4 +530,20 @@ fn the_bounds_in_the_capacity_guide_are_those_of_the_source() {
         * number("src/tunnel/relay.rs", "TURNS_PER_STEP");
     let reads = format!("gets {reads} reads");
     assert!(guide.contains(&reads), "docs/capacity.md: no `{reads}`");
+}
+
+/// What the threat model names as the proof must be there.
+#[test]
+fn the_files_that_the_threat_model_names_exist() {
+    let text = read("SECURITY.md");
+    let code = text.split('`').skip(1).step_by(2);
+    let starts = ["src/", "tests/", "systemd/", "deny.toml"];
+    let files = code.filter(|word| starts.iter().any(|start| word.starts_with(start)));
+    let mut seen = 0;
+    for file in files {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        assert!(path.exists(), "SECURITY.md names {file}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} files");
 }
