@@ -1,15 +1,20 @@
-//! What the kernel says of a transport's socket when it is asked itself.
+//! What a transport's socket has taken, and what its kernel says when it is asked
+//! itself.
 //!
-//! Tokio asks only after an event, which may be on its way still; and of room to
-//! write there is none before much of the buffer is free.
+//! TLS tells only of a flush that is done. Tokio asks only after an event, which may
+//! be on its way still; and of room to write there is none before much of the
+//! buffer is free.
 //!
 //! Invariant: bytes go out in the order in which they were given, for tokio keeps
 //! none of them.
 
 use std::io::{self, ErrorKind, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::AsyncWrite;
 use tokio_rustls::TlsStream;
 
 use super::{Socket, Transport};
@@ -23,6 +28,24 @@ impl Transport {
             .is_some_and(|socket| !matches!(looks(socket), Err(Errno::AGAIN | Errno::INTR)))
     }
 
+    /// As `poll_flush`; says too whether the socket took any of what TLS held.
+    pub fn flush_some(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<()>>, bool) {
+        let mut took = false;
+        if let Self::Tls(stream) = self {
+            while stream.get_ref().1.wants_write() {
+                match write_tls(stream, |socket| Polled(socket, cx)) {
+                    Ok(0) => break,
+                    Ok(_) => took = true,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        return (Poll::Pending, took);
+                    }
+                    Err(error) => return (Poll::Ready(Err(error)), took),
+                }
+            }
+        }
+        (Pin::new(self).poll_flush(cx), took)
+    }
+
     /// Gives the socket some of what a TLS session holds for it, or else of `rest`,
     /// which is to follow: how many bytes of `rest`, `None` if it took nothing.
     ///
@@ -32,7 +55,7 @@ impl Transport {
         let (taken, of_rest) = match self {
             Self::Http2(_) => return Ok(None),
             Self::Plain(socket) => (Asked(socket).write(rest), true),
-            Self::Tls(stream) => (write_tls(stream), false),
+            Self::Tls(stream) => (write_tls(stream, |socket| Asked(socket)), false),
         };
         match taken {
             Ok(0) => Ok(None),
@@ -43,15 +66,19 @@ impl Transport {
     }
 }
 
-fn write_tls(stream: &mut TlsStream<Socket>) -> io::Result<usize> {
+/// Gives some of what the session holds to what `through` makes of its socket.
+fn write_tls<'a, W: Write>(
+    stream: &'a mut TlsStream<Socket>,
+    through: impl FnOnce(&'a mut Socket) -> W,
+) -> io::Result<usize> {
     match stream {
         TlsStream::Client(stream) => {
             let (socket, session) = stream.get_mut();
-            session.write_tls(&mut Asked(socket))
+            session.write_tls(&mut through(socket))
         }
         TlsStream::Server(stream) => {
             let (socket, session) = stream.get_mut();
-            session.write_tls(&mut Asked(socket))
+            session.write_tls(&mut through(socket))
         }
     }
 }
@@ -65,6 +92,22 @@ impl Write for Asked<'_> {
         match send(self.0, bytes, flags) {
             Err(Errno::INTR) => Ok(0),
             sent => Ok(sent?),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A socket as tokio has it.
+struct Polled<'a, 'b, 'c>(&'a mut Socket, &'b mut Context<'c>);
+
+impl Write for Polled<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.0).poll_write(self.1, bytes) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
         }
     }
 

@@ -4,7 +4,10 @@
 //! When to do so is for others to know.
 
 use std::io;
-use std::task::Context;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
 
 /// Moves payload that nobody need look at from one stream to another without
 /// the scratch buffer, where the two streams allow it.
@@ -15,6 +18,16 @@ pub trait Bulk<S, K> {
     /// Whether the sink has taken any of the moved bytes since it was last
     /// asked.
     fn progressed(sink: &mut K) -> bool;
+
+    /// Flushes the sink; says too whether it took any of what it held.
+    fn flush(cx: &mut Context<'_>, sink: &mut K) -> (Poll<io::Result<()>>, bool)
+    where
+        K: AsyncWrite + Unpin,
+    {
+        let flushed = Pin::new(sink).poll_flush(cx);
+        let took = matches!(flushed, Poll::Ready(Ok(())));
+        (flushed, took)
+    }
 
     /// Asks the kernel itself whether the source has something to say, past what
     /// it has told of that; where a read does so from now on, that read tells.

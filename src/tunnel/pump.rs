@@ -57,7 +57,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         ahead: &[u8],
         scratch: &mut [u8],
     ) -> Turn {
-        let waited = self.direction.unflushed;
+        if let Err(error) = self.flush_waiting::<X>(cx) {
+            return Turn::SinkBroke(Cause::of_error(&error));
+        }
         if !ahead.is_empty()
             && let Err(error) = self.forward(cx, ahead)
         {
@@ -73,12 +75,8 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             turn = Turn::SinkBroke(Cause::of_error(&error));
         }
         let flushed = self.flush(cx);
-        // TLS keeps what the socket does not take, and tells by its flush only.
-        let taken = waited > Given::Nothing && matches!(flushed, Poll::Ready(Ok(())));
         if X::progressed(self.sink) {
             self.progressed(Given::Bytes);
-        } else if taken {
-            self.progressed(waited);
         }
         match flushed {
             Poll::Ready(Err(error)) => Turn::SinkBroke(Cause::of_error(&error)),
@@ -223,6 +221,23 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
 
     fn wrote(&mut self, what: Given) {
         self.direction.unflushed = self.direction.unflushed.max(what);
+    }
+
+    /// TLS keeps what its socket does not take, and nothing else tells when it does.
+    fn flush_waiting<X: Bulk<S, K>>(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let waited = self.direction.unflushed;
+        if waited == Given::Nothing {
+            return Ok(());
+        }
+        let (flushed, took) = X::flush(cx, self.sink);
+        if took {
+            self.progressed(waited);
+        }
+        if let Poll::Ready(flushed) = flushed {
+            flushed?;
+            self.direction.unflushed = Given::Nothing;
+        }
+        Ok(())
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

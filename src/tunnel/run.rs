@@ -83,6 +83,10 @@ impl Bulk<Transport, Transport> for Severing {
         false
     }
 
+    fn flush(cx: &mut Context<'_>, sink: &mut Transport) -> (Poll<io::Result<()>>, bool) {
+        sink.flush_some(cx)
+    }
+
     fn stirs(source: &mut Transport) -> bool {
         source.stirs()
     }

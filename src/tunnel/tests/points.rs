@@ -101,7 +101,7 @@ impl Scene {
     pub(super) fn fill(&mut self, side: usize) {
         let mut refused = 0;
         while refused < 50 {
-            refused = match self.put(side, &[0x55; 64]) {
+            refused = match self.put(side, &[0x55; 1000]) {
                 true => 0,
                 false => refused + 1,
             };

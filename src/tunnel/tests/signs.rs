@@ -36,14 +36,19 @@ fn an_answer_that_came_while_the_process_stood_still_is_heard() {
 /// A kernel tells of room only when much of its buffer is free.
 #[test]
 fn a_reader_that_makes_a_little_room_lives_until_it_stops() {
-    for engine in [Engines::Own, Engines::Tokio] {
-        let ground = Ground::narrow(false, None);
+    let narrow = Ground::narrow(false, None);
+    for (engine, ground, some) in [
+        (Engines::Own, narrow, 1),
+        (Engines::Tokio, narrow, 1),
+        // What its far end reads at once, and less than its kernel holds.
+        (Engines::Tls, narrow.broad(), 1000),
+    ] {
         let mut scene = Scene::new(engine, ground, &with_pings(PingSide::Client));
         scene.far[CLIENT].takes = 0;
         assert!(scene.put(BACKEND, &OPEN_FRAME));
         scene.fill(BACKEND);
         for _ in 0..10 {
-            scene.far[CLIENT].takes = 1;
+            scene.far[CLIENT].takes = some;
             scene.settle();
             scene.rig.registry.pass(TIMEOUT + 1);
             scene.settle();
