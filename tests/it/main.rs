@@ -16,6 +16,7 @@ mod demo;
 mod discovery;
 mod drains;
 mod ejection;
+mod engine;
 mod examples;
 mod explain;
 mod forward;

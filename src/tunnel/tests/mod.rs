@@ -13,6 +13,7 @@ use crate::config::{Clocks, PingSide, Pings};
 use super::*;
 
 mod actor;
+mod carried;
 mod ends;
 mod engine;
 mod ground;
