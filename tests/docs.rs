@@ -277,6 +277,66 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MAX_HEADERS",
     ),
     (
+        "bytes that wait in a stream of a client to be sent",
+        "src/server/http2/mod.rs",
+        "SEND_BUFFER",
+    ),
+    (
+        "a frame of HTTP/2 that a client sends",
+        "src/net/http2/sieve.rs",
+        "LARGEST",
+    ),
+    (
+        "table of header compression that a client may fill",
+        "src/net/http2/hpack/table.rs",
+        "LARGEST",
+    ),
+    (
+        "header block over HTTP/2, as a multiple of `max_request_head`",
+        "src/net/http2/fields.rs",
+        "TIMES",
+    ),
+    (
+        "last frames of an HTTP/2 connection that longhaul ends",
+        "src/server/http2/connection.rs",
+        "GOODBYE",
+    ),
+    (
+        "without a stream, after GOAWAY",
+        "src/server/http2/clocks.rs",
+        "GOODBYE",
+    ),
+    (
+        "streams of one HTTP/2 connection to a backend",
+        "src/upstream/http2.rs",
+        "MOST_STREAMS",
+    ),
+    (
+        "bytes that a backend may send on a stream before they are passed on",
+        "src/upstream/http2.rs",
+        "STREAM_WINDOW",
+    ),
+    (
+        "bytes that wait in a stream of a backend to be sent",
+        "src/upstream/http2.rs",
+        "SEND_BUFFER",
+    ),
+    (
+        "head of a backend's answer over HTTP/2",
+        "src/upstream/http2.rs",
+        "MAX_HEADERS",
+    ),
+    (
+        "between two pings of a connection for plain requests over HTTP/2 to a backend",
+        "src/upstream/http2.rs",
+        "PING_INTERVAL",
+    ),
+    (
+        "for the answer to one",
+        "src/upstream/http2.rs",
+        "PING_TIMEOUT",
+    ),
+    (
         "interim answers that wait for a slow client",
         "src/net/link.rs",
         "MAX_INTERIM",

@@ -26,6 +26,8 @@ mod h2_backends;
 mod h2_opening;
 mod h2_pressure;
 mod h2_rules;
+mod h2_stalls;
+mod h2_unprocessed;
 mod in_flight;
 mod kit;
 mod listen;
