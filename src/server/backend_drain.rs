@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::config;
+use crate::config::{self, Ending};
 use crate::state::{Snapshot, State};
-use crate::tunnel::{self, Cause, CloseOrder, Registry, Tunnel};
+use crate::tunnel::{self, CloseOrder, Registry, Tunnel};
 use crate::upstream::{Backend, Upstream};
 
 /// How often what is left is told.
@@ -27,7 +27,7 @@ const LATECOMERS: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct BackendDrain {
     backend: Arc<Backend>,
-    cause: Cause,
+    ending: Ending,
     task: JoinHandle<()>,
 }
 
@@ -38,24 +38,27 @@ impl BackendDrain {
         snapshot: &Snapshot,
         upstream: &Upstream,
         backend: &Arc<Backend>,
-        cause: Cause,
+        ending: Ending,
     ) -> Self {
-        let settings = &snapshot.config.drain;
+        let own = &upstream.settings().drain;
+        let settings = snapshot.config.drain.with(own);
         let work = Work {
             registry: Arc::clone(&state.registry),
             backend: Arc::clone(backend),
-            order: CloseOrder::new(cause, settings),
-            pace: settings.pace_of(&upstream.settings().drain),
+            ending,
+            order: CloseOrder::new(ending, &settings),
+            pace: settings.pace_of(own),
         };
         Self {
             backend: Arc::clone(backend),
-            cause,
+            ending,
             task: tokio::spawn(work.run()),
         }
     }
 
-    pub(super) fn cause(&self) -> Cause {
-        self.cause
+    /// Why.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending
     }
 
     /// Whether anybody else has the backend still: a tunnel, or a request that
@@ -75,6 +78,7 @@ impl Drop for BackendDrain {
 struct Work {
     registry: Arc<Registry>,
     backend: Arc<Backend>,
+    ending: Ending,
     order: CloseOrder,
     pace: config::Pace,
 }
@@ -136,8 +140,8 @@ impl Work {
     fn tell_start(&self, tunnels: usize, span: Duration) {
         let (upstream, backend) = (&**self.backend.upstream(), &**self.backend.name());
         let seconds = span.as_secs_f64();
-        match self.order.cause {
-            Cause::Unhealthy => {
+        match self.ending {
+            Ending::Unhealthy => {
                 tracing::info!(
                     upstream,
                     backend,
@@ -146,7 +150,7 @@ impl Work {
                     "draining an unhealthy backend"
                 );
             }
-            Cause::Removed => {
+            Ending::Removed => {
                 tracing::info!(
                     upstream,
                     backend,

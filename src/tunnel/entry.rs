@@ -18,7 +18,6 @@ use super::engine::Door;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
-use crate::ws::close::GOING_AWAY;
 
 pub use super::facts::{CloseOrder, Facts, State};
 
@@ -79,7 +78,7 @@ impl Tunnel {
     }
 
     pub fn framing(&self) -> Framing {
-        self.limits.framing
+        self.limits.framing()
     }
 
     /// How long it has been open.
@@ -236,19 +235,13 @@ impl Tunnel {
         }
         if self.order().is_none() {
             let limits = &self.limits;
-            if limits.dies_at <= now && limits.expires {
-                self.close_for(Cause::Expired, limits.code(), "authorization has ended");
+            let end = limits.end_code();
+            if limits.dies_at <= now && limits.expires() {
+                self.close_for(Cause::Expired, end, "authorization has ended");
             } else if limits.dies_at <= now {
-                self.close_for(
-                    Cause::MaxLifetime,
-                    limits.code(),
-                    "maximum lifetime reached",
-                );
+                self.close_for(Cause::MaxLifetime, end, "maximum lifetime reached");
             } else if self.idle_until() <= now {
-                // 1012, the default of every other end, would say that longhaul
-                // restarts.
-                let code = limits.code().map(|_| GOING_AWAY);
-                self.close_for(Cause::IdleTimeout, code, "idle for too long");
+                self.close_for(Cause::IdleTimeout, limits.idle_code(), "idle for too long");
             }
         }
         self.next_check()

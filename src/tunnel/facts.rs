@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::opening::Opening;
 use super::outcome::Cause;
-use crate::config::Drain;
+use crate::config::{Drain, Ending};
 
 /// Names that many tunnels share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +46,10 @@ pub struct CloseOrder {
 
 impl CloseOrder {
     /// An end for a reason of longhaul's own, as the config says.
-    pub fn new(cause: Cause, drain: &Drain) -> Self {
+    pub fn new(ending: Ending, drain: &Drain) -> Self {
         Self {
-            cause,
-            code: drain.close_code,
+            cause: Cause::of_ending(ending),
+            code: drain.code(ending),
             reason: Cow::Borrowed(""),
         }
     }

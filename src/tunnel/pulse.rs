@@ -14,16 +14,16 @@
 use super::clock::{self, NEVER, Ticks, later};
 use super::direction::Way;
 use super::entry::CloseOrder;
-use super::options::{Framing, Options};
+use super::options::{Codes, Framing, Options};
 use super::outcome::{Cause, Side};
 use crate::config::PingSide;
-use crate::ws::close::{GOING_AWAY, INTERNAL_ERROR};
 use crate::ws::pong::PongWatch;
 
 #[derive(Debug)]
 pub(super) struct Pulse {
     interval: Ticks,
     timeout: Ticks,
+    codes: Codes,
     /// Of each side that is pinged, by the way whose source it is.
     beats: [Option<Beat>; 2],
 }
@@ -64,6 +64,7 @@ impl Pulse {
         Some(Self {
             interval,
             timeout: clock::span(pings.timeout),
+            codes: options.close.codes,
             beats: [beat(PingSide::Backend), beat(PingSide::Client)],
         })
     }
@@ -119,6 +120,20 @@ impl Pulse {
             })
         })
     }
+
+    /// The order by which a tunnel ends whose peer is dead: what the other one is
+    /// told.
+    pub(super) fn order(&self, dead: Side) -> CloseOrder {
+        let (code, reason) = match dead {
+            Side::Backend => (self.codes.backend_hangs, "the backend does not answer"),
+            _ => (self.codes.client_hangs, "the client does not answer"),
+        };
+        CloseOrder {
+            cause: Cause::PingTimeout,
+            code,
+            reason: reason.into(),
+        }
+    }
 }
 
 impl Beat {
@@ -171,18 +186,4 @@ fn payload() -> [u8; 8] {
 #[cfg(test)]
 fn payload() -> [u8; 8] {
     *super::tests::PAYLOAD
-}
-
-/// The order by which a tunnel ends whose peer is dead: what the other one is
-/// told. `code`: that of a close on longhaul's own account.
-pub(super) fn order(dead: Side, code: Option<u16>) -> CloseOrder {
-    let (wanted, reason) = match dead {
-        Side::Backend => (INTERNAL_ERROR, "the backend does not answer"),
-        _ => (GOING_AWAY, "the client does not answer"),
-    };
-    CloseOrder {
-        cause: Cause::PingTimeout,
-        code: code.map(|_| wanted),
-        reason: reason.into(),
-    }
 }

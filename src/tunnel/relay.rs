@@ -21,7 +21,6 @@ use super::course::Course;
 use super::direction::Way;
 use super::entry::State;
 use super::outcome::{Cause, Outcome, Side};
-use super::pulse;
 use super::pump::{Bulk, Copying, Pump, Turn};
 use super::registry::Ticket;
 use super::scratch::Scratch;
@@ -222,11 +221,13 @@ where
     fn feel_pulse(&mut self) {
         let waiting = Way::BOTH.map(|way| self.course.direction(way).is_held_up());
         let (tunnel, pulse, now) = self.ticket.parts();
-        let pulse = pulse.filter(|_| self.course.began().is_none());
-        let Some(way) = pulse.and_then(|pulse| pulse.expired(now, waiting)) else {
+        let Some(pulse) = pulse.filter(|_| self.course.began().is_none()) else {
             return;
         };
-        let order = Arc::new(pulse::order(way.sink(), tunnel.limits.code()));
+        let Some(way) = pulse.expired(now, waiting) else {
+            return;
+        };
+        let order = Arc::new(pulse.order(way.sink()));
         // Otherwise another order was first, which is obeyed next.
         if tunnel.close(Arc::clone(&order)) {
             self.course.give_up(way, &order, &tunnel.limits, now);

@@ -11,6 +11,7 @@ mod auth;
 mod bad_input;
 mod bounds;
 mod check;
+mod closes;
 mod crowd;
 mod demo;
 mod discovery;

@@ -148,7 +148,7 @@ pub struct CloseArguments {
     /// All tunnels, if nothing else says which
     #[arg(long)]
     pub all: bool,
-    /// Code of the Close frame, or none for no frame [default: drain.close_code]
+    /// Code of the Close frame, or none for no frame [default: that of drain.close_codes or drain.close_code]
     #[arg(long, value_name = "CODE")]
     pub code: Option<String>,
     /// Reason in the Close frame, at most 123 bytes
