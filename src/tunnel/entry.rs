@@ -15,9 +15,11 @@ use once_cell::race::OnceBox;
 use super::clock::{self, Moment, NEVER, Ticks};
 use super::direction::Way;
 use super::engine::Door;
+use super::facts::reason;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
+use crate::config::Ending;
 
 pub use super::facts::{CloseOrder, Facts, State};
 
@@ -239,9 +241,10 @@ impl Tunnel {
             if limits.dies_at <= now && limits.expires() {
                 self.close_for(Cause::Expired, end, "authorization has ended");
             } else if limits.dies_at <= now {
-                self.close_for(Cause::MaxLifetime, end, "maximum lifetime reached");
+                self.close_for(Cause::MaxLifetime, end, reason(Ending::MaxLifetime));
             } else if self.idle_until() <= now {
-                self.close_for(Cause::IdleTimeout, limits.idle_code(), "idle for too long");
+                let code = limits.idle_code();
+                self.close_for(Cause::IdleTimeout, code, reason(Ending::IdleTimeout));
             }
         }
         self.next_check()

@@ -50,8 +50,24 @@ impl CloseOrder {
         Self {
             cause: Cause::of_ending(ending),
             code: drain.code(ending),
-            reason: Cow::Borrowed(""),
+            reason: Cow::Borrowed(reason(ending)),
         }
+    }
+}
+
+/// What a Close frame says beside its code. Clients show it and may go by it, so
+/// it stays as it is; `docs/operations.md` has it too.
+pub(super) fn reason(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Stop => "server is stopping",
+        Ending::Drain => "backend is draining",
+        Ending::Removed => "backend was removed",
+        Ending::Unhealthy => "backend is unhealthy",
+        Ending::Rebalance => "connections are being rebalanced",
+        Ending::Operator => "closed by an operator",
+        Ending::MaxLifetime => "maximum lifetime reached",
+        Ending::IdleTimeout => "idle for too long",
+        Ending::PingTimeout => "the other side does not answer",
     }
 }
 

@@ -14,9 +14,10 @@
 use super::clock::{self, NEVER, Ticks, later};
 use super::direction::Way;
 use super::entry::CloseOrder;
+use super::facts::reason;
 use super::options::{Codes, Framing, Options};
 use super::outcome::{Cause, Side};
-use crate::config::PingSide;
+use crate::config::{Ending, PingSide};
 use crate::ws::pong::PongWatch;
 
 #[derive(Debug)]
@@ -124,14 +125,14 @@ impl Pulse {
     /// The order by which a tunnel ends whose peer is dead: what the other one is
     /// told.
     pub(super) fn order(&self, dead: Side) -> CloseOrder {
-        let (code, reason) = match dead {
-            Side::Backend => (self.codes.backend_hangs, "the backend does not answer"),
-            _ => (self.codes.client_hangs, "the client does not answer"),
+        let code = match dead {
+            Side::Backend => self.codes.backend_hangs,
+            _ => self.codes.client_hangs,
         };
         CloseOrder {
             cause: Cause::PingTimeout,
             code,
-            reason: reason.into(),
+            reason: reason(Ending::PingTimeout).into(),
         }
     }
 }
