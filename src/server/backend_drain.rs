@@ -5,7 +5,9 @@
 //! [`BackendDrain`] ends it and leaves the rest of the tunnels where they are.
 //!
 //! Invariant: while it lasts, every tunnel of the backend is told to close, also
-//! one whose handshake was under way when it began.
+//! one whose handshake was under way when it began. That the backend is drained
+//! is said when it has neither tunnels nor handshakes, and again if there were
+//! some after all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +97,7 @@ impl Work {
         progress.tick().await;
         let mut latecomers = interval(LATECOMERS);
         latecomers.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = tunnels.is_empty();
+        let mut told = false;
         let mut closing = Box::pin(self.close(tunnels, span));
         let mut closed = false;
         loop {
@@ -105,6 +107,8 @@ impl Work {
                 _ = latecomers.tick(), if closed => {
                     let tunnels = self.tunnels();
                     if !tunnels.is_empty() {
+                        // A plain request may become a tunnel as late as this.
+                        told = false;
                         let span = self.pace.span(tunnels.len());
                         closing = Box::pin(self.close(tunnels, span));
                         closed = false;
@@ -168,6 +172,7 @@ impl Work {
             upstream = &**self.backend.upstream(),
             backend = &**self.backend.name(),
             tunnels = self.backend.tunnels(),
+            handshakes = self.backend.handshakes(),
             "still draining a backend"
         );
     }

@@ -15,6 +15,7 @@ mod closes;
 mod crowd;
 mod demo;
 mod discovery;
+mod drained;
 mod drains;
 mod ejection;
 mod examples;
