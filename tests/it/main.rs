@@ -27,6 +27,7 @@ mod h2_backends;
 mod h2_opening;
 mod h2_pressure;
 mod h2_rules;
+mod impact;
 mod in_flight;
 mod kit;
 mod listen;
