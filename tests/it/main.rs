@@ -34,6 +34,7 @@ mod operator;
 mod pick;
 mod pings;
 mod probes;
+mod processes;
 mod rebalance;
 mod registry;
 mod reload;
