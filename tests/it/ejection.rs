@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Echo, Event, Fixed, Opcode, Over, Proxy, RawBackend, Site, close_payload, eventually,
-    handshake, nobodies, nobody, over_each, plain,
+    Echo, Event, Fixed, Over, Proxy, RawBackend, Site, eventually, handshake, nobodies, nobody,
+    over_each,
 };
 
 over_each!(
     what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does,
-    tunnels_that_die_young_eject,
-    internal_errors_eject,
     a_backend_that_answers_no_handshake_is_ejected,
     the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so,
 );
 
 /// A backend `a`, and another that is always there for those who must go on.
-fn site(address: &str, other: &Echo, ejection: &str) -> Site {
+pub(super) fn site(address: &str, other: &Echo, ejection: &str) -> Site {
     Site::of(&[("a", address), other.entry()])
         .upstream("sticky = 'query:key'")
         .upstream(&format!(
@@ -26,19 +24,19 @@ fn site(address: &str, other: &Echo, ejection: &str) -> Site {
 }
 
 /// Keys that go to `a`, one for each of whatever else is asked for them.
-fn keys() -> impl Iterator<Item = String> {
+pub(super) fn keys() -> impl Iterator<Item = String> {
     (0..).map(|number| format!("/?key={number}"))
 }
 
-fn is_ejected(event: &Event) -> bool {
+pub(super) fn is_ejected(event: &Event) -> bool {
     event.is("backend is ejected", &[("backend", "a")])
 }
 
-fn ejected(proxy: &Proxy) -> bool {
+pub(super) fn ejected(proxy: &Proxy) -> bool {
     !proxy.log.all(is_ejected).is_empty()
 }
 
-async fn reported(proxy: &Proxy, report: &str) -> f64 {
+pub(super) async fn reported(proxy: &Proxy, report: &str) -> f64 {
     let labels = format!(r#"{{upstream="app",backend="a",report="{report}"}}"#);
     proxy
         .metric(&format!("longhaul_reports_total{labels}"))
@@ -124,48 +122,6 @@ async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_doe
         proxy.log.wait_for(is_ejected).await.text("reason"),
         "status"
     );
-}
-
-/// Plays a backend that ends every tunnel by `last` words and the end of the stream.
-async fn ends_tunnels(over: Over, last: &[u8], reason: &str) {
-    let other = Echo::start("other").await;
-    let raw = RawBackend::start().await;
-    let proxy = Proxy::start(site(raw.address(), &other, ""))
-        .await
-        .over(over);
-    let play = async {
-        loop {
-            let mut wire = raw.accept().await;
-            wire.request().await;
-            wire.switch("").await;
-            wire.send(last).await;
-        }
-    };
-    let clients = async {
-        for key in keys() {
-            if ejected(&proxy) {
-                return;
-            }
-            let ws = proxy.ws(&key).await;
-            if ws.head.header("x-backend").is_none() {
-                ws.closed().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = play => {}
-        () = clients => {}
-    }
-    assert_eq!(proxy.log.wait_for(is_ejected).await.text("reason"), reason);
-}
-
-async fn tunnels_that_die_young_eject(over: Over) {
-    ends_tunnels(over, b"", "early_end").await;
-}
-
-async fn internal_errors_eject(over: Over) {
-    let close = plain(Opcode::Close, true, &close_payload(1011));
-    ends_tunnels(over, &close, "close_1011").await;
 }
 
 async fn a_backend_that_answers_no_handshake_is_ejected(over: Over) {

@@ -15,6 +15,7 @@ mod crowd;
 mod demo;
 mod discovery;
 mod drains;
+mod early_ends;
 mod ejection;
 mod examples;
 mod explain;
