@@ -1,4 +1,5 @@
-//! Backends that are ejected by what their clients meet there, and the slow start of those that return.
+//! Backends that are ejected by what their clients meet there, and how many may be; the slow start of
+//! those that return.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -179,29 +180,75 @@ async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so(over: Ov
     proxy.log.wait_for(is_ejected).await;
 }
 
-#[tokio::test]
-async fn no_more_are_ejected_than_may_be() {
-    let [one, two] = nobodies().await;
-    let site = Site::of(&[("a", &one), ("b", &two)]).upstream(
-        "balance = 'round_robin'\nejection = { failures = 2, time = '1h', max_time = '1h' }",
-    );
-    let proxy = Proxy::start(site).await;
-    for _ in 0..20 {
-        assert_eq!(proxy.get("/").await.head.status, 502);
-    }
-    eventually("one to be ejected", || {
-        proxy
-            .log
-            .all(|event| event.message == "backend is ejected")
-            .len()
-            == 1
-    })
-    .await;
-    for _ in 0..20 {
+/// Asks until `count` are ejected, and then as often again: no more may follow.
+async fn only_are_ejected(proxy: &Proxy, count: usize) {
+    let all = || proxy.log.all(|event| event.message == "backend is ejected");
+    for _ in 0..40 {
         proxy.get("/").await;
     }
-    let all = proxy.log.all(|event| event.message == "backend is ejected");
-    assert_eq!(all.len(), 1, "{all:?}");
+    eventually(format!("{count} to be ejected"), || all().len() == count).await;
+    for _ in 0..40 {
+        proxy.get("/").await;
+    }
+    assert_eq!(all().len(), count, "{:?}", all());
+}
+
+#[tokio::test]
+async fn no_more_are_ejected_than_may_be() {
+    let nobodies: [String; 4] = nobodies().await;
+    let site = |count: usize, max_ejected: &str| {
+        let named = ["a", "b", "c", "d"].into_iter().zip(nobodies.iter());
+        let entries: Vec<_> = named.map(|(name, at)| (name, &**at)).take(count).collect();
+        Site::of(&entries).upstream(&format!(
+            "balance = 'round_robin'\n\
+             ejection = {{ failures = 2, time = '1h', max_time = '1h', {max_ejected} }}"
+        ))
+    };
+    for (count, max_ejected, most) in [
+        (2, "", 1),
+        (4, "max_ejected = 0.25", 1),
+        (4, "max_ejected = 0.75", 3),
+        // Less than one is none.
+        (4, "max_ejected = 0.2", 0),
+    ] {
+        let proxy = Proxy::start(site(count, max_ejected)).await;
+        assert_eq!(proxy.get("/").await.head.status, 502);
+        only_are_ejected(&proxy, most).await;
+    }
+    // What is edited holds for those that are out already.
+    let proxy = Proxy::start(site(4, "max_ejected = 0.25")).await;
+    only_are_ejected(&proxy, 1).await;
+    proxy.reload(site(4, "max_ejected = 0.5")).await;
+    only_are_ejected(&proxy, 2).await;
+}
+
+#[tokio::test]
+async fn where_too_many_are_ejected_all_are_used() {
+    let (one, two) = (Echo::start("one").await, Echo::start("two").await);
+    let [a, b] = nobodies().await;
+    let site = Site::of(&[("a", &a), ("b", &b), one.entry(), two.entry()]).upstream(
+        "balance = 'round_robin'\npanic_threshold = 0.6\n\
+         ejection = { failures = 2, time = '1h', max_time = '1h', max_ejected = 1.0 }",
+    );
+    let proxy = Proxy::start(site).await;
+    let not_reached = |event: &Event| event.message == "backend not reached";
+    let panics = |event: &Event| event.message.starts_with("too few backends are up");
+    for _ in 0..40 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
+    }
+    proxy.log.wait_for(panics).await;
+    // Three of four were enough, two are not.
+    let ejected = proxy.log.all(|event| event.message == "backend is ejected");
+    assert_eq!(ejected.len(), 2, "{ejected:?}");
+    assert_eq!(proxy.status().await["upstreams"][0]["panic"], true);
+    let log = proxy.log.tail();
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
+    }
+    for backend in ["a", "b"] {
+        let of = |event: &Event| not_reached(event) && event.text("backend") == backend;
+        log.wait_for(of).await;
+    }
 }
 
 #[tokio::test]
