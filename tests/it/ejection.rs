@@ -1,8 +1,4 @@
-//! Backends that are ejected by what their clients meet there, and how many may be; the slow start of
-//! those that return.
-
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+//! Backends that are ejected by what their clients meet there, and how many may be.
 
 use crate::kit::{
     Echo, Event, Fixed, Over, Proxy, RawBackend, Site, eventually, handshake, nobodies, nobody,
@@ -265,40 +261,4 @@ async fn reports_that_are_not_listed_do_not_count() {
         reported(&proxy, "status").await > 5.0,
         "they are counted all the same"
     );
-}
-
-#[tokio::test]
-async fn a_backend_that_is_new_starts_slowly() {
-    const SLOW: Duration = Duration::from_secs(3);
-    let start = Instant::now();
-    let (a, b, c) = (
-        Echo::start("a").await,
-        Echo::start("b").await,
-        Echo::start("c").await,
-    );
-    let site = |backends: &[&Echo]| {
-        let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
-        Site::of(&entries).upstream("balance = 'round_robin'\nslow_start = '3s'")
-    };
-    let proxy = Proxy::start(site(&[&a, &b])).await;
-    let counts = async || {
-        let mut counts = BTreeMap::new();
-        for _ in 0..210 {
-            let name = proxy.get("/").await.text().to_owned();
-            *counts.entry(name).or_insert(0) += 1;
-        }
-        counts
-    };
-    // Those that begin together share as always.
-    let together = counts().await;
-    assert!((95..=115).contains(&together["a"]), "{together:?}");
-    eventually("theirs to be over", || start.elapsed() > 2 * SLOW).await;
-    let start = Instant::now();
-    proxy.reload(site(&[&a, &b, &c])).await;
-    let young = counts().await;
-    // Its fair share are 70; a slow machine may be over before it is seen.
-    assert!(young["c"] < 50 || start.elapsed() > SLOW / 2, "{young:?}");
-    eventually("its slow start to be over", || start.elapsed() > SLOW).await;
-    let grown = counts().await;
-    assert!((60..=80).contains(&grown["c"]), "{grown:?}");
 }

@@ -40,6 +40,7 @@ mod rebalance;
 mod registry;
 mod reload;
 mod route;
+mod slow_start;
 mod smoke;
 mod start;
 mod stop;
