@@ -213,9 +213,34 @@ async fn probes_go_over_tls_and_verify() {
     };
     let mut wire = soon("a probe with the right CA", good).await;
     wire.request().await;
-    wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    let good = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    wire.send(good).await;
     turned(&proxy, "backend is up").await;
+}
+
+#[tokio::test]
+async fn a_websocket_probe_goes_over_tls_too() {
+    let other = Echo::start("other").await;
+    let authority = Authority::new();
+    let pair = authority.pair(&["localhost"]);
+    let raw = RawBackend::tls(authority.acceptor(&pair, None)).await;
+    let setup = Setup::new();
+    setup.write("ca.pem", authority.pem());
+    let health = "type = 'websocket', ping = true, timeout = '2s', initial = 'down'";
+    let site = site(raw.address(), &other, health).await;
+    let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'localhost' }";
+    let proxy = setup.start(site.upstream(tls)).await;
+    assert_eq!(health_of(&proxy, "a").await, "down");
+    let mut wire = shake_hands(&raw).await;
+    let ping = wire.frame().await;
+    assert_eq!((ping.opcode, ping.masked), (Opcode::Ping, true));
+    wire.send(plain(Opcode::Pong, true, &ping.payload)).await;
+    turned(&proxy, "backend is up").await;
+    assert_eq!(wire.frame().await.close_code(), Some(1000));
+    drop(wire);
+    let _wire = play(&raw, &crate::kit::switching("")).await;
+    let down = turned(&proxy, "backend is down").await;
+    assert!(down.text("reason").contains("sec-websocket-accept"));
 }
 
 #[tokio::test]
