@@ -17,6 +17,7 @@ mod discovery;
 mod drains;
 mod early_ends;
 mod ejection;
+mod entries;
 mod examples;
 mod explain;
 mod forward;
