@@ -33,6 +33,7 @@ mod listen;
 mod logs;
 mod manager;
 mod operator;
+mod pace;
 mod pick;
 mod pings;
 mod probes;
