@@ -129,7 +129,9 @@ fn links_between_documents_lead_somewhere() {
         "docs/operations.md",
         "docs/performance.md",
         "docs/capacity.md",
+        "docs/migrate.md",
         "certs-example/README.md",
+        "SECURITY.md",
     ];
     for document in documents {
         let text = read(document);
@@ -216,7 +218,11 @@ fn is_good(config: &str) {
 
 #[test]
 fn every_config_of_the_readmes_is_good() {
-    for (document, least) in [("README.md", 2), ("certs-example/README.md", 3)] {
+    for (document, least) in [
+        ("README.md", 2),
+        ("certs-example/README.md", 3),
+        ("docs/migrate.md", 1),
+    ] {
         let text = read(document);
         let configs = blocks(&text, "toml");
         assert!(configs.len() >= least, "{configs:?}");
@@ -475,4 +481,69 @@ fn the_fixed_bounds_are_those_of_the_source() {
         .map(|(what, file, name)| ((*what).to_owned(), constant(file, name)))
         .collect();
     assert_eq!(documented, wanted);
+}
+
+/// Sentences of the capacity guide with a bound in them, and where it stands.
+const IN_CAPACITY: &[(&str, &str, &str)] = &[
+    (
+        "{} pipes for each thread",
+        "src/tunnel/engine/pipes.rs",
+        "MOST",
+    ),
+    (
+        "keeps up to {} empty pipes",
+        "src/tunnel/engine/pipes.rs",
+        "SPARE",
+    ),
+    ("one buffer of {}", "src/tunnel/scratch.rs", "SIZE"),
+    (
+        "({} of payload at most",
+        "src/tunnel/engine/splice.rs",
+        "MOST",
+    ),
+    (
+        "a thread keeps {} at most",
+        "src/tunnel/engine/pipes.rs",
+        "MOST_KEPT",
+    ),
+    (
+        "{} each way give or take",
+        "src/tunnel/relay.rs",
+        "BYTES_PER_STEP",
+    ),
+    ("longhaul asks for {}", "src/server/bind.rs", "BACKLOG"),
+];
+
+#[test]
+fn the_bounds_in_the_capacity_guide_are_those_of_the_source() {
+    let guide = read("docs/capacity.md");
+    let guide = guide.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (sentence, file, name) in IN_CAPACITY {
+        let sentence = sentence.replace("{}", &constant(file, name));
+        assert!(
+            guide.contains(&sentence),
+            "docs/capacity.md: no `{sentence}`"
+        );
+    }
+    let number = |file, name| constant(file, name).parse::<u32>().expect("a number");
+    let reads = number("src/tunnel/pump.rs", "READS_PER_TURN")
+        * number("src/tunnel/relay.rs", "TURNS_PER_STEP");
+    let reads = format!("gets {reads} reads");
+    assert!(guide.contains(&reads), "docs/capacity.md: no `{reads}`");
+}
+
+/// What the threat model names as the proof must be there.
+#[test]
+fn the_files_that_the_threat_model_names_exist() {
+    let text = read("SECURITY.md");
+    let code = text.split('`').skip(1).step_by(2);
+    let starts = ["src/", "tests/", "systemd/", "deny.toml"];
+    let files = code.filter(|word| starts.iter().any(|start| word.starts_with(start)));
+    let mut seen = 0;
+    for file in files {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        assert!(path.exists(), "SECURITY.md names {file}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} files");
 }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::bulk::{Bulk, Copying};
 use super::clock::Ticks;
 use super::course::Course;
 use super::direction::Way;
@@ -23,7 +24,7 @@ use super::entry::State;
 use super::options::Framing;
 use super::outcome::{Cause, Outcome, Side};
 use super::pulse;
-use super::pump::{Bulk, Copying, Pump, Turn};
+use super::pump::{Pump, Turn};
 use super::registry::Ticket;
 use super::scratch::Scratch;
 
@@ -191,17 +192,21 @@ where
     /// deadline is over.
     pub(super) fn step(&mut self, cx: &mut Context<'_>, expired: bool) -> Step {
         let deadline = self.deadline();
-        if expired {
-            self.feel_pulse();
-        }
         self.obey(expired);
+        // A side may have spoken, or have room, though nobody was told: so what it
+        // has to say for itself goes before the verdict.
+        let mut asks = expired && self.ticket.pulse().is_some();
         let mut scratch = Scratch::take();
         let mut left = [BYTES_PER_STEP; 2];
         for _ in 0..TURNS_PER_STEP {
             let mut again = false;
             for way in Way::BOTH {
-                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize]);
+                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize], asks);
                 again |= self.conclude(way, turn);
+            }
+            if std::mem::take(&mut asks) {
+                self.feel_pulse();
+                again = true;
             }
             again |= self.settle();
             if self.course.is_done() {
@@ -249,6 +254,7 @@ where
         way: Way,
         scratch: &mut [u8],
         left: &mut usize,
+        asks: bool,
     ) -> Turn {
         let ahead = self.ticket.take_ahead(way);
         let direction = self.course.direction(way);
@@ -263,6 +269,8 @@ where
                 source: &mut self.client,
                 sink: &mut self.backend,
                 left,
+                gathers: false,
+                asks,
             }
             .run::<X>(cx, &ahead, scratch),
             Way::Out => Pump {
@@ -274,6 +282,8 @@ where
                 source: &mut self.backend,
                 sink: &mut self.client,
                 left,
+                gathers: false,
+                asks,
             }
             .run::<X>(cx, &ahead, scratch),
         }

@@ -27,6 +27,7 @@ mod races;
 mod rig;
 mod sealed;
 mod shares;
+mod signs;
 mod sizes;
 mod sockets;
 mod strainer;
