@@ -129,7 +129,9 @@ fn links_between_documents_lead_somewhere() {
         "docs/operations.md",
         "docs/performance.md",
         "docs/capacity.md",
+        "docs/migrate.md",
         "certs-example/README.md",
+        "SECURITY.md",
     ];
     for document in documents {
         let text = read(document);
@@ -216,7 +218,11 @@ fn is_good(config: &str) {
 
 #[test]
 fn every_config_of_the_readmes_is_good() {
-    for (document, least) in [("README.md", 2), ("certs-example/README.md", 3)] {
+    for (document, least) in [
+        ("README.md", 2),
+        ("certs-example/README.md", 3),
+        ("docs/migrate.md", 1),
+    ] {
         let text = read(document);
         let configs = blocks(&text, "toml");
         assert!(configs.len() >= least, "{configs:?}");
@@ -269,6 +275,66 @@ const FIXED: &[(&str, &str, &str)] = &[
         "header lines of a backend's answer",
         "src/upstream/connection.rs",
         "MAX_HEADERS",
+    ),
+    (
+        "bytes that wait in a stream of a client to be sent",
+        "src/server/http2/mod.rs",
+        "SEND_BUFFER",
+    ),
+    (
+        "a frame of HTTP/2 that a client sends",
+        "src/net/http2/sieve.rs",
+        "LARGEST",
+    ),
+    (
+        "table of header compression that a client may fill",
+        "src/net/http2/hpack/table.rs",
+        "LARGEST",
+    ),
+    (
+        "header block over HTTP/2, as a multiple of `max_request_head`",
+        "src/net/http2/fields.rs",
+        "TIMES",
+    ),
+    (
+        "last frames of an HTTP/2 connection that longhaul ends",
+        "src/server/http2/connection.rs",
+        "GOODBYE",
+    ),
+    (
+        "without a stream, after GOAWAY",
+        "src/server/http2/clocks.rs",
+        "GOODBYE",
+    ),
+    (
+        "streams of one HTTP/2 connection to a backend",
+        "src/upstream/http2.rs",
+        "MOST_STREAMS",
+    ),
+    (
+        "bytes that a backend may send on a stream before they are passed on",
+        "src/upstream/http2.rs",
+        "STREAM_WINDOW",
+    ),
+    (
+        "bytes that wait in a stream of a backend to be sent",
+        "src/upstream/http2.rs",
+        "SEND_BUFFER",
+    ),
+    (
+        "head of a backend's answer over HTTP/2",
+        "src/upstream/http2.rs",
+        "MAX_HEADERS",
+    ),
+    (
+        "between two pings of a connection for plain requests over HTTP/2 to a backend",
+        "src/upstream/http2.rs",
+        "PING_INTERVAL",
+    ),
+    (
+        "for the answer to one",
+        "src/upstream/http2.rs",
+        "PING_TIMEOUT",
     ),
     (
         "interim answers that wait for a slow client",
@@ -339,7 +405,7 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "bytes of one direction of a tunnel, and one read, before others have their turn",
-        "src/tunnel/relay.rs",
+        "src/tunnel/relay/step.rs",
         "BYTES_PER_STEP",
     ),
     (
@@ -475,4 +541,69 @@ fn the_fixed_bounds_are_those_of_the_source() {
         .map(|(what, file, name)| ((*what).to_owned(), constant(file, name)))
         .collect();
     assert_eq!(documented, wanted);
+}
+
+/// Sentences of the capacity guide with a bound in them, and where it stands.
+const IN_CAPACITY: &[(&str, &str, &str)] = &[
+    (
+        "{} pipes for each thread",
+        "src/tunnel/engine/pipes.rs",
+        "MOST",
+    ),
+    (
+        "keeps up to {} empty pipes",
+        "src/tunnel/engine/pipes.rs",
+        "SPARE",
+    ),
+    ("one buffer of {}", "src/tunnel/scratch.rs", "SIZE"),
+    (
+        "({} of payload at most",
+        "src/tunnel/engine/splice.rs",
+        "MOST",
+    ),
+    (
+        "a thread keeps {} at most",
+        "src/tunnel/engine/pipes.rs",
+        "MOST_KEPT",
+    ),
+    (
+        "{} each way give or take",
+        "src/tunnel/relay/step.rs",
+        "BYTES_PER_STEP",
+    ),
+    ("longhaul asks for {}", "src/server/bind.rs", "BACKLOG"),
+];
+
+#[test]
+fn the_bounds_in_the_capacity_guide_are_those_of_the_source() {
+    let guide = read("docs/capacity.md");
+    let guide = guide.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (sentence, file, name) in IN_CAPACITY {
+        let sentence = sentence.replace("{}", &constant(file, name));
+        assert!(
+            guide.contains(&sentence),
+            "docs/capacity.md: no `{sentence}`"
+        );
+    }
+    let number = |file, name| constant(file, name).parse::<u32>().expect("a number");
+    let reads = number("src/tunnel/pump.rs", "READS_PER_TURN")
+        * number("src/tunnel/relay/step.rs", "TURNS_PER_STEP");
+    let reads = format!("gets {reads} reads");
+    assert!(guide.contains(&reads), "docs/capacity.md: no `{reads}`");
+}
+
+/// What the threat model names as the proof must be there.
+#[test]
+fn the_files_that_the_threat_model_names_exist() {
+    let text = read("SECURITY.md");
+    let code = text.split('`').skip(1).step_by(2);
+    let starts = ["src/", "tests/", "systemd/", "deny.toml"];
+    let files = code.filter(|word| starts.iter().any(|start| word.starts_with(start)));
+    let mut seen = 0;
+    for file in files {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        assert!(path.exists(), "SECURITY.md names {file}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} files");
 }

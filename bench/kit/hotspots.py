@@ -8,11 +8,9 @@ import re
 import shutil
 import subprocess
 
+import cells
 import measure
-import targets
 
-# Rows of longhaul whose target is missed or near, and nginx beside it where it does the same work.
-CELLS = ["echo-64", "rate-64", "echo-64-tls", "bulk-tls", "handshake", "handshake-tls", "request", "echo-1000-h2"]
 SECONDS = 3
 
 # The first function of a stack, from the inside, that names the system call; compilers leave out the outermost.
@@ -39,22 +37,24 @@ def find():
     return shutil.which("perf")
 
 
-def run(bench, cells):
-    """A table for each cell and target: what, and its share of the samples in per cent."""
+def run(bench, missed):
+    """A table for each cell whose target is missed, longhaul beside whom it is held against: what, and its share of the
+    samples in per cent."""
+    if not find():
+        raise SystemExit("bench/run: there is no perf, and it could not be installed")
     found = {}
-    for cell in cells:
-        if cell.key not in CELLS or not bench.wanted(cell.key):
-            continue
-        for cls in bench.classes(False):
-            if cls.name not in ("longhaul", "nginx") or not cell.takes(cls(0)):
-                continue
-            for target in bench.start([cls]):
-                try:
-                    found.setdefault(cell.key, {})[target.name] = sample(target, cell)
-                except measure.Failed as error:
-                    found.setdefault(cell.key, {})[target.name] = {"failed": str(error)}
-                finally:
-                    target.stop()
+    for cell in (c for c in cells.CELLS if c.key in missed and bench.wanted(c.key)):
+        print(cell.title, flush=True)
+        names = {"longhaul", *missed[cell.key]}
+        found[cell.key] = {}
+        for target in (t for cls in bench.classes(False) if cls.name in names for t in bench.start([cls])):
+            try:
+                found[cell.key][target.name] = sample(target, cell)
+            except measure.Failed as error:
+                print(f"  {target.name}: {error}", flush=True)
+                found[cell.key][target.name] = {"failed": str(error)}
+            finally:
+                target.stop()
     return found
 
 
@@ -103,11 +103,14 @@ def section(results):
             f"{SECONDS} s. What is below 1 % is in \"rest\"."]
     for key, by_target in results["hotspots"].items():
         names = [name for name, shares in by_target.items() if "failed" not in shares]
+        failed = [f"{name} ({shares['failed'][:80]})" for name, shares in by_target.items() if name not in names]
+        if failed:
+            text.append(f"`{key}`, not sampled: " + "; ".join(failed) + ".")
         if not names:
             continue
         merged = {name: folded(by_target[name]) for name in names}
         rows = sorted({row for shares in merged.values() for row in shares},
-                      key=lambda row: (row == "rest", -merged[names[0]].get(row, 0)))
+                      key=lambda row: (row == "rest", -merged[names[0]].get(row, 0), row))
         table = [f"| `{key}` | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
         for row in rows:
             cells = [f"{merged[name][row]:.0f}" if row in merged[name] else "" for name in names]

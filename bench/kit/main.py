@@ -1,9 +1,10 @@
 """bench/run: measures longhaul beside its peers, in turn, on the same work.
 
+all     full, scale and hotspots, one after the other (what it does without a mode)
 quick   echo, bulk and memory, few rounds: under four minutes (without the first build)
 full    every cell of the issue's table
 scale   how cost grows with tunnels, routes and backends
-hotspots  where the CPU goes, by perf, in the cells where a target is near or missed
+hotspots  where the CPU goes, by perf, in the cells whose target the last whole run missed
 report  writes the tables and plots again from the results that are there"""
 
 import argparse
@@ -15,11 +16,13 @@ import sys
 import time
 
 import cells
+import check
 import hotspots
 import install
 import measure
 import namespace
 import report
+import rounds
 import scale
 import targets
 
@@ -29,7 +32,8 @@ DEFAULT_PEERS = ["nginx", "haproxy", "caddy", "envoy", "sozu"]
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", nargs="?", default="full", choices=["quick", "full", "scale", "hotspots", "report"])
+    parser.add_argument("mode", nargs="?", default="all",
+                        choices=["all", "quick", "full", "scale", "hotspots", "report"])
     parser.add_argument("--rounds", type=int, help="rounds of each cell (quick: 2, full: 5, scale: 3)")
     parser.add_argument("--seconds", type=float, help="measured window of each round (1; quick: 0.6)")
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help="which peers, with commas")
@@ -39,6 +43,8 @@ def arguments():
     parser.add_argument("--no-docs", action="store_true", help="do not write docs/performance.md")
     parser.add_argument("--realtime", action="store_true",
                         help="cells with a fixed rate run before all other work of the machine (root only)")
+    parser.add_argument("--check", action="store_true",
+                        help="with `report`: write nothing, say whether the documents are what the results make")
     parser.add_argument("--keep", action="store_true", help="keep the other cells of the last results of this mode")
     args = parser.parse_args([a for a in sys.argv[1:] if a != "prepare"])
     quick = args.mode == "quick"
@@ -54,11 +60,12 @@ def say(text):
 class Bench:
     """One run: the backend, the targets, the results."""
 
-    def __init__(self, args):
-        self.args = args
+    def __init__(self, args, mode):
+        self.args, self.mode = args, mode
         self.peers = args.peers.split(",")
         self.only = [c for c in args.cells.split(",") if c]
-        self.results = {"mode": args.mode, "cells": {}, "memory": {}, "reloads": {}, "versions": {}, "missing": {}}
+        self.results = {"mode": mode, "cells": {}, "memory": {}, "reloads": {}, "stamps": {}, "versions": {},
+                        "missing": {}}
         self.backend = None
 
     def wanted(self, key):
@@ -106,7 +113,7 @@ class Bench:
                 self.results["missing"][cls.name] = "does not start"
         return started
 
-    def cell(self, cell, classes, rounds):
+    def cell(self, cell, classes, times):
         say(cell.title)
         realtime = self.args.realtime and cell.key.startswith("rate")
         targets.REALTIME = realtime
@@ -115,7 +122,7 @@ class Bench:
         rows = {t.name: [] for t in started}
         options = dict(warm=0.3, time=self.args.seconds, **cell.options)
         try:
-            for turn in range(rounds):
+            for turn in range(times):
                 # Each round begins with another target, so that no one always runs first.
                 shift = turn % max(len(started), 1)
                 for target in started[shift:] + started[:shift]:
@@ -141,54 +148,62 @@ class Bench:
                 text = f"{statistics.median(figures):8.2f} {cell.unit}" if figures else "       – "
                 say(f"  {name:24} {text}   {statistics.median(wall):10.0f}/s")
 
-    def memory(self, classes, kind):
-        say(f"memory per idle tunnel, {kind.title}")
-        rows = {}
-        for cls in classes:
-            if not kind.takes(cls(0)) or (cls.variant and self.args.mode == "quick"):
-                continue
-            started = self.start([cls])
-            for target in started:
+    def afresh(self, classes, times, once):
+        """Rounds of what wants a process of its own each time: `once` of each target in turn; the rows of each."""
+        rows = {cls.name: [] for cls in classes}
+        for turn in range(times):
+            shift = turn % max(len(classes), 1)
+            for target in (t for cls in classes[shift:] + classes[:shift] for t in self.start([cls])):
                 try:
-                    rows[cls.name] = measure.idle_memory(target, kind.tls, self.args.tunnels, kind.http2)
-                    say(f"  {cls.name:22} {rows[cls.name]['bytes_each']:8.0f} B, kernel "
-                        f"{rows[cls.name].get('kernel_bytes_each', 0):8.0f} B")
-                except measure.Failed as error:
-                    say(f"  {cls.name}: {error}")
-                    rows[cls.name] = {"failed": str(error)}
-                finally:
-                    target.stop()
-        self.results["memory"][kind.key] = rows
-
-    def reloads(self, classes):
-        say("5 reloads under 200 live tunnels and 40 new ones a second")
-        for cls in classes:
-            if not cls.reloads or cls.variant or cls.name == "longhaul, no cursor":
-                continue
-            for target in self.start([cls]):
-                try:
-                    row = measure.reloads(target, False)
-                    say(f"  {cls.name:22} lost {row['lost']}, processes {row['processes_before']} -> "
-                        f"{row['processes_most']} -> {row['processes_after']}, memory {row['growth']:+.1%}")
+                    rows[target.name].append(once(target))
                 except (measure.Failed, subprocess.SubprocessError) as error:
-                    say(f"  {cls.name}: {error}")
-                    row = {"failed": measure.why(str(error))}
+                    say(f"  {target.name}: {error}")
+                    rows[target.name].append({"failed": measure.why(str(error))})
                 finally:
                     target.stop()
-                self.results["reloads"][cls.name] = row
+        return {name: got for name, got in rows.items() if got}
+
+    def memory(self, classes, kind, times):
+        say(f"memory per idle tunnel, {kind.title}")
+        chosen = [c for c in classes if kind.takes(c(0)) and not (c.variant and self.mode == "quick")]
+        rows = self.afresh(chosen, times,
+                           lambda target: measure.idle_memory(target, kind.tls, self.args.tunnels, kind.http2))
+        self.results["memory"][kind.key] = {name: rounds.memory(got) for name, got in rows.items()}
+        for name, row in self.results["memory"][kind.key].items():
+            if "failed" not in row:
+                say(f"  {name:22} {row['bytes_each']:8.0f} B, kernel {row.get('kernel_bytes_each', 0):8.0f} B")
+
+    def reloads(self, classes, times):
+        say("5 reloads under 200 live tunnels and 40 new ones a second")
+        chosen = [c for c in classes if c.reloads and not c.variant and c.name != "longhaul, no cursor"]
+        rows = self.afresh(chosen, times, lambda target: measure.reloads(target, False))
+        self.results["reloads"] = {name: rounds.reloads(got) for name, got in rows.items()}
+        for name, row in self.results["reloads"].items():
+            if "failed" not in row:
+                say(f"  {name:22} lost {row['lost']}, processes {row['processes_before']} -> {row['processes_most']} -> "
+                    f"{row['processes_after']}, memory {row['growth']:+.1%}")
 
     def run(self):
-        quick = self.args.mode == "quick"
-        rounds = self.args.rounds or (2 if quick else 5)
+        quick = self.mode == "quick"
+        times = self.args.rounds or (2 if quick else 5)
         classes = self.classes(quick)
         for cell in cells.CELLS:
             if self.wanted(cell.key) and (cell.quick or not quick):
-                self.cell(cell, classes, rounds)
+                self.cell(cell, classes, times)
+                self.stamp(cell.key)
+        # Whole processes with thousands of tunnels, and half a minute of churn: no more than three.
+        few = 1 if quick else min(times, 3)
         for kind in cells.MEMORY:
             if self.wanted(kind.key) and (kind.quick or not quick):
-                self.memory(classes, kind)
+                self.memory(classes, kind, few)
+                self.stamp(kind.key)
         if not quick and self.wanted("reloads"):
-            self.reloads(classes)
+            self.reloads(classes, few)
+            self.stamp("reloads")
+
+    def stamp(self, key):
+        """Notes when a cell was measured, and of which commit: results that are kept may be older than others."""
+        self.results["stamps"][key] = f"{self.results['begun']}, {targets.commit()}"
 
     def end(self):
         if self.backend:
@@ -199,19 +214,27 @@ class Bench:
 def main():
     args = arguments()
     if sys.argv[1:2] == ["prepare"]:
-        install.prepare(args.peers.split(","), build=not args.no_build, hotspots=args.mode == "hotspots")
+        install.prepare(args.peers.split(","), build=not args.no_build, hotspots=args.mode in ("all", "hotspots"))
         return
     if args.mode == "report":
+        if args.check:
+            sys.exit(check.run())
         report.write_all(not args.no_docs)
         return
     namespace.enter()
-    bench = Bench(args)
+    for mode in report.MODES if args.mode == "all" else [args.mode]:
+        measured(args, mode)
+
+
+def measured(args, mode):
+    """One mode from its first process to its results on the disk."""
+    bench = Bench(args, mode)
     try:
         bench.begin()
-        if args.mode == "scale":
+        if mode == "scale":
             bench.results["scale"] = scale.run(bench, args.rounds or 3)
-        elif args.mode == "hotspots":
-            bench.results["hotspots"] = hotspots.run(bench, cells.CELLS)
+        elif mode == "hotspots":
+            bench.results["hotspots"] = hotspots.run(bench, report.missed())
         else:
             bench.run()
     except KeyboardInterrupt:

@@ -85,9 +85,21 @@ def kernel():
     return slab + pages * os.sysconf("SC_PAGESIZE")
 
 
+def settle(seconds=5):
+    """Waits until the kernel's figure stands still: sockets of the target before may still be on their way out."""
+    last, until = kernel(), time.monotonic() + seconds
+    while last is not None and time.monotonic() < until:
+        time.sleep(0.5)
+        now = kernel()
+        if abs(now - last) < 64 << 10:
+            return
+        last = now
+
+
 def idle_memory(target, tls, most, http2=False):
     """Memory for each idle tunnel: the slope between a ninth of the tunnels and all of them."""
     steps = [most // 9, most]
+    settle()
     process = targets.spawn(command(target, ["hold", *map(str, steps)], tls, {}, http2=http2), targets.cores()[0],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     seen = []

@@ -34,11 +34,9 @@ def save(results, keep=False):
     os.makedirs(RESULTS, exist_ok=True)
     old = read(results["mode"]) if keep else None
     if old:
-        for part in ("cells", "memory", "reloads", "versions", "scale"):
+        for part in ("cells", "memory", "reloads", "stamps", "versions", "scale", "hotspots"):
             if part in old:
-                results[part] = merged(old[part], results.get(part, {}), deep=part == "memory")
-        # A peer that did not come up this time, but whose figures are kept, is not missing.
-        results["parts"] = old.get("parts", []) + [f"{results['begun']}"]
+                results[part] = merged(old[part], results.get(part, {}), deep=part in ("memory", "hotspots"))
     with open(path_of(results["mode"]), "w", encoding="utf-8") as file:
         text = json.dumps(rounded(results), indent=1, sort_keys=True)
         # One round, one line.
@@ -108,6 +106,15 @@ def goals(results):
     return rows
 
 
+def missed():
+    """Cells whose target is missed in the last whole run, each with whom it is held against."""
+    results, found = read("full"), {}
+    for _, key, against, *_, verdict in goals(results)[1:] if results else []:
+        if "miss" in verdict and key in {c.key for c in cells.CELLS}:
+            found.setdefault(key, set()).add(against.removesuffix(" (best)"))
+    return found
+
+
 def latency_goal(results, key):
     """Added latency as medians, and once more as the least disturbed round of each: a pause of the machine in two of
     three rounds moves a median of tails by milliseconds."""
@@ -161,6 +168,13 @@ def head(results, command):
              f"congestion control {machine['congestion_control']}. {versions}."]
     if results["missing"]:
         lines.append("Missing: " + "; ".join(f"{k} ({v})" for k, v in sorted(results["missing"].items())) + ".")
+    stamps = set(results.get("stamps", {}).values())
+    if len(stamps) > 1:
+        by_stamp = {s: [k for k, v in results["stamps"].items() if v == s] for s in sorted(stamps)}
+        lines.append("Cells of several runs: " + "; ".join(f"{s}: " + ", ".join(f"`{k}`" for k in keys)
+                                                            for s, keys in by_stamp.items()) + ".")
+    elif stamps:
+        lines.append(f"All of one run, of the commit {stamps.pop().rsplit(', ', 1)[1]}.")
     rounds = [len(rows) for cell in results["cells"].values() for rows in cell.values()]
     if rounds:
         lines.append(f"Rounds of each cell: {min(rounds)} to {max(rounds)}; load average when it began: "
@@ -229,34 +243,39 @@ def memory_plot(results, name, title, kinds):
         plot.bars(os.path.join(RESULTS, f"{name}.svg"), f"{title} (less is better)", got)
 
 
-def write_all(docs):
+def sections():
+    """The generated parts of the documents: file, name of the part, text."""
+    makers = {"full": full_section, "scale": scale_section, "hotspots": hotspots.section}
     for mode in MODES:
         results = read(mode)
         if not results:
             continue
-        if mode == "hotspots":
-            into(DOCUMENT, mode, hotspots.section(results))
-            continue
-        plots(results)
-        section = scale_section(results) if mode == "scale" else full_section(results)
-        with open(os.path.join(RESULTS, f"{mode}.md"), "w", encoding="utf-8") as file:
-            file.write(section.replace("../bench/results/", "") + "\n")
+        yield DOCUMENT, mode, makers[mode](results)
+        sizes = capacity.section(results, median, table) if mode == "full" else None
+        if sizes:
+            yield CAPACITY, "capacity", sizes
+
+
+def write_all(docs):
+    for mode in MODES:
+        results = read(mode)
+        if results and mode != "hotspots":
+            plots(results)
+    for path, name, section in sections():
+        if name in ("full", "scale"):
+            with open(os.path.join(RESULTS, f"{name}.md"), "w", encoding="utf-8") as file:
+                file.write(section.replace("../bench/results/", "") + "\n")
         if docs:
-            into(DOCUMENT, mode, section)
-            sizes = capacity.section(results, median, table) if mode == "full" else None
-            if sizes:
-                into(CAPACITY, "capacity", sizes)
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(placed(text, name, section))
 
 
-def into(path, name, section):
-    """Replaces the generated part of a document, which stands between two comments."""
-    if not os.path.exists(path):
-        return
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
+def placed(text, name, section):
+    """A document with one generated part, which stands between two comments, replaced."""
     pattern = re.compile(f"(<!-- bench:{name} begin -->).*?(<!-- bench:{name} end -->)", re.S)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(pattern.sub(lambda m: f"{m.group(1)}\n\n{section}\n\n{m.group(2)}", text))
+    return pattern.sub(lambda m: f"{m.group(1)}\n\n{section}\n\n{m.group(2)}", text)
 
 
 def terminal(results):

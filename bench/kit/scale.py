@@ -81,23 +81,28 @@ def idle(bench, cls, count):
     return None
 
 
-def by_count(bench, what, rounds):
-    echo, handshake, memory = [], [], []
-    for count in COUNTS:
-        target = Grown(12_000)
-        setattr(target, what, count)
-        path = f"/ws/r{target.routes - 1}/x"
-        target.start()
-        try:
-            rows = [attempt(target, ["echo"], conns=64, path=path, time=bench.args.seconds) for _ in range(rounds)]
-            echo.append(middle(rows))
-            rows = [attempt(target, ["handshakes"], conns=64, path=path, time=bench.args.seconds)
-                    for _ in range(rounds)]
-            handshake.append(middle(rows))
-        finally:
+def by_count(bench, what, times):
+    """All counts in turn in each round, so that what else the machine does hits them alike."""
+    started, rows = [], {count: {"echo": [], "handshakes": []} for count in COUNTS}
+    try:
+        for i, count in enumerate(COUNTS):
+            target = Grown(12_000 + 100 * i)
+            setattr(target, what, count)
+            target.start()
+            started.append((count, target))
+        for turn in range(times):
+            for count, target in started[turn % len(COUNTS):] + started[:turn % len(COUNTS)]:
+                for load, got in rows[count].items():
+                    got.append(attempt(target, [load], conns=64, path=f"/ws/r{target.routes - 1}/x",
+                                       time=bench.args.seconds))
+    finally:
+        for _, target in started:
             target.stop()
-        memory.append(idle_grown(what, count, bench.args.tunnels))
-        report(bench, f"{count} {what}", {"echo": echo[-1], "handshake": handshake[-1]}, {"longhaul": memory[-1]})
+    echo = [middle(rows[count]["echo"]) for count in COUNTS]
+    handshake = [middle(rows[count]["handshakes"]) for count in COUNTS]
+    memory = [idle_grown(what, count, bench.args.tunnels) for count in COUNTS]
+    for i, count in enumerate(COUNTS):
+        report(bench, f"{count} {what}", {"echo": echo[i], "handshake": handshake[i]}, {"longhaul": memory[i]})
     return {
         f"scale-{what}": {
             "title": f"Cost by number of {what} (longhaul)", "by": what, "counts": COUNTS,

@@ -55,6 +55,17 @@ def spawn(command, core, **options):
     return subprocess.Popen(command, preexec_fn=before, **options)
 
 
+def commit():
+    """The commit of the tree, with a `+` where it has been changed since; the name of a binary given from outside."""
+    if "LONGHAUL" in os.environ:
+        return "a binary given by LONGHAUL"
+    def git(*words):
+        return subprocess.run(["git", "-C", ROOT, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                              check=False).stdout.strip()
+    changed = git("status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "bench/src", "bench/kit")
+    return (git("rev-parse", "--short", "HEAD") or "no commit") + ("+" if changed else "")
+
+
 def listens(port):
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()

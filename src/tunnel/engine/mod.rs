@@ -33,7 +33,7 @@ use super::registry::{Registry, Ticket};
 use super::relay::Leg;
 use super::sync;
 
-/// How long the thread of the ends rests after each batch: where thousands end
+/// How long the thread of the ends rests when it has seen to all that wait: where thousands end
 /// in a second, waking it for each costs more than what it does.
 const REST: Duration = Duration::from_millis(1);
 
@@ -105,7 +105,7 @@ impl Engine {
             threads: Vec::new(),
         };
         let undertaker = thread::Builder::new().name("tunnel-ends".to_owned());
-        let undertaker = undertaker.spawn(move || bury(&ends))?;
+        let undertaker = undertaker.spawn(move || bury(&ends, || thread::sleep(REST)))?;
         let mut doors = Vec::new();
         for index in 0..threads.max(1) {
             let worker = Worker::new(registry, ended.clone())?;
@@ -135,11 +135,12 @@ impl Drop for Engine {
 }
 
 /// Runs what is to be done after tunnels have ended, until no worker is left.
-fn bury(ends: &mpsc::Receiver<Vec<End>>) {
-    for batch in ends {
-        batch.into_iter().for_each(End::bury);
-        // Those that end meanwhile wait for their turn, and need not wake anyone.
-        thread::sleep(REST);
+fn bury(ends: &mpsc::Receiver<Vec<End>>, rest: impl Fn()) {
+    while let Ok(first) = ends.recv() {
+        let waiting = std::iter::once(first).chain(ends.try_iter());
+        waiting.flatten().for_each(End::bury);
+        // Those that end meanwhile are all taken next, and need not wake anyone.
+        rest();
     }
 }
 
@@ -237,7 +238,32 @@ impl Bell for Eventfd {
 #[cfg(test)]
 pub(super) mod testing {
     //! What the tests reach into.
+    use std::cell::Cell;
+    use std::sync::mpsc;
+
+    use super::{End, OnEnd};
+    use crate::tunnel::outcome::{Cause, Side};
+    use crate::tunnel::registry::Ticket;
+
     pub(in crate::tunnel) use super::pipes::{at_most, held, lent};
     pub(in crate::tunnel) use super::splice::{Worth, set_worth};
     pub(in crate::tunnel) use super::worker::{ENTRY, Ends, Worker};
+
+    /// Ends tunnels one by one and has them all buried; how often that rested.
+    pub(in crate::tunnel) fn rests(ended: impl Iterator<Item = (Ticket, OnEnd)>) -> usize {
+        let (sender, ends) = mpsc::channel();
+        for (ticket, on_end) in ended {
+            let outcome = ticket.tunnel().outcome(Side::Client, Cause::Eof);
+            let end = End {
+                ticket,
+                outcome,
+                on_end,
+            };
+            assert!(sender.send(vec![end]).is_ok());
+        }
+        drop(sender);
+        let rests = Cell::new(0);
+        super::bury(&ends, || rests.set(rests.get() + 1));
+        rests.get()
+    }
 }

@@ -13,10 +13,10 @@ use std::task::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Relay;
+use crate::tunnel::bulk::Bulk;
 use crate::tunnel::direction::Way;
 use crate::tunnel::outcome::{Cause, Outcome, Side};
-use crate::tunnel::pulse;
-use crate::tunnel::pump::{Bulk, Pump, Turn};
+use crate::tunnel::pump::{Pump, Turn};
 use crate::tunnel::scratch::Scratch;
 
 /// Turns of both directions before other tunnels of the thread get theirs.
@@ -44,17 +44,21 @@ where
     /// deadline is over.
     pub(in crate::tunnel) fn step(&mut self, cx: &mut Context<'_>, expired: bool) -> Step {
         let deadline = self.deadline();
-        if expired {
-            self.feel_pulse();
-        }
         self.obey(expired);
+        // A side may have spoken, or have room, though nobody was told: so what it
+        // has to say for itself goes before the verdict.
+        let mut asks = expired && self.ticket.pulse().is_some();
         let mut scratch = Scratch::take();
         let mut left = [BYTES_PER_STEP; 2];
         for _ in 0..TURNS_PER_STEP {
             let mut again = false;
             for way in Way::BOTH {
-                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize]);
+                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize], asks);
                 again |= self.conclude(way, turn);
+            }
+            if std::mem::take(&mut asks) {
+                self.feel_pulse();
+                again = true;
             }
             again |= self.settle();
             if self.course.is_done() {
@@ -80,11 +84,13 @@ where
     fn feel_pulse(&mut self) {
         let waiting = Way::BOTH.map(|way| self.course.direction(way).is_held_up());
         let (tunnel, pulse, now) = self.ticket.parts();
-        let pulse = pulse.filter(|_| self.course.began().is_none());
-        let Some(way) = pulse.and_then(|pulse| pulse.expired(now, waiting)) else {
+        let Some(pulse) = pulse.filter(|_| self.course.began().is_none()) else {
             return;
         };
-        let order = Arc::new(pulse::order(way.sink(), tunnel.limits.code()));
+        let Some(way) = pulse.expired(now, waiting) else {
+            return;
+        };
+        let order = Arc::new(pulse.order(way.sink()));
         // Otherwise another order was first, which is obeyed next.
         if tunnel.close(Arc::clone(&order)) {
             self.course.give_up(way, &order, &tunnel.limits, now);
@@ -102,6 +108,7 @@ where
         way: Way,
         scratch: &mut [u8],
         left: &mut usize,
+        asks: bool,
     ) -> Turn {
         let ahead = self.ticket.take_ahead(way);
         let direction = self.course.direction(way);
@@ -116,6 +123,8 @@ where
                 source: &mut self.client,
                 sink: &mut self.backend,
                 left,
+                gathers: false,
+                asks,
             }
             .run::<X>(cx, &ahead, scratch),
             Way::Out => Pump {
@@ -127,6 +136,8 @@ where
                 source: &mut self.backend,
                 sink: &mut self.client,
                 left,
+                gathers: false,
+                asks,
             }
             .run::<X>(cx, &ahead, scratch),
         }

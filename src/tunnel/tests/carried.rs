@@ -18,15 +18,20 @@ use tokio::time::timeout;
 use super::ground::FarSocket;
 use super::rig::{Near, turn};
 use super::*;
-use crate::net::http2::{Calm, Chunk, Io, Place, Ready, Stream, Tunnel};
+use crate::net::http2::{Bounds, Calm, Chunk, Io, Place, Ready, Stream, Tunnel};
 use crate::net::{Limiter, Socket, Transport};
 
 /// A patience that only a hang outlasts.
 const HANGS: Duration = Duration::from_secs(30);
 
-/// For a window to open, and bytes of a header block: more than any life needs.
+/// For a window to open: more than any life needs.
 const PATIENCE: Duration = Duration::from_secs(600);
-const MOST_HEAD: usize = 16 * 1024;
+const BOUNDS: Bounds = Bounds {
+    head: 16 * 1024,
+    streams: 1,
+    // What HTTP/2 begins with (RFC 9113 section 6.5.2).
+    window: 65_535,
+};
 
 /// A far end that is a stream of HTTP/2.
 pub(super) struct Carried {
@@ -87,7 +92,7 @@ async fn ask(socket: Socket) -> (SendStream<Bytes>, RecvStream) {
 async fn accept(socket: Socket) -> Tunnel {
     let calm = Arc::new(Calm::new(u32::MAX, u32::MAX));
     let transport = Transport::Plain(socket);
-    let io = Io::new(transport, Bytes::new(), MOST_HEAD, calm);
+    let io = Io::new(transport, Bytes::new(), BOUNDS, calm);
     let mut builder = server::Builder::new();
     builder.enable_connect_protocol();
     let mut frames = Frames {

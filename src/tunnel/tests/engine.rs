@@ -14,8 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::super::engine::testing::Worker;
-use super::super::engine::{Adoption, Doors};
+use super::super::engine::testing::{Worker, rests};
+use super::super::engine::{Adoption, Doors, OnEnd};
 use super::*;
 use crate::ws::frame::FrameCursor;
 
@@ -386,6 +386,22 @@ fn a_stop_does_not_wait_for_a_peer_that_reads_nothing() {
     drop(engine);
     assert!(start.elapsed() < HANGS);
     outcome.recv_timeout(HANGS).unwrap();
+}
+
+/// Else they would queue up behind the rests, each with its lease.
+#[test]
+fn all_that_have_ended_are_seen_to_before_the_next_rest() {
+    let registry = Registry::new();
+    let count = Arc::new(AtomicUsize::new(0));
+    let ended = (0..500).map(|_| {
+        let counted = Arc::clone(&count);
+        let on_end: OnEnd = Box::new(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        (registry.open(facts(1), &options(Framing::Opaque)), on_end)
+    });
+    assert_eq!(rests(ended), 1);
+    assert_eq!(count.load(Ordering::Relaxed), 500);
 }
 
 /// A worker that nobody turns is a thread that is stuck.

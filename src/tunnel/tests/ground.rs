@@ -80,6 +80,14 @@ impl Ground {
         }
     }
 
+    /// The same with reads as large as they are.
+    pub(super) fn broad(self) -> Self {
+        Self {
+            read: scratch::SIZE,
+            ..self
+        }
+    }
+
     /// Has this thread splice at every chance or never, and read so much.
     pub(super) fn prepare(self) {
         let start = if self.pipes.is_some() { 1 } else { u64::MAX };

@@ -14,8 +14,8 @@ use super::rig::Engines;
 use super::strainer::pong;
 use super::*;
 
-const PING: [u8; 10] = *b"\x89\x08longhaul";
-const SIDES: [Side; 2] = [Side::Client, Side::Backend];
+pub(super) const PING: [u8; 10] = *b"\x89\x08longhaul";
+pub(super) const SIDES: [Side; 2] = [Side::Client, Side::Backend];
 
 fn only(side: usize) -> PingSide {
     [PingSide::Client, PingSide::Backend][side]
@@ -39,12 +39,12 @@ fn boundaries(bytes: &[u8]) -> Vec<usize> {
 }
 
 /// Passes the time of silence: pings are due, and have gone out.
-fn fall_silent(scene: &mut Scene) {
+pub(super) fn fall_silent(scene: &mut Scene) {
     scene.rig.registry.pass(INTERVAL + 1);
     scene.settle();
 }
 
-fn time_out(scene: &mut Scene) {
+pub(super) fn time_out(scene: &mut Scene) {
     scene.rig.registry.pass(TIMEOUT + 1);
     scene.settle();
 }
@@ -120,7 +120,7 @@ fn a_side_that_is_silent_after_a_ping_is_given_up_at_every_point() {
 }
 
 /// Each engine, over Unix sockets.
-fn each(options: &Options, scene: impl Fn(Scene)) {
+pub(super) fn each(options: &Options, scene: impl Fn(Scene)) {
     for engine in [Engines::Own, Engines::Tokio, Engines::Tls, Engines::Http2] {
         scene(Scene::new(engine, Ground::narrow(false, None), options));
     }

@@ -34,6 +34,8 @@ pub(super) fn script(masked: bool) -> Vec<u8> {
 pub(super) struct Far {
     socket: Option<FarSocket>,
     pub(super) seen: Vec<u8>,
+    /// How many bytes it still reads.
+    pub(super) takes: usize,
     pub(super) ended: bool,
     pub(super) reset: bool,
 }
@@ -56,6 +58,7 @@ impl Scene {
         let far = |socket| Far {
             socket: Some(socket),
             seen: Vec::new(),
+            takes: usize::MAX,
             ended: false,
             reset: false,
         };
@@ -83,6 +86,27 @@ impl Scene {
         self.settle();
     }
 
+    /// At once, as far as there is room, and nobody looks; says whether it was all.
+    pub(super) fn put(&mut self, side: usize, bytes: &[u8]) -> bool {
+        let socket = self.far[side].socket.as_mut().unwrap();
+        socket
+            .write(bytes)
+            .is_ok_and(|written| written == bytes.len())
+    }
+
+    /// Sends until nothing more goes in anywhere.
+    pub(super) fn fill(&mut self, side: usize) {
+        let mut refused = 0;
+        while refused < 50 {
+            refused = match self.put(side, &[0x55; 1000]) {
+                true => 0,
+                false => refused + 1,
+            };
+            self.rig.turn();
+            self.far[side].pump();
+        }
+    }
+
     pub(super) fn end(&mut self, side: usize) {
         assert!(self.far[side].socket.as_mut().unwrap().end());
         self.settle();
@@ -104,9 +128,7 @@ impl Scene {
                 deliveries.make(sockets.filter_map(FarSocket::tcp));
             }
             for far in &mut self.far {
-                let socket = far.socket.as_mut();
-                let pumped = socket.is_some_and(|socket| socket.pump(true));
-                if pumped | far.read() {
+                if far.pump() | far.read() {
                     calm = 0;
                 }
             }
@@ -142,14 +164,25 @@ impl Scene {
 }
 
 impl Far {
+    fn pump(&mut self) -> bool {
+        let reads = self.takes > 0;
+        let socket = self.socket.as_mut();
+        socket.is_some_and(|socket| socket.pump(reads))
+    }
+
     fn read(&mut self) -> bool {
         let mut buffer = [0; 64];
-        let Some(socket) = self.socket.as_mut().filter(|_| !self.ended) else {
+        let most = self.takes.min(buffer.len());
+        let reads = most > 0 && !self.ended;
+        let Some(socket) = self.socket.as_mut().filter(|_| reads) else {
             return false;
         };
-        match socket.read(&mut buffer) {
+        match socket.read(&mut buffer[..most]) {
             Ok(0) => self.ended = true,
-            Ok(read) => self.seen.extend_from_slice(&buffer[..read]),
+            Ok(read) => {
+                self.takes -= read;
+                self.seen.extend_from_slice(&buffer[..read]);
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             // Only a side that has been given up is reset, or over TLS ends so.
             Err(error) => {
