@@ -151,6 +151,7 @@ impl Tunnel {
             messages_out: self.messages_out(),
             client_close_code: None,
             backend_close_code: None,
+            client_unreadable: false,
         }
     }
 
