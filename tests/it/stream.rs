@@ -1,8 +1,9 @@
 //! Byte transparency, end to end: pseudo-random frames through the real binary,
 //! several tunnels and both ways at once, with every byte compared.
 //!
-//! `LONGHAUL_STREAM_MB` says how much goes through each of the six tests; in the
-//! gate they take 35 MB each. `tests/long stream` has 10 GB go through in all.
+//! `LONGHAUL_STREAM_MB` says how much goes through each of the six tests at least,
+//! for every stream ends with a message: in the gate 35 MB, which makes 45.
+//! `tests/long stream` has 10 GB go through in all.
 
 use std::sync::Arc;
 
