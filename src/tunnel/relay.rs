@@ -22,6 +22,7 @@ use super::clock::Ticks;
 use super::course::Course;
 use super::direction::Way;
 use super::entry::State;
+use super::options::Framing;
 use super::outcome::{Cause, Outcome, Side};
 use super::registry::Ticket;
 
@@ -94,10 +95,14 @@ impl<C, B, X> Relay<C, B, X> {
     }
 
     fn outcome(&self, ended_by: Side, cause: Cause) -> Outcome {
+        let tunnel = self.ticket.tunnel();
+        // Where there are no frames, none is ever read.
+        let is_framed = tunnel.limits.framing() == Framing::WebSocket;
         Outcome {
             client_close_code: self.course.close_code(Way::In),
             backend_close_code: self.course.close_code(Way::Out),
-            ..self.ticket.tunnel().outcome(ended_by, cause)
+            client_unreadable: is_framed && self.course.is_lost(Way::In),
+            ..tunnel.outcome(ended_by, cause)
         }
     }
 

@@ -16,7 +16,6 @@ use super::Relay;
 use crate::tunnel::bulk::Bulk;
 use crate::tunnel::direction::Way;
 use crate::tunnel::outcome::{Cause, Outcome, Side};
-use crate::tunnel::pulse;
 use crate::tunnel::pump::{Pump, Turn};
 use crate::tunnel::scratch::Scratch;
 
@@ -85,11 +84,13 @@ where
     fn feel_pulse(&mut self) {
         let waiting = Way::BOTH.map(|way| self.course.direction(way).is_held_up());
         let (tunnel, pulse, now) = self.ticket.parts();
-        let pulse = pulse.filter(|_| self.course.began().is_none());
-        let Some(way) = pulse.and_then(|pulse| pulse.expired(now, waiting)) else {
+        let Some(pulse) = pulse.filter(|_| self.course.began().is_none()) else {
             return;
         };
-        let order = Arc::new(pulse::order(way.sink(), tunnel.limits.code()));
+        let Some(way) = pulse.expired(now, waiting) else {
+            return;
+        };
+        let order = Arc::new(pulse.order(way.sink()));
         // Otherwise another order was first, which is obeyed next.
         if tunnel.close(Arc::clone(&order)) {
             self.course.give_up(way, &order, &tunnel.limits, now);
