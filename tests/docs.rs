@@ -405,7 +405,7 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "bytes of one direction of a tunnel, and one read, before others have their turn",
-        "src/tunnel/relay.rs",
+        "src/tunnel/relay/step.rs",
         "BYTES_PER_STEP",
     ),
     (
@@ -568,7 +568,7 @@ const IN_CAPACITY: &[(&str, &str, &str)] = &[
     ),
     (
         "{} each way give or take",
-        "src/tunnel/relay.rs",
+        "src/tunnel/relay/step.rs",
         "BYTES_PER_STEP",
     ),
     ("longhaul asks for {}", "src/server/bind.rs", "BACKLOG"),
@@ -587,7 +587,7 @@ fn the_bounds_in_the_capacity_guide_are_those_of_the_source() {
     }
     let number = |file, name| constant(file, name).parse::<u32>().expect("a number");
     let reads = number("src/tunnel/pump.rs", "READS_PER_TURN")
-        * number("src/tunnel/relay.rs", "TURNS_PER_STEP");
+        * number("src/tunnel/relay/step.rs", "TURNS_PER_STEP");
     let reads = format!("gets {reads} reads");
     assert!(guide.contains(&reads), "docs/capacity.md: no `{reads}`");
 }

@@ -42,7 +42,7 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            directions: Way::BOTH.map(|_| Direction::new(limits.framing)),
+            directions: Way::BOTH.map(|_| Direction::new(limits.framing())),
             deadline: NEVER,
             phase: Phase::Open,
             began: None,
@@ -66,6 +66,11 @@ impl Course {
     /// The status code of the Close frame that `way`'s source has sent.
     pub(super) fn close_code(&self, way: Way) -> Option<u16> {
         self.directions[way as usize].cursor.close()?.code
+    }
+
+    /// Whether `way`'s source has sent what is no frame.
+    pub(super) fn is_lost(&self, way: Way) -> bool {
+        self.directions[way as usize].cursor.is_lost()
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -15,20 +15,16 @@ use once_cell::race::OnceBox;
 use super::clock::{self, Moment, NEVER, Ticks};
 use super::direction::Way;
 use super::engine::Door;
+use super::facts::reason;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
-use crate::ws::close::GOING_AWAY;
+use crate::config::Ending;
 
 pub use super::facts::{CloseOrder, Facts, State};
 
 const ORDERED: u8 = 1;
 const EXPIRED: u8 = 1 << 1;
-
-/// How far apart an idle tunnel is looked at; its timeout is late by up to
-/// twice this. Short timeouts get the finer one.
-const IDLE_STEP: Ticks = 10;
-const SHORT_IDLE: Ticks = 100;
 
 /// A live tunnel.
 #[derive(Debug)]
@@ -79,7 +75,7 @@ impl Tunnel {
     }
 
     pub fn framing(&self) -> Framing {
-        self.limits.framing
+        self.limits.framing()
     }
 
     /// How long it has been open.
@@ -155,6 +151,7 @@ impl Tunnel {
             messages_out: self.messages_out(),
             client_close_code: None,
             backend_close_code: None,
+            client_unreadable: false,
         }
     }
 
@@ -236,19 +233,14 @@ impl Tunnel {
         }
         if self.order().is_none() {
             let limits = &self.limits;
-            if limits.dies_at <= now && limits.expires {
-                self.close_for(Cause::Expired, limits.code(), "authorization has ended");
+            let end = limits.end_code();
+            if limits.dies_at <= now && limits.expires() {
+                self.close_for(Cause::Expired, end, "authorization has ended");
             } else if limits.dies_at <= now {
-                self.close_for(
-                    Cause::MaxLifetime,
-                    limits.code(),
-                    "maximum lifetime reached",
-                );
+                self.close_for(Cause::MaxLifetime, end, reason(Ending::MaxLifetime));
             } else if self.idle_until() <= now {
-                // 1012, the default of every other end, would say that longhaul
-                // restarts.
-                let code = limits.code().map(|_| GOING_AWAY);
-                self.close_for(Cause::IdleTimeout, code, "idle for too long");
+                let code = limits.idle_code();
+                self.close_for(Cause::IdleTimeout, code, reason(Ending::IdleTimeout));
             }
         }
         self.next_check()
@@ -279,10 +271,11 @@ impl Tunnel {
         if idle == NEVER {
             return NEVER;
         }
-        let step = if idle < SHORT_IDLE { 1 } else { IDLE_STEP };
+        // So late by up to twice this.
+        let step = clock::step(idle);
         let [inward, outward] = self.last_active();
         let at = clock::later(inward.max(outward), idle).saturating_add(step);
-        at.checked_next_multiple_of(step).unwrap_or(NEVER)
+        clock::look(at, step)
     }
 
     fn signal(self: &Arc<Self>, signal: u8) {
