@@ -97,7 +97,7 @@ impl<C, B, X> Relay<C, B, X> {
     fn outcome(&self, ended_by: Side, cause: Cause) -> Outcome {
         let tunnel = self.ticket.tunnel();
         // Where there are no frames, none is ever read.
-        let is_framed = tunnel.limits.framing == Framing::WebSocket;
+        let is_framed = tunnel.limits.framing() == Framing::WebSocket;
         Outcome {
             client_close_code: self.course.close_code(Way::In),
             backend_close_code: self.course.close_code(Way::Out),
