@@ -1,9 +1,16 @@
 //! What an edit will do to live tunnels is said before, and is what comes of it: `check --against`, and the
 //! line of the reload, against where the same clients are sent before and after.
 
-use std::collections::BTreeMap;
+use serde_json::json;
 
-use crate::kit::{Echo, Over, Proxy, Site, Ws, longhaul, over_each};
+use crate::kit::{Over, Proxy, over_each};
+
+use self::foretold::{
+    CLIENTS, Client, FIRST, SECOND, STICKY, Said, Three, against, base, edit, open, places, sum,
+    with,
+};
+
+mod foretold;
 
 over_each!(
     on two threads:
@@ -14,197 +21,6 @@ over_each!(
     who_moves_with_the_balance_is_said_as_far_as_it_is_known,
     routes_with_conditions_are_followed_as_far_as_they_are_known,
 );
-
-const CLIENTS: usize = 24;
-
-/// One of the clients: a third of them come by the second route.
-#[derive(Clone, Copy)]
-struct Client(usize);
-
-impl Client {
-    fn all() -> impl Iterator<Item = Self> {
-        (0..CLIENTS).map(Self)
-    }
-
-    fn is_second(self) -> bool {
-        self.0.is_multiple_of(3)
-    }
-
-    fn target(self) -> String {
-        let path = if self.is_second() { "/second" } else { "/" };
-        format!("{path}?key={}", self.0)
-    }
-
-    fn headers(self) -> String {
-        format!("X-Forwarded-For: 203.0.113.{}\r\n", self.0)
-    }
-}
-
-/// Two routes to one upstream, and another upstream that nobody uses.
-fn base(backends: &[&Echo], spare: &Echo) -> String {
-    let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
-    let (name, address) = spare.entry();
-    Site::of(&entries)
-        .top("trusted_proxies = ['127.0.0.0/8']")
-        .route("name = 'chat'")
-        .upstream("sticky = ['query:key']")
-        .more(SECOND)
-        .more(&format!(
-            "[upstreams.spare]\nbackends = [{{ name = '{name}', address = '{address}' }}]\n"
-        ))
-        .to_string()
-}
-
-const FIRST: &str = "[[routes]]\nupstream = \"app\"\nname = 'chat'\n";
-const SECOND: &str = "[[routes]]\nname = 'second'\npath = '/second'\nupstream = 'app'\n";
-const STICKY: &str = "sticky = ['query:key']";
-
-/// `config` with another text in it.
-fn with(config: &str, old: &str, new: &str) -> String {
-    assert!(config.contains(old), "no {old} in {config}");
-    config.replacen(old, new, 1)
-}
-
-async fn open(proxy: &Proxy) -> Vec<Ws> {
-    let mut all = Vec::new();
-    for client in Client::all() {
-        let mut ws = proxy.ws_with(&client.target(), &client.headers()).await;
-        ws.greeting().await;
-        all.push(ws);
-    }
-    all
-}
-
-/// Where each client is sent now: the backend's name, or the status.
-async fn places(proxy: &Proxy) -> Vec<String> {
-    let mut all = Vec::new();
-    for client in Client::all() {
-        let answer = proxy.get_with(&client.target(), &client.headers()).await;
-        all.push(match answer.head.status {
-            200 => answer.text().to_owned(),
-            status => status.to_string(),
-        });
-    }
-    all
-}
-
-/// Numbers of closed, moving and maybe moving tunnels, by route and backend.
-type Said = BTreeMap<(String, String), [u64; 3]>;
-
-fn sum(said: &Said) -> [u64; 3] {
-    said.values().fold([0; 3], |sum, one| {
-        std::array::from_fn(|index| sum[index] + one[index])
-    })
-}
-
-/// The number in front of a word; 0 without it.
-fn before(text: &str, word: &str) -> u64 {
-    let Some((front, _)) = text.split_once(word) else {
-        return 0;
-    };
-    let number = front
-        .trim_end()
-        .rsplit([' ', '\n'])
-        .next()
-        .expect("a number");
-    number
-        .parse()
-        .unwrap_or_else(|_| panic!("{number:?} before {word} in {text}"))
-}
-
-/// What `check --against` says.
-fn against(proxy: &Proxy, config: &str) -> Said {
-    let text = Proxy::complete(config).replace("admin.sock", "other.sock");
-    let file = proxy.write("next.toml", text);
-    let mut command = longhaul();
-    command.arg("check").arg(file);
-    command.arg("--against").arg(proxy.path("admin.sock"));
-    let output = command.output().expect("to check");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(output.status.success(), "{text}");
-    let mut said = Said::new();
-    for line in text
-        .lines()
-        .filter_map(|line| line.strip_prefix("  route "))
-    {
-        let (route, rest) = line.split_once(", backend ").expect("a backend");
-        let (backend, rest) = rest.split_once(" of app: of ").expect("an upstream");
-        let numbers = [" closed", " moved", " may move"].map(|word| before(rest, word));
-        said.insert((route.to_owned(), backend.to_owned()), numbers);
-    }
-    let [closed, moved, may_move] = sum(&said);
-    assert_eq!(before(&text, " would be closed"), closed, "{text}");
-    assert_eq!(before(&text, " would move"), moved, "{text}");
-    assert_eq!(before(&text, " more may move"), may_move, "{text}");
-    said
-}
-
-/// What the line of the reload says.
-async fn reloaded(proxy: &Proxy, config: &str) -> Said {
-    let event = proxy.reload(config).await;
-    let mut said = Said::new();
-    if !event.line.contains("\"tunnels\"") {
-        return said;
-    }
-    for part in event.text("tunnels").split("; ") {
-        let (route, rest) = part.split_once(" at ").expect("a backend");
-        let (backend, rest) = rest.split_once(" of app: ").expect("an upstream");
-        let numbers = [" of ", " move", " may move"].map(|word| before(rest, word));
-        said.insert((route.to_owned(), backend.to_owned()), numbers);
-    }
-    said
-}
-
-/// Makes the edit, and compares what was said with where the clients are sent: who moves, by route
-/// and by the backend where they are. `at`: where their tunnels are.
-async fn edit(proxy: &Proxy, config: &str, at: &[String], from: &[String]) -> Said {
-    let said = against(proxy, config);
-    assert_eq!(reloaded(proxy, config).await, said);
-    let now = places(proxy).await;
-    let mut moved = BTreeMap::new();
-    for client in Client::all() {
-        let route = if client.is_second() { "second" } else { "chat" };
-        let key = (route.to_owned(), at[client.0].clone());
-        *moved.entry(key).or_insert(0) += u64::from(from[client.0] != now[client.0]);
-    }
-    for (key, moved) in moved {
-        let [closed, moving, may_move] = said.get(&key).copied().unwrap_or_default();
-        if closed == 0 {
-            let most = moving + may_move;
-            assert!(
-                (moving..=most).contains(&moved),
-                "{key:?}: {moved} of {said:?}"
-            );
-        }
-    }
-    said
-}
-
-struct Three {
-    a: Echo,
-    b: Echo,
-    c: Echo,
-}
-
-impl Three {
-    async fn start() -> Self {
-        Self {
-            a: Echo::start("a").await,
-            b: Echo::start("b").await,
-            c: Echo::start("c").await,
-        }
-    }
-
-    fn base(&self) -> String {
-        base(&[&self.a, &self.b], &self.c)
-    }
-
-    /// With a state of b.
-    fn state_of_b(&self, state: &str) -> String {
-        let state = format!("{{ name = \"b\", state = '{state}',");
-        with(&self.base(), "{ name = \"b\",", &state)
-    }
-}
 
 async fn what_closes_is_said_by_route_and_backend(over: Over) {
     for gone in [false, true] {
@@ -395,4 +211,45 @@ async fn routes_with_conditions_are_followed_as_far_as_they_are_known(over: Over
     let post = format!("{config}{methods}");
     let said = edit(&proxy, &post, &at, &at).await;
     assert_eq!(sum(&said), [0, 0, 0], "{said:?}");
+}
+
+#[tokio::test]
+async fn an_outline_that_is_wrong_is_refused() {
+    let three = Three::start().await;
+    let proxy = Proxy::start(three.base()).await;
+    let route = |key: &str, value: serde_json::Value| {
+        let mut route = json!({
+            "name": "r", "host": "*", "path": "/*", "methods": [], "headers": [],
+            "subprotocols": [], "upstream": "app",
+        });
+        route[key] = value;
+        json!({ "routes": [route] })
+    };
+    let state = json!({
+        "hashes": true, "sticky": [], "drains_removed": false, "discovers": false,
+        "backends": [{ "name": "a", "address": "a:1", "weight": 1, "state": "off" }],
+    });
+    for (body, expected) in [
+        (
+            json!({ "upstreams": { "app": { "hashes": true } } }),
+            "missing field",
+        ),
+        (json!({ "app": {} }), "unknown field `app`"),
+        (
+            json!({ "upstreams": { "app": state } }),
+            "expected \"active\"",
+        ),
+        (
+            route("path", json!("no-slash")),
+            "route \"r\": path \"no-slash\"",
+        ),
+        (route("host", json!("a/b")), "host \"a/b\""),
+        (route("methods", json!(["G T"])), "method \"G T\""),
+        (route("headers", json!([["x y", null]])), "header \"x y\""),
+        (route("backend", json!("a")), "unknown field `backend`"),
+    ] {
+        let (code, answer) = proxy.ask_admin("/impact", Some(body)).await;
+        let error = answer["error"].as_str().expect("an error");
+        assert!(code == 400 && error.contains(expected), "{code}: {error}");
+    }
 }

@@ -214,19 +214,6 @@ async fn what_is_asked_wrongly_is_refused_with_what_is_allowed() {
             "needed: upstream, backend, state",
         ),
         ("/backends", Some(json!({ "state": "off" })), "\"draining\""),
-        (
-            "/impact",
-            Some(json!({ "routes": [], "upstreams": { "app": { "hashes": true } } })),
-            "missing field",
-        ),
-        (
-            "/impact",
-            Some(json!({ "routes": [{
-                "name": "r", "host": "*", "path": "no-slash", "methods": [], "headers": [],
-                "subprotocols": [], "upstream": "app",
-            }] })),
-            "route \"r\": path \"no-slash\"",
-        ),
     ] {
         let error = refused(&proxy, 400, path, body).await;
         assert!(error.contains(expected), "{path}: {error}");
