@@ -15,6 +15,22 @@ const NO_ROOMS: &[&str] = &[
     "util", "utils", "common", "helpers", "types", "core", "misc", "shared",
 ];
 
+/// Where the bytes of a tunnel pass, below `src/tunnel`: a lock there could have
+/// one tunnel wait for another, or for a person who lists them.
+const BYTE_PATHS: &[&str] = &[
+    "aside.rs",
+    "course.rs",
+    "direction.rs",
+    "pulse.rs",
+    "pump.rs",
+    "relay.rs",
+    "scratch.rs",
+    "sift.rs",
+    "engine/pipes.rs",
+    "engine/sock.rs",
+    "engine/splice.rs",
+];
+
 const MOST_LINES: usize = 500;
 
 /// Above the floors: they tie the rooms together.
@@ -284,6 +300,24 @@ fn unsafe_code_is_in_one_file() {
         }
     }
     assert_eq!(found, ["src/server/inherit.rs"]);
+}
+
+#[test]
+fn no_byte_path_takes_a_lock() {
+    let sources = sources("src/tunnel");
+    let mut findings = Vec::new();
+    for path in BYTE_PATHS {
+        let source = sources.iter().find(|it| it.path == Path::new(path));
+        let source = source.unwrap_or_else(|| panic!("no src/tunnel/{path}"));
+        for (number, line) in source.code() {
+            let code = line.split("//").next().unwrap_or_default();
+            let words = ["lock(", "Mutex", "RwLock", ".read()", ".write()", "Condvar"];
+            if words.iter().any(|word| code.contains(word)) {
+                findings.push(format!("src/tunnel/{path}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    none("locks where bytes pass", findings);
 }
 
 /// A floor without a room would make the table a wish.

@@ -40,7 +40,8 @@ pub enum Report {
     Protocol,
     /// A status from 500 on, but for 501 and 505, which are about the request.
     Status,
-    /// It ended a tunnel within `early_end` without a Close frame.
+    /// It ended a tunnel within `early_end` without a Close frame, behind frames
+    /// that can be read.
     EarlyEnd,
     /// It closed a tunnel with 1011, "internal error" (RFC 6455 section 7.4.1).
     Close1011,

@@ -5,6 +5,7 @@
 //!
 //! Knows nothing of routes or configuration files.
 
+mod asked;
 mod backend_io;
 mod client_io;
 mod departure;

@@ -3,8 +3,9 @@
 //!
 //! It only names what happened; `upstream` counts and decides.
 //!
-//! Invariant: nothing that a client alone can bring about is reported against a
-//! backend.
+//! Invariant: what a client gets wrong by the protocol, in its request or in its
+//! frames' headers, is not reported against a backend. What a backend makes of
+//! messages that are well-formed is its own.
 
 use http::StatusCode;
 
@@ -69,7 +70,8 @@ pub(super) fn ended(metrics: &Metrics, backend: &Backend, outcome: &Outcome) {
         | Cause::PeerTimeout
         | Cause::PingTimeout
         | Cause::TlsError
-            if is_early() =>
+            // Nothing but an end can answer frames that nobody can read.
+            if !outcome.client_unreadable && is_early() =>
         {
             against(metrics, backend, Report::EarlyEnd);
         }

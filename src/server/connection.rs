@@ -77,10 +77,7 @@ pub(super) async fn serve(accepted: Accepted) {
         peer,
         local_port,
         tls: dressed.tls,
-        http: match opening {
-            Ok(Opening::Http2(_)) => Http::Two,
-            Ok(Opening::Http1(_)) | Err(_) => Http::One,
-        },
+        http: dressed.http,
         place: Arc::new(Place {
             _permit: permit,
             watch,
@@ -132,6 +129,8 @@ async fn speak(
 struct Dressed {
     transport: Transport,
     tls: Option<TlsFacts>,
+    /// Settled by ALPN whatever the opening is, which may not come.
+    http: Http,
     opening: Result<Opening, ClientFault>,
 }
 
@@ -144,7 +143,7 @@ async fn dress(
 ) -> Result<Dressed, tls::AcceptError> {
     let nothing = Bytes::new();
     let deadlines = read_deadlines(&snapshot.config.limits);
-    let (transport, tls, opening) = match &state.tls {
+    let (transport, tls, http, opening) = match &state.tls {
         Some(config) => {
             let (mut transport, tls, http) = handshake(socket, config, snapshot).await?;
             let opening = match http {
@@ -155,18 +154,26 @@ async fn dress(
                     read.map(|opening| Opening::Http2(opening.into_bytes()))
                 }
             };
-            (transport, Some(tls), opening)
+            (transport, Some(tls), http, opening)
         }
         None if state.http2 => {
             let mut transport = Transport::Plain(socket);
             let opening = read_opening(&mut transport, &deadlines).await;
-            (transport, None, opening)
+            let http = match opening {
+                Ok(Opening::Http2(_)) => Http::Two,
+                Ok(Opening::Http1(_)) | Err(_) => Http::One,
+            };
+            (transport, None, http, opening)
         }
-        None => (Transport::Plain(socket), None, Ok(Opening::Http1(nothing))),
+        None => {
+            let transport = Transport::Plain(socket);
+            (transport, None, Http::One, Ok(Opening::Http1(nothing)))
+        }
     };
     Ok(Dressed {
         transport,
         tls,
+        http,
         opening,
     })
 }

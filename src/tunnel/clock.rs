@@ -84,6 +84,18 @@ pub(super) fn later(now: Ticks, span: Ticks) -> Ticks {
     now.saturating_add(span).saturating_add(1)
 }
 
+/// How far apart looks at tunnels are that have nothing due but after `span` of
+/// silence, so that many are seen to at once. Short times get the finer one.
+pub(super) fn step(span: Ticks) -> Ticks {
+    const SHORT: Ticks = 100;
+    if span < SHORT { 1 } else { 10 }
+}
+
+/// The first look from `at` on.
+pub(super) fn look(at: Ticks, step: Ticks) -> Ticks {
+    at.checked_next_multiple_of(step).unwrap_or(NEVER)
+}
+
 /// A span in ticks, rounded up.
 pub(super) fn span(duration: Duration) -> Ticks {
     let ticks = duration.as_nanos().div_ceil(TICK.as_nanos());

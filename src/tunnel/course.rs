@@ -68,6 +68,11 @@ impl Course {
         self.directions[way as usize].cursor.close()?.code
     }
 
+    /// Whether `way`'s source has sent what is no frame.
+    pub(super) fn is_lost(&self, way: Way) -> bool {
+        self.directions[way as usize].cursor.is_lost()
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.phase == Phase::Over || self.directions.iter().all(Direction::is_done)
     }

@@ -6,6 +6,8 @@
 //! Invariant: bytes leave by `rest` or at once, in the order they came, and
 //! while there is a rest the source is read only to discard.
 
+use std::ops::Range;
+
 use crate::ws::frame::FrameCursor;
 
 use super::options::Framing;
@@ -48,6 +50,15 @@ pub(super) enum Sink {
     Shut,
 }
 
+/// What has been given to a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Given {
+    Nothing,
+    /// Of longhaul's own: it is no byte that has passed.
+    Ping,
+    Bytes,
+}
+
 #[derive(Debug)]
 pub(super) struct Direction {
     pub(super) cursor: FrameCursor,
@@ -57,8 +68,8 @@ pub(super) struct Direction {
     pub(super) close_sent: CloseSent,
     /// The source has ended its stream or broken.
     pub(super) source_ended: bool,
-    /// Something was written since the last flush.
-    pub(super) unflushed: bool,
+    /// Since the last flush.
+    pub(super) unflushed: Given,
 }
 
 /// Bytes that the sink has not taken yet.
@@ -66,6 +77,8 @@ pub(super) struct Direction {
 struct Rest {
     bytes: Vec<u8>,
     written: usize,
+    /// Where the one ping is that may be among them.
+    ping: Range<usize>,
 }
 
 impl Direction {
@@ -80,7 +93,7 @@ impl Direction {
             sink: Sink::Open,
             close_sent: CloseSent::No,
             source_ended: false,
-            unflushed: false,
+            unflushed: Given::Nothing,
         }
     }
 
@@ -157,9 +170,19 @@ impl Direction {
             Box::new(Rest {
                 bytes: Vec::with_capacity(unsent.len()),
                 written: 0,
+                ping: 0..0,
             })
         });
         rest.bytes.extend_from_slice(unsent);
+    }
+
+    /// Keeps a ping, or what was not taken of it.
+    pub(super) fn keep_ping(&mut self, unsent: &[u8]) {
+        self.keep(unsent);
+        if let Some(rest) = &mut self.rest {
+            let end = rest.bytes.len();
+            rest.ping = end - unsent.len()..end;
+        }
     }
 
     /// Bytes that wait for the sink.
@@ -173,12 +196,20 @@ impl Direction {
         self.rest.is_some()
     }
 
-    /// The sink took `written` bytes of the rest.
-    pub(super) fn wrote_rest(&mut self, written: usize) {
-        let Some(rest) = &mut self.rest else { return };
+    /// The sink took `written` bytes of the rest; what they were.
+    pub(super) fn wrote_rest(&mut self, written: usize) -> Given {
+        let Some(rest) = self.rest.as_mut().filter(|_| written > 0) else {
+            return Given::Nothing;
+        };
+        let from = rest.written;
         rest.written += written;
+        let is_ping = rest.ping.contains(&from) && rest.written <= rest.ping.end;
         if rest.written >= rest.bytes.len() {
             self.rest = None;
+        }
+        match is_ping {
+            true => Given::Ping,
+            false => Given::Bytes,
         }
     }
 
@@ -190,23 +221,25 @@ impl Direction {
     /// The sink has broken: nothing can be forwarded any more.
     pub(super) fn lose_sink(&mut self) {
         self.rest = None;
-        self.unflushed = false;
+        self.unflushed = Given::Nothing;
         self.flow = Flow::Stopped;
         self.sink = Sink::Shut;
     }
 
     /// Whether bytes wait for the sink, here or in its stream.
     pub(super) fn is_held_up(&self) -> bool {
-        self.has_rest() || self.unflushed
+        self.has_rest() || self.unflushed > Given::Nothing
     }
 
     /// Whether a ping of longhaul's own may go in here (RFC 6455 sections 5.4,
     /// 5.5.1).
     pub(super) fn takes_ping(&self) -> bool {
-        self.flow == Flow::Pass
-            && self.sink == Sink::Open
-            && self.close_sent == CloseSent::No
-            && self.cursor.at_frame_boundary()
+        self.may_take_ping() && self.cursor.at_frame_boundary()
+    }
+
+    /// Whether one may at a frame boundary.
+    pub(super) fn may_take_ping(&self) -> bool {
+        self.flow == Flow::Pass && self.sink == Sink::Open && self.close_sent == CloseSent::No
     }
 
     /// Whether it still forwards but will never see a boundary again.

@@ -26,11 +26,6 @@ pub use super::facts::{CloseOrder, Facts, State};
 const ORDERED: u8 = 1;
 const EXPIRED: u8 = 1 << 1;
 
-/// How far apart an idle tunnel is looked at; its timeout is late by up to
-/// twice this. Short timeouts get the finer one.
-const IDLE_STEP: Ticks = 10;
-const SHORT_IDLE: Ticks = 100;
-
 /// A live tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
@@ -156,6 +151,7 @@ impl Tunnel {
             messages_out: self.messages_out(),
             client_close_code: None,
             backend_close_code: None,
+            client_unreadable: false,
         }
     }
 
@@ -275,10 +271,11 @@ impl Tunnel {
         if idle == NEVER {
             return NEVER;
         }
-        let step = if idle < SHORT_IDLE { 1 } else { IDLE_STEP };
+        // So late by up to twice this.
+        let step = clock::step(idle);
         let [inward, outward] = self.last_active();
         let at = clock::later(inward.max(outward), idle).saturating_add(step);
-        at.checked_next_multiple_of(step).unwrap_or(NEVER)
+        clock::look(at, step)
     }
 
     fn signal(self: &Arc<Self>, signal: u8) {

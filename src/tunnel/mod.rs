@@ -14,6 +14,7 @@
 //! two frames.
 
 mod aside;
+mod bulk;
 mod clock;
 mod course;
 mod direction;

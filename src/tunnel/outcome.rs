@@ -78,6 +78,9 @@ pub struct Outcome {
     pub client_close_code: Option<u16>,
     /// The status code of the backend's Close frame, passed on or not.
     pub backend_close_code: Option<u16>,
+    /// The client has sent a frame header that is impossible: whoever has to read
+    /// on from there cannot.
+    pub client_unreadable: bool,
 }
 
 impl Cause {

@@ -9,7 +9,7 @@
 //! Invariant: a side is given up no sooner than `timeout` after it was given
 //! a ping, or had left bytes waiting, during which it gave no sign of life and
 //! could have; and a side that takes none of the bytes that wait for it is given
-//! up within `interval` and twice `timeout`.
+//! up within `interval` and twice `timeout`, each rounded up to the next look.
 
 use super::clock::{self, NEVER, Ticks, later};
 use super::direction::Way;
@@ -24,6 +24,8 @@ use crate::ws::pong::PongWatch;
 pub(super) struct Pulse {
     interval: Ticks,
     timeout: Ticks,
+    /// How far apart the looks are.
+    step: Ticks,
     codes: Codes,
     /// Of each side that is pinged, by the way whose source it is.
     beats: [Option<Beat>; 2],
@@ -61,10 +63,13 @@ impl Pulse {
             return None;
         }
         let interval = clock::span(pings.interval);
-        let beat = |other| (pings.side != other).then(|| Beat::new(now, interval));
+        let step = clock::step(interval);
+        let due = clock::look(later(now, interval), step);
+        let beat = |other| (pings.side != other).then(|| Beat::new(now, due));
         Some(Self {
             interval,
             timeout: clock::span(pings.timeout),
+            step,
             codes: options.close.codes,
             beats: [beat(PingSide::Backend), beat(PingSide::Client)],
         })
@@ -103,7 +108,7 @@ impl Pulse {
             return Vec::new();
         };
         beat.stage = Stage::Sent;
-        beat.due = later(now, self.timeout);
+        beat.due = clock::look(later(now, self.timeout), self.step);
         // Fresh and unpredictable for each frame (RFC 6455 section 5.3).
         beat.watch.ping((way == Way::In).then(rand::random))
     }
@@ -111,13 +116,22 @@ impl Pulse {
     /// Looks at the sides whose time is over; the way to one that is dead.
     /// `waiting`: the ways whose sink has not taken what waits for it.
     pub(super) fn expired(&mut self, now: Ticks, waiting: [bool; 2]) -> Option<Way> {
-        let (interval, timeout) = (self.interval, self.timeout);
-        Way::BOTH.into_iter().find(|way| {
+        let (spans, step) = ([self.interval, self.timeout], self.step);
+        // Where neither takes anything it is mostly the client that hangs: its backend
+        // may be waiting for room itself.
+        let ways = match waiting {
+            [true, true] => [Way::Out, Way::In],
+            _ => Way::BOTH,
+        };
+        ways.into_iter().find(|way| {
             let from = way.reverse() as usize;
             let beat = self.beats[from].as_mut();
             let (stuck, unheard) = (waiting[*way as usize], waiting[from]);
             beat.is_some_and(|beat| {
-                beat.due <= now && beat.is_dead(now, [interval, timeout], stuck, unheard)
+                let looks = beat.due <= now;
+                let dead = looks && beat.is_dead(now, spans, stuck, unheard);
+                beat.due = clock::look(beat.due, step);
+                dead
             })
         })
     }
@@ -138,11 +152,11 @@ impl Pulse {
 }
 
 impl Beat {
-    fn new(now: Ticks, interval: Ticks) -> Self {
+    fn new(now: Ticks, due: Ticks) -> Self {
         Self {
             watch: PongWatch::new(payload()),
             heard: now,
-            due: later(now, interval),
+            due,
             stage: Stage::Quiet,
             answered: false,
             stuck: false,

@@ -13,8 +13,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::bulk::{Bulk, Moved};
 use super::clock::Ticks;
-use super::direction::{Direction, Sink, Way};
+use super::direction::{Direction, Given, Sink, Way};
 use super::entry::Tunnel;
 use super::outcome::Cause;
 use super::pulse::Pulse;
@@ -32,51 +33,6 @@ pub(super) enum Turn {
     SinkBroke(Cause),
 }
 
-/// Moves payload that nobody need look at from one stream to another without
-/// the scratch buffer, where the two streams allow it.
-pub trait Bulk<S, K> {
-    /// Moves some of at most `most` bytes.
-    fn poll_move(cx: &mut Context<'_>, source: &mut S, sink: &mut K, most: u64) -> Moved;
-
-    /// Whether the sink has taken any of the moved bytes since it was last
-    /// asked.
-    fn progressed(sink: &mut K) -> bool;
-
-    /// The source has broken: the end of the sink is to say so, if it can.
-    fn sever(_: &mut K) {}
-
-    /// Nothing more will be sent to the sink, nor waited for: dropping it is to
-    /// leave nothing behind in the kernel.
-    fn forsake(_: &mut K) {}
-}
-
-/// What came of a [`Bulk::poll_move`].
-pub enum Moved {
-    /// Not worth it, or not possible: read them.
-    No,
-    /// The source has nothing now, or the sink has not taken what it has.
-    Waits,
-    Bytes(usize),
-    Ended,
-    SourceBroke(io::Error),
-    /// After the sink was given so many bytes.
-    SinkBroke(usize, io::Error),
-}
-
-/// Everything goes through the scratch buffer.
-#[derive(Debug)]
-pub struct Copying;
-
-impl<S, K> Bulk<S, K> for Copying {
-    fn poll_move(_: &mut Context<'_>, _: &mut S, _: &mut K, _: u64) -> Moved {
-        Moved::No
-    }
-
-    fn progressed(_: &mut K) -> bool {
-        false
-    }
-}
-
 /// One direction with its streams, for one turn.
 pub(super) struct Pump<'a, S, K> {
     pub(super) way: Way,
@@ -88,6 +44,10 @@ pub(super) struct Pump<'a, S, K> {
     pub(super) sink: &'a mut K,
     /// Bytes that it may read yet in this step.
     pub(super) left: &'a mut usize,
+    /// What is passed on waits for more, to be written with it.
+    pub(super) gathers: bool,
+    /// The kernels are to be asked themselves whether the streams are ready.
+    pub(super) asks: bool,
 }
 
 impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
@@ -97,10 +57,16 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         ahead: &[u8],
         scratch: &mut [u8],
     ) -> Turn {
+        if let Err(error) = self.flush_waiting::<X>(cx) {
+            return Turn::SinkBroke(Cause::of_error(&error));
+        }
         if !ahead.is_empty()
             && let Err(error) = self.forward(cx, ahead)
         {
             return Turn::SinkBroke(Cause::of_error(&error));
+        }
+        if self.asks {
+            self.ask::<X>();
         }
         let mut turn = self.rounds::<X>(cx, scratch);
         if matches!(turn, Turn::SourceEnded(_) | Turn::SourceBroke(_))
@@ -110,7 +76,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         }
         let flushed = self.flush(cx);
         if X::progressed(self.sink) {
-            self.progressed();
+            self.progressed(Given::Bytes);
         }
         match flushed {
             Poll::Ready(Err(error)) => Turn::SinkBroke(Cause::of_error(&error)),
@@ -120,6 +86,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
 
     fn rounds<X: Bulk<S, K>>(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Turn {
         for _ in 0..READS_PER_TURN {
+            if let Err(error) = self.press::<X>() {
+                return Turn::SinkBroke(Cause::of_error(&error));
+            }
             let pinged = self.ping(cx);
             if let Poll::Ready(Err(error)) = self.write_rest(cx).map(|it| pinged.and(it)) {
                 return Turn::SinkBroke(Cause::of_error(&error));
@@ -174,7 +143,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             return;
         }
         let messages = self.direction.accept_unseen(count);
-        self.direction.unflushed = true;
+        self.direction.unflushed = Given::Bytes;
         self.heard(self.way);
         self.touch();
         self.tunnel.passed(self.way, count, messages);
@@ -196,48 +165,85 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             return Ok(());
         }
         self.tunnel.passed(self.way, forwarded, messages);
-        self.send(cx, &bytes[..forwarded])
+        self.send(cx, &bytes[..forwarded], Given::Bytes)
     }
 
     /// Writes bytes, and keeps those that the sink does not take.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        what: Given,
+    ) -> io::Result<()> {
         let mut unsent = bytes;
-        while !unsent.is_empty() && !self.direction.has_rest() {
-            match self.write(cx, unsent) {
+        while !unsent.is_empty() && !self.gathers && !self.direction.has_rest() {
+            match write_some(cx, self.sink, unsent) {
                 Poll::Ready(written) => unsent = &unsent[written?..],
                 Poll::Pending => break,
             }
+            self.wrote(what);
         }
-        self.direction.keep(unsent);
+        match what {
+            Given::Ping => self.direction.keep_ping(unsent),
+            _ => self.direction.keep(unsent),
+        }
+        Ok(())
+    }
+
+    /// Writes what was kept of one read for as long as it was sifted: that is no
+    /// progress of the sink.
+    pub(super) fn write_gathered(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.direction.has_rest() {
+            match self.write_some_rest(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
         Ok(())
     }
 
     /// Ready once there is no rest.
     fn write_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.direction.has_rest() {
-            let written = {
-                let Self {
-                    direction, sink, ..
-                } = self;
-                ready!(write_some(cx, *sink, direction.rest()))?
-            };
-            self.direction.unflushed = true;
-            self.direction.wrote_rest(written);
-            self.progressed();
+            let taken = ready!(self.write_some_rest(cx))?;
+            self.progressed(taken);
         }
         Poll::Ready(Ok(()))
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(write_some(cx, self.sink, bytes))?;
-        self.direction.unflushed = true;
-        Poll::Ready(Ok(written))
+    fn write_some_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Given>> {
+        let written = ready!(write_some(cx, self.sink, self.direction.rest()))?;
+        let what = self.direction.wrote_rest(written);
+        self.wrote(what);
+        Poll::Ready(Ok(what))
+    }
+
+    fn wrote(&mut self, what: Given) {
+        self.direction.unflushed = self.direction.unflushed.max(what);
+    }
+
+    /// TLS keeps what its socket does not take, and nothing else tells when it does.
+    fn flush_waiting<X: Bulk<S, K>>(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let waited = self.direction.unflushed;
+        if waited == Given::Nothing {
+            return Ok(());
+        }
+        let (flushed, took) = X::flush(cx, self.sink);
+        if took {
+            self.progressed(waited);
+        }
+        if let Poll::Ready(flushed) = flushed {
+            flushed?;
+            self.direction.unflushed = Given::Nothing;
+        }
+        Ok(())
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.direction.unflushed {
+        if self.direction.unflushed > Given::Nothing {
             ready!(Pin::new(&mut *self.sink).poll_flush(cx))?;
-            self.direction.unflushed = false;
+            self.direction.unflushed = Given::Nothing;
         }
         Poll::Ready(Ok(()))
     }
@@ -249,13 +255,16 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         // A sink that cannot be shut is gone, and its reader will say so.
         if Pin::new(&mut *self.sink).poll_shutdown(cx).is_ready() {
             self.direction.sink = Sink::Shut;
-            self.direction.unflushed = false;
+            self.direction.unflushed = Given::Nothing;
         }
     }
 
-    /// The sink took what had waited for it: a slow reader is not an idle one.
-    fn progressed(&mut self) {
-        self.touch();
+    /// The sink took what had waited for it: a slow reader is not an idle one. But
+    /// who takes a ping may be.
+    pub(super) fn progressed(&mut self, what: Given) {
+        if what == Given::Bytes {
+            self.touch();
+        }
         self.heard(self.way.reverse());
     }
 

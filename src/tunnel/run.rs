@@ -3,12 +3,13 @@
 //! Plain sockets go to the engine, if one runs; whatever has TLS on a side
 //! stays in tokio. Both keep the same rules.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::bulk::{Bulk, Moved};
 use super::engine::{Adoption, OnEnd};
 use super::outcome::{Cause, Side};
-use super::pump::{Bulk, Moved};
 use super::registry::Ticket;
 use super::relay::{Leg, Relay};
 use crate::net::{Transport, reset_when_closed};
@@ -80,6 +81,18 @@ impl Bulk<Transport, Transport> for Severing {
 
     fn progressed(_: &mut Transport) -> bool {
         false
+    }
+
+    fn flush(cx: &mut Context<'_>, sink: &mut Transport) -> (Poll<io::Result<()>>, bool) {
+        sink.flush_some(cx)
+    }
+
+    fn stirs(source: &mut Transport) -> bool {
+        source.stirs()
+    }
+
+    fn press(sink: &mut Transport, rest: &[u8]) -> io::Result<Option<usize>> {
+        sink.press(rest)
     }
 
     fn sever(sink: &mut Transport) {

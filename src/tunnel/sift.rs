@@ -12,21 +12,53 @@ use std::task::Context;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::direction::Flow;
+use super::bulk::Bulk;
+use super::direction::{Flow, Given};
 use super::pump::Pump;
 use crate::ws::frame::FrameCursor;
 use crate::ws::pong::{PongWatch, Seen};
 
 impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
-    /// Passes on bytes just read.
+    /// Looks for a sign of life of the source. What its kernel has told may be old: a
+    /// process that stood still finds the time over before it has heard what came.
+    pub(super) fn ask<X: Bulk<S, K>>(&mut self) {
+        if X::stirs(self.source) && self.direction.wants_read() {
+            self.heard(self.way);
+        }
+    }
+
+    /// Looks for one of the sink: a kernel tells of room only when much of its buffer
+    /// is free, which a slow reader may not come to.
+    pub(super) fn press<X: Bulk<S, K>>(&mut self) -> io::Result<()> {
+        if !self.asks {
+            return Ok(());
+        }
+        self.asks = false;
+        if self.direction.is_held_up()
+            && let Some(written) = X::press(self.sink, self.direction.rest())?
+        {
+            self.asks = true;
+            let taken = self.direction.wrote_rest(written);
+            self.progressed(taken.max(self.direction.unflushed));
+        }
+        Ok(())
+    }
+
+    /// Passes on bytes just read, however many pieces they make by one write.
     pub(super) fn sift(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         self.heard(self.way);
+        let waited = self.direction.has_rest();
+        self.gathers = true;
         while !bytes.is_empty() {
             let taken = self.sift_some(cx, bytes)?;
             bytes = &bytes[taken..];
             self.ping(cx)?;
         }
-        Ok(())
+        self.gathers = false;
+        match waited {
+            true => Ok(()),
+            false => self.write_gathered(cx),
+        }
     }
 
     /// Takes some of them.
@@ -50,8 +82,11 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
             }
             return Ok(taken);
         }
-        let pings = self.pulse.as_ref().is_some_and(|it| it.wants_ping(way));
+        let wants = self.pulse.as_ref().is_some_and(|it| it.wants_ping(way));
+        let pings = wants && self.direction.may_take_ping();
         let taken = cut(cursor, bytes, pings, watches);
+        // Alone, it need not be kept for what follows.
+        self.gathers = taken < bytes.len() || self.direction.has_rest();
         self.pass(cx, &bytes[..taken])?;
         Ok(taken)
     }
@@ -77,8 +112,13 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         if !pulse.wants_ping(self.way) || !self.direction.takes_ping() {
             return Ok(());
         }
+        // Whether it takes what waits will tell as much, and pings behind that would
+        // be more with every interval.
+        if self.direction.has_rest() && !self.gathers {
+            return Ok(());
+        }
         let frame = pulse.ping(self.way, self.now);
-        self.send(cx, &frame)
+        self.send(cx, &frame, Given::Ping)
     }
 }
 

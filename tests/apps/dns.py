@@ -1,133 +1,18 @@
 """Backends found in DNS, by a real server (dnsmasq) whose records change, fail and are many."""
 
 import asyncio
-import pathlib
-import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import threading
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
-from longhaul import DEADLINE, Longhaul
+from dnsmasq import FAILED, KEYS, NAME, Dnsmasq, all_live, config, found, greet, hosts, keys
+from dnsmasq import moved_only, where
+from longhaul import Longhaul
 
-NAME = "chat.internal"
 SERVICE = f"_ws._tcp.{NAME}"
 TUNNELS = 60
-KEYS = 40
 MANY = 200
-
-
-def free_port():
-    # One that is free for both, as far as one can tell.
-    with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-        stream.bind(("127.0.0.1", 0))
-        datagram.bind(stream.getsockname())
-        return stream.getsockname()[1]
-
-
-class Dnsmasq:
-    """A server of the hosts that the test has set."""
-
-    def __init__(self, directory):
-        self.program = shutil.which("dnsmasq", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-        assert self.program, "dnsmasq is missing (Debian package dnsmasq-base)"
-        self.port = free_port()
-        self.hosts = pathlib.Path(directory) / "hosts"
-        self.queries = []
-        self.said = threading.Condition()
-        self.process = None
-
-    def write(self, hosts):
-        self.hosts.write_text("".join(f"{ip} {name}\n" for name, ip in hosts))
-
-    def start(self, hosts, ttl=1, *more):
-        self.write(hosts)
-        self.process = subprocess.Popen(
-            [self.program, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]
-            + [f"--port={self.port}", "--listen-address=127.0.0.1", "--bind-interfaces"]
-            + [f"--addn-hosts={self.hosts}", f"--local-ttl={ttl}", "--local=/internal/"]
-            + ["--log-queries", "--log-facility=-", "--user=root", *more],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        reading = threading.Event()
-        threading.Thread(target=self._follow, args=(self.process, reading), daemon=True).start()
-        assert reading.wait(DEADLINE), "dnsmasq did not start"
-
-    def _follow(self, process, reading):
-        for line in process.stderr:
-            if "read " in line and str(self.hosts) in line:
-                reading.set()
-            if "query[" in line:
-                with self.said:
-                    self.queries.append(line)
-                    self.said.notify_all()
-
-    def set(self, hosts):
-        self.write(hosts)
-        self.process.send_signal(signal.SIGHUP)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-
-    def was_asked(self, times):
-        """Waits until it has said that it was asked so many times."""
-        with self.said:
-            assert self.said.wait_for(lambda: len(self.queries) >= times, DEADLINE)
-
-
-async def greet(socket):
-    await socket.send(socket.local_address[0])
-    async for message in socket:
-        await socket.send(message)
-
-
-async def where(port, key):
-    async with connect(f"ws://127.0.0.1:{port}/?key={key}") as socket:
-        return await socket.recv()
-
-
-async def keys(port):
-    return [await where(port, key) for key in range(KEYS)]
-
-
-async def all_live(tunnels):
-    for number, tunnel in enumerate(tunnels):
-        await tunnel.send(f"still {number}")
-        assert await tunnel.recv() == f"still {number}"
-
-
-def config(dns, discovery):
-    return (
-        '[listeners.main]\naddress = "127.0.0.1:0"\n[[routes]]\nupstream = "app"\n'
-        f'[upstreams.app]\nsticky = "query:key"\ndiscovery = {{ {discovery}, '
-        f'servers = ["127.0.0.1:{dns.port}"], min_ttl = "1s" }}\n'
-    )
-
-
-def found(longhaul, count, skip):
-    """The event, behind so many others, that tells of so many backends."""
-    # Told once for each change and never for an answer that says the same.
-    with longhaul.arrived:
-        longhaul.arrived.wait_for(lambda: len(longhaul.events("backends found")) > skip, DEADLINE)
-    events = longhaul.events("backends found")
-    assert len(events) == skip + 1, events
-    assert events[-1]["backends"] == count, events[-1]
-    return events[-1]
-
-
-def moved_only(before, after, to):
-    for old, new in zip(before, after):
-        assert new == old or new in to, f"{old} moved to {new}"
-
-
-def hosts(*ends):
-    return [(NAME, f"127.0.0.{end}") for end in ends]
 
 
 async def addresses(dns, port):
@@ -162,7 +47,9 @@ async def addresses(dns, port):
         dns.set([])
         longhaul.wait("discovery has failed: the last answer stands")
         assert await keys(main) == third
+        failed = longhaul.metric(FAILED)
         dns.stop()
+        longhaul.until(lambda: longhaul.metric(FAILED) > failed, "nobody to be asked", 60)
         assert await keys(main) == third
         dns.start([(NAME, f"127.0.1.{end}") for end in range(1, MANY + 1)])
         longhaul.wait("discovery works again", deadline=60)

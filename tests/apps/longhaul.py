@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 APPS = ROOT / "tests" / "apps"
@@ -106,13 +107,29 @@ class Longhaul:
         assert events, f"no event {message!r} in the log"
         return events[0]
 
-    def status(self):
+    def admin(self, path):
+        """The body of the answer to a GET."""
         with socket.socket(socket.AF_UNIX) as admin:
             admin.settimeout(DEADLINE)
             admin.connect(str(self.path / "admin.sock"))
-            admin.sendall(b"GET /status HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+            request = f"GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+            admin.sendall(request.encode())
             answer = b"".join(iter(lambda: admin.recv(65536), b""))
-        return json.loads(answer.partition(b"\r\n\r\n")[2])
+        return answer.partition(b"\r\n\r\n")[2]
+
+    def status(self):
+        return json.loads(self.admin("/status"))
+
+    def metric(self, name):
+        """What a metric with these labels says; 0 if there is none yet."""
+        lines = self.admin("/metrics").decode().splitlines()
+        return sum(float(line.split(" ")[1]) for line in lines if line.startswith(f"{name} "))
+
+    def until(self, fact, what, deadline=DEADLINE):
+        """Asks until it is so."""
+        end = time.monotonic() + deadline
+        while not fact():
+            assert time.monotonic() < end, f"{what}: not within {deadline} s"
 
     def port(self, listener="main"):
         for one in self.status()["listeners"]:

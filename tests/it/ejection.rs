@@ -1,23 +1,18 @@
-//! Backends that are ejected by what their clients meet there, and the slow start of those that return.
-
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+//! Backends that are ejected by what their clients meet there, and how many may be.
 
 use crate::kit::{
-    Echo, Event, Fixed, Opcode, Over, Proxy, RawBackend, Site, close_payload, eventually,
-    handshake, nobodies, nobody, over_each, plain,
+    Echo, Event, Fixed, Over, Proxy, RawBackend, Site, eventually, handshake, nobodies, nobody,
+    over_each,
 };
 
 over_each!(
     what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does,
-    tunnels_that_die_young_eject,
-    internal_errors_eject,
     a_backend_that_answers_no_handshake_is_ejected,
     the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so,
 );
 
 /// A backend `a`, and another that is always there for those who must go on.
-fn site(address: &str, other: &Echo, ejection: &str) -> Site {
+pub(super) fn site(address: &str, other: &Echo, ejection: &str) -> Site {
     Site::of(&[("a", address), other.entry()])
         .upstream("sticky = 'query:key'")
         .upstream(&format!(
@@ -26,19 +21,19 @@ fn site(address: &str, other: &Echo, ejection: &str) -> Site {
 }
 
 /// Keys that go to `a`, one for each of whatever else is asked for them.
-fn keys() -> impl Iterator<Item = String> {
+pub(super) fn keys() -> impl Iterator<Item = String> {
     (0..).map(|number| format!("/?key={number}"))
 }
 
-fn is_ejected(event: &Event) -> bool {
+pub(super) fn is_ejected(event: &Event) -> bool {
     event.is("backend is ejected", &[("backend", "a")])
 }
 
-fn ejected(proxy: &Proxy) -> bool {
+pub(super) fn ejected(proxy: &Proxy) -> bool {
     !proxy.log.all(is_ejected).is_empty()
 }
 
-async fn reported(proxy: &Proxy, report: &str) -> f64 {
+pub(super) async fn reported(proxy: &Proxy, report: &str) -> f64 {
     let labels = format!(r#"{{upstream="app",backend="a",report="{report}"}}"#);
     proxy
         .metric(&format!("longhaul_reports_total{labels}"))
@@ -126,48 +121,6 @@ async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_doe
     );
 }
 
-/// Plays a backend that ends every tunnel by `last` words and the end of the stream.
-async fn ends_tunnels(over: Over, last: &[u8], reason: &str) {
-    let other = Echo::start("other").await;
-    let raw = RawBackend::start().await;
-    let proxy = Proxy::start(site(raw.address(), &other, ""))
-        .await
-        .over(over);
-    let play = async {
-        loop {
-            let mut wire = raw.accept().await;
-            wire.request().await;
-            wire.switch("").await;
-            wire.send(last).await;
-        }
-    };
-    let clients = async {
-        for key in keys() {
-            if ejected(&proxy) {
-                return;
-            }
-            let ws = proxy.ws(&key).await;
-            if ws.head.header("x-backend").is_none() {
-                ws.closed().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = play => {}
-        () = clients => {}
-    }
-    assert_eq!(proxy.log.wait_for(is_ejected).await.text("reason"), reason);
-}
-
-async fn tunnels_that_die_young_eject(over: Over) {
-    ends_tunnels(over, b"", "early_end").await;
-}
-
-async fn internal_errors_eject(over: Over) {
-    let close = plain(Opcode::Close, true, &close_payload(1011));
-    ends_tunnels(over, &close, "close_1011").await;
-}
-
 async fn a_backend_that_answers_no_handshake_is_ejected(over: Over) {
     let other = Echo::start("other").await;
     let raw = RawBackend::start().await;
@@ -223,29 +176,75 @@ async fn the_tunnels_of_the_ejected_are_drained_if_the_upstream_says_so(over: Ov
     proxy.log.wait_for(is_ejected).await;
 }
 
-#[tokio::test]
-async fn no_more_are_ejected_than_may_be() {
-    let [one, two] = nobodies().await;
-    let site = Site::of(&[("a", &one), ("b", &two)]).upstream(
-        "balance = 'round_robin'\nejection = { failures = 2, time = '1h', max_time = '1h' }",
-    );
-    let proxy = Proxy::start(site).await;
-    for _ in 0..20 {
-        assert_eq!(proxy.get("/").await.head.status, 502);
-    }
-    eventually("one to be ejected", || {
-        proxy
-            .log
-            .all(|event| event.message == "backend is ejected")
-            .len()
-            == 1
-    })
-    .await;
-    for _ in 0..20 {
+/// Asks until `count` are ejected, and then as often again: no more may follow.
+async fn only_are_ejected(proxy: &Proxy, count: usize) {
+    let all = || proxy.log.all(|event| event.message == "backend is ejected");
+    for _ in 0..40 {
         proxy.get("/").await;
     }
-    let all = proxy.log.all(|event| event.message == "backend is ejected");
-    assert_eq!(all.len(), 1, "{all:?}");
+    eventually(format!("{count} to be ejected"), || all().len() == count).await;
+    for _ in 0..40 {
+        proxy.get("/").await;
+    }
+    assert_eq!(all().len(), count, "{:?}", all());
+}
+
+#[tokio::test]
+async fn no_more_are_ejected_than_may_be() {
+    let nobodies: [String; 4] = nobodies().await;
+    let site = |count: usize, max_ejected: &str| {
+        let named = ["a", "b", "c", "d"].into_iter().zip(nobodies.iter());
+        let entries: Vec<_> = named.map(|(name, at)| (name, &**at)).take(count).collect();
+        Site::of(&entries).upstream(&format!(
+            "balance = 'round_robin'\n\
+             ejection = {{ failures = 2, time = '1h', max_time = '1h', {max_ejected} }}"
+        ))
+    };
+    for (count, max_ejected, most) in [
+        (2, "", 1),
+        (4, "max_ejected = 0.25", 1),
+        (4, "max_ejected = 0.75", 3),
+        // Less than one is none.
+        (4, "max_ejected = 0.2", 0),
+    ] {
+        let proxy = Proxy::start(site(count, max_ejected)).await;
+        assert_eq!(proxy.get("/").await.head.status, 502);
+        only_are_ejected(&proxy, most).await;
+    }
+    // What is edited holds for those that are out already.
+    let proxy = Proxy::start(site(4, "max_ejected = 0.25")).await;
+    only_are_ejected(&proxy, 1).await;
+    proxy.reload(site(4, "max_ejected = 0.5")).await;
+    only_are_ejected(&proxy, 2).await;
+}
+
+#[tokio::test]
+async fn where_too_many_are_ejected_all_are_used() {
+    let (one, two) = (Echo::start("one").await, Echo::start("two").await);
+    let [a, b] = nobodies().await;
+    let site = Site::of(&[("a", &a), ("b", &b), one.entry(), two.entry()]).upstream(
+        "balance = 'round_robin'\npanic_threshold = 0.6\n\
+         ejection = { failures = 2, time = '1h', max_time = '1h', max_ejected = 1.0 }",
+    );
+    let proxy = Proxy::start(site).await;
+    let not_reached = |event: &Event| event.message == "backend not reached";
+    let panics = |event: &Event| event.message.starts_with("too few backends are up");
+    for _ in 0..40 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
+    }
+    proxy.log.wait_for(panics).await;
+    // Three of four were enough, two are not.
+    let ejected = proxy.log.all(|event| event.message == "backend is ejected");
+    assert_eq!(ejected.len(), 2, "{ejected:?}");
+    assert_eq!(proxy.status().await["upstreams"][0]["panic"], true);
+    let log = proxy.log.tail();
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
+    }
+    for backend in ["a", "b"] {
+        let of = |event: &Event| not_reached(event) && event.text("backend") == backend;
+        log.wait_for(of).await;
+    }
 }
 
 #[tokio::test]
@@ -262,40 +261,4 @@ async fn reports_that_are_not_listed_do_not_count() {
         reported(&proxy, "status").await > 5.0,
         "they are counted all the same"
     );
-}
-
-#[tokio::test]
-async fn a_backend_that_is_new_starts_slowly() {
-    const SLOW: Duration = Duration::from_secs(3);
-    let start = Instant::now();
-    let (a, b, c) = (
-        Echo::start("a").await,
-        Echo::start("b").await,
-        Echo::start("c").await,
-    );
-    let site = |backends: &[&Echo]| {
-        let entries: Vec<_> = backends.iter().map(|one| one.entry()).collect();
-        Site::of(&entries).upstream("balance = 'round_robin'\nslow_start = '3s'")
-    };
-    let proxy = Proxy::start(site(&[&a, &b])).await;
-    let counts = async || {
-        let mut counts = BTreeMap::new();
-        for _ in 0..210 {
-            let name = proxy.get("/").await.text().to_owned();
-            *counts.entry(name).or_insert(0) += 1;
-        }
-        counts
-    };
-    // Those that begin together share as always.
-    let together = counts().await;
-    assert!((95..=115).contains(&together["a"]), "{together:?}");
-    eventually("theirs to be over", || start.elapsed() > 2 * SLOW).await;
-    let start = Instant::now();
-    proxy.reload(site(&[&a, &b, &c])).await;
-    let young = counts().await;
-    // Its fair share are 70; a slow machine may be over before it is seen.
-    assert!(young["c"] < 50 || start.elapsed() > SLOW / 2, "{young:?}");
-    eventually("its slow start to be over", || start.elapsed() > SLOW).await;
-    let grown = counts().await;
-    assert!((60..=80).contains(&grown["c"]), "{grown:?}");
 }

@@ -1,20 +1,11 @@
-//! Probes of backends: what each type asks and believes, what becomes of a backend that is down and
-//! of its tunnels, and what a reload changes about it.
+//! Probes of backends: what each type asks and believes, what becomes of a backend that is down, and
+//! what a reload changes about it.
 
-use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
+use std::time::Duration;
 
 use crate::kit::{
-    Authority, Echo, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, eventually,
-    handshake, nobody, over_each, plain, soon,
+    Authority, Echo, Event, Opcode, Proxy, RawBackend, Setup, Site, Wire, nobody, plain, soon,
 };
-
-over_each!(
-    a_stopped_process_is_found_and_its_tunnels_are_drained,
-    without_a_policy_the_tunnels_of_a_stopped_process_stay,
-    the_death_of_a_process_is_seen_by_its_clients_at_once,
-);
 
 /// One backend, and another that is always there for those who must go on.
 async fn site(address: &str, other: &Echo, health: &str) -> Site {
@@ -25,7 +16,7 @@ async fn site(address: &str, other: &Echo, health: &str) -> Site {
         ))
 }
 
-async fn turned(proxy: &Proxy, message: &str) -> Event {
+pub(super) async fn turned(proxy: &Proxy, message: &str) -> Event {
     proxy.log.wait(message, &[("backend", "a")]).await
 }
 
@@ -39,7 +30,7 @@ async fn health_of(proxy: &Proxy, backend: &str) -> String {
 }
 
 /// A key that goes to `backend` when it is up.
-async fn key_of(proxy: &Proxy, backend: &str) -> String {
+pub(super) async fn key_of(proxy: &Proxy, backend: &str) -> String {
     for number in 0..200 {
         let key = format!("/?key={number}");
         if proxy.get(&key).await.text() == backend {
@@ -222,9 +213,34 @@ async fn probes_go_over_tls_and_verify() {
     };
     let mut wire = soon("a probe with the right CA", good).await;
     wire.request().await;
-    wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    let good = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    wire.send(good).await;
     turned(&proxy, "backend is up").await;
+}
+
+#[tokio::test]
+async fn a_websocket_probe_goes_over_tls_too() {
+    let other = Echo::start("other").await;
+    let authority = Authority::new();
+    let pair = authority.pair(&["localhost"]);
+    let raw = RawBackend::tls(authority.acceptor(&pair, None)).await;
+    let setup = Setup::new();
+    setup.write("ca.pem", authority.pem());
+    let health = "type = 'websocket', ping = true, timeout = '2s', initial = 'down'";
+    let site = site(raw.address(), &other, health).await;
+    let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'localhost' }";
+    let proxy = setup.start(site.upstream(tls)).await;
+    assert_eq!(health_of(&proxy, "a").await, "down");
+    let mut wire = shake_hands(&raw).await;
+    let ping = wire.frame().await;
+    assert_eq!((ping.opcode, ping.masked), (Opcode::Ping, true));
+    wire.send(plain(Opcode::Pong, true, &ping.payload)).await;
+    turned(&proxy, "backend is up").await;
+    assert_eq!(wire.frame().await.close_code(), Some(1000));
+    drop(wire);
+    let _wire = play(&raw, &crate::kit::switching("")).await;
+    let down = turned(&proxy, "backend is down").await;
+    assert!(down.text("reason").contains("sec-websocket-accept"));
 }
 
 #[tokio::test]
@@ -281,100 +297,4 @@ async fn with_none_up_all_are_used_and_below_the_threshold_too() {
     proxy.reload(strict).await;
     log.wait(message, &[("upstream", "app")]).await;
     assert_eq!(proxy.get("/").await.head.status, 200);
-}
-
-/// A backend that is a process: longhaul itself in front of an [`Echo`].
-async fn process(echo: &Echo) -> (Proxy, String) {
-    let process = Proxy::start(Site::one(echo.address())).await;
-    let address = process.address("main").await;
-    (process, address)
-}
-
-/// Tunnels of both backends, with their keys.
-async fn spread(proxy: &Proxy) -> (Vec<(String, Ws)>, Vec<(String, Ws)>) {
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for number in 0..40 {
-        let key = format!("/?key={number}");
-        let mut ws = proxy.ws(&key).await;
-        match &*ws.greeting().await {
-            "a" => a.push((key, ws)),
-            _ => b.push((key, ws)),
-        }
-    }
-    assert!(a.len() > 5 && b.len() > 5, "{} and {}", a.len(), b.len());
-    (a, b)
-}
-
-async fn a_stopped_process_is_found_and_its_tunnels_are_drained(over: Over) {
-    let (a, b) = (Echo::start("a").await, Echo::start("b").await);
-    let (process, address) = process(&a).await;
-    let site = Site::of(&[("a", &address), b.entry()])
-        .upstream("sticky = 'query:key'\non_unhealthy = 'drain'")
-        .upstream("health = { type = 'websocket', interval = '200ms', timeout = '1s', rise = 1 }")
-        .more("[drain]\nwindow = '100ms'\nclose_timeout = '300ms'");
-    let proxy = Setup::new().beside().start(site).await.over(over);
-    let (of_a, mut of_b) = spread(&proxy).await;
-    process.signal(Signal::STOP);
-    let down = turned(&proxy, "backend is down").await;
-    assert_eq!(down.number("tunnels"), of_a.len() as u64);
-    assert!(down.text("reason").contains("within timeout"), "{down:?}");
-    for (key, ws) in of_a {
-        assert_eq!(ws.closed().await, Some(1012), "{key}");
-        let mut again = proxy.ws(&key).await;
-        assert_eq!(again.greeting().await, "b", "{key}");
-        again.close(1000).await;
-    }
-    let closed = |event: &Event| event.is("tunnel closed", &[("cause", "unhealthy")]);
-    eventually("every line of a tunnel's end", || {
-        proxy.log.all(closed).len() as u64 == down.number("tunnels")
-    })
-    .await;
-    for (_, ws) in &mut of_b {
-        ws.echo("still here").await;
-    }
-    process.signal(Signal::CONT);
-    turned(&proxy, "backend is up").await;
-    key_of(&proxy, "a").await;
-}
-
-async fn without_a_policy_the_tunnels_of_a_stopped_process_stay(over: Over) {
-    let (a, b) = (Echo::start("a").await, Echo::start("b").await);
-    let (process, address) = process(&a).await;
-    let site = Site::of(&[("a", &address), b.entry()])
-        .upstream("sticky = 'query:key'")
-        .upstream("health = { type = 'http', interval = '100ms', timeout = '1s', rise = 1 }");
-    let proxy = Setup::new().beside().start(site).await.over(over);
-    let (mut of_a, _of_b) = spread(&proxy).await;
-    process.signal(Signal::STOP);
-    turned(&proxy, "backend is down").await;
-    process.signal(Signal::CONT);
-    turned(&proxy, "backend is up").await;
-    for (_, ws) in &mut of_a {
-        ws.echo("still here").await;
-    }
-}
-
-async fn the_death_of_a_process_is_seen_by_its_clients_at_once(over: Over) {
-    let (a, b) = (Echo::start("a").await, Echo::start("b").await);
-    let (process, address) = process(&a).await;
-    let site = Site::of(&[("a", &address), b.entry()]).upstream("sticky = 'query:key'");
-    let proxy = Setup::new().beside().start(site).await.over(over);
-    let (of_a, mut of_b) = spread(&proxy).await;
-    let start = Instant::now();
-    process.signal(Signal::KILL);
-    for (_, ws) in of_a {
-        assert_eq!(ws.closed().await, None);
-    }
-    // A second is what is promised; a busy machine may be late itself.
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
-    for (_, ws) in &mut of_b {
-        ws.echo("still here").await;
-    }
-    let mut wire = proxy.connect().await;
-    wire.send(handshake("/?key=1", "h", "")).await;
-    assert_eq!(wire.response_head().await.status, 101);
 }

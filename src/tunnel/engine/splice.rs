@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::pipes::{Kept, Pipe};
 use super::sock::Sock;
 use crate::net::reset_when_closed;
-use crate::tunnel::pump::{Bulk, Moved};
+use crate::tunnel::bulk::{Bulk, Moved};
 
 /// Moved at once, and so the most that a direction keeps in the kernel.
 const MOST: usize = 512 * 1024;
@@ -110,6 +110,16 @@ impl Bulk<Sock, Sock> for Splicing {
 
     fn progressed(sink: &mut Sock) -> bool {
         sink.take_progress()
+    }
+
+    fn stirs(source: &mut Sock) -> bool {
+        source.readable = true;
+        false
+    }
+
+    fn press(sink: &mut Sock, _rest: &[u8]) -> io::Result<Option<usize>> {
+        sink.writable = true;
+        Ok(None)
     }
 
     fn forsake(sink: &mut Sock) {

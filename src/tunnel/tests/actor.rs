@@ -7,7 +7,7 @@ use std::net::TcpStream;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 
 use super::ground::FarSocket;
 use super::lives::{Event, Peer, Witness, answer, cursor};
@@ -15,12 +15,6 @@ use super::strainer::{Strainer, pong};
 use super::*;
 use crate::ws::frame::FrameCursor;
 use crate::ws::pong::{PongWatch, Seen};
-
-/// A patience that only a hang outlasts.
-pub(super) const HANGS: Timespec = Timespec {
-    tv_sec: 30,
-    tv_nsec: 0,
-};
 
 /// One peer while it lives.
 pub(super) struct Actor {
@@ -92,7 +86,7 @@ impl Actor {
             Event::End(_) => self.ends = true,
             Event::Break(_) => {
                 if let Some(socket) = self.socket.take() {
-                    socket.prepare_reset();
+                    socket.reset();
                 }
                 self.outbox.clear();
             }
@@ -265,9 +259,10 @@ impl Actor {
         self.stalled = false;
         loop {
             while self.read() {}
-            let Some(polled) = self.poll() else { break };
-            let ready = rustix::event::poll(&mut [polled], Some(&HANGS)).unwrap();
-            assert!(ready > 0, "the end does not come");
+            let socket = self.socket.as_mut().filter(|_| !self.shut);
+            if !socket.is_some_and(FarSocket::wait) {
+                break;
+            }
         }
         Witness {
             side: self.side,

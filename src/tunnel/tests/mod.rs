@@ -13,6 +13,7 @@ use crate::config::{Clocks, PingSide, Pings};
 use super::*;
 
 mod actor;
+mod carried;
 mod ends;
 mod engine;
 mod ground;
@@ -27,6 +28,7 @@ mod races;
 mod rig;
 mod sealed;
 mod shares;
+mod signs;
 mod sizes;
 mod sockets;
 mod strainer;

@@ -1,15 +1,12 @@
 //! What can happen to a tunnel, at every point of its stream: a Close of
 //! longhaul's own, a half-close and a reset, behind each byte of a script with
-//! every kind of frame. Under both engines and over TLS, over sockets that take a
-//! few bytes at a time, by splice and by copies.
+//! every kind of frame. Under both engines, over TLS and from clients that speak
+//! HTTP/2, over sockets that take a few bytes at a time, by splice and by copies.
 //!
 //! `sockets` does the same at random; here nothing is left out.
 
 use std::io::{ErrorKind, Read, Write};
 
-use rustix::event::{PollFd, PollFlags, poll};
-
-use super::actor::HANGS;
 use super::ground::{Deliveries, FarSocket, Ground};
 use super::lives::cursor;
 use super::rig::{Engines, Rig};
@@ -37,6 +34,8 @@ pub(super) fn script(masked: bool) -> Vec<u8> {
 pub(super) struct Far {
     socket: Option<FarSocket>,
     pub(super) seen: Vec<u8>,
+    /// How many bytes it still reads.
+    pub(super) takes: usize,
     pub(super) ended: bool,
     pub(super) reset: bool,
 }
@@ -59,6 +58,7 @@ impl Scene {
         let far = |socket| Far {
             socket: Some(socket),
             seen: Vec::new(),
+            takes: usize::MAX,
             ended: false,
             reset: false,
         };
@@ -86,15 +86,34 @@ impl Scene {
         self.settle();
     }
 
+    /// At once, as far as there is room, and nobody looks; says whether it was all.
+    pub(super) fn put(&mut self, side: usize, bytes: &[u8]) -> bool {
+        let socket = self.far[side].socket.as_mut().unwrap();
+        socket
+            .write(bytes)
+            .is_ok_and(|written| written == bytes.len())
+    }
+
+    /// Sends until nothing more goes in anywhere.
+    pub(super) fn fill(&mut self, side: usize) {
+        let mut refused = 0;
+        while refused < 50 {
+            refused = match self.put(side, &[0x55; 1000]) {
+                true => 0,
+                false => refused + 1,
+            };
+            self.rig.turn();
+            self.far[side].pump();
+        }
+    }
+
     pub(super) fn end(&mut self, side: usize) {
         assert!(self.far[side].socket.as_mut().unwrap().end());
         self.settle();
     }
 
     fn reset(&mut self, side: usize) {
-        let socket = self.far[side].socket.take().unwrap();
-        socket.prepare_reset();
-        drop(socket);
+        self.far[side].socket.take().unwrap().reset();
         self.settle();
     }
 
@@ -109,19 +128,23 @@ impl Scene {
                 deliveries.make(sockets.filter_map(FarSocket::tcp));
             }
             for far in &mut self.far {
-                let socket = far.socket.as_mut();
-                let pumped = socket.is_some_and(|socket| socket.pump(true));
-                if pumped | far.read() {
+                if far.pump() | far.read() {
                     calm = 0;
                 }
             }
         }
     }
 
-    /// Whether a side can be told that its stream has not just ended: by TCP and
-    /// by TLS, not by a bare Unix socket.
+    /// Whether a side can be told that its stream has not just ended: by TCP, by
+    /// TLS and by HTTP/2, not by a bare Unix socket.
     pub(super) fn is_reset_possible(&self, side: usize) -> bool {
         !matches!(self.far[side].socket, Some(FarSocket::Unix(_)))
+    }
+
+    /// Whether a side is told so when it was the other that broke: where the
+    /// reset of one stream loses nothing that was sent before it.
+    pub(super) fn is_severed(&self, side: usize) -> bool {
+        matches!(self.far[side].socket, Some(FarSocket::Http2(_)))
     }
 
     /// The tunnel is over: waits for what its closing sends to a side.
@@ -130,9 +153,7 @@ impl Scene {
         self.settle();
         while !self.far[side].ended {
             let socket = self.far[side].socket.as_mut().unwrap();
-            let tcp = socket.tcp().expect("a Unix socket delivers at once");
-            let ready = poll(&mut [PollFd::new(tcp, PollFlags::IN)], Some(&HANGS));
-            assert!(ready.unwrap() > 0, "the end does not come");
+            assert!(socket.wait(), "a Unix socket delivers at once");
             self.settle();
         }
     }
@@ -143,14 +164,25 @@ impl Scene {
 }
 
 impl Far {
+    fn pump(&mut self) -> bool {
+        let reads = self.takes > 0;
+        let socket = self.socket.as_mut();
+        socket.is_some_and(|socket| socket.pump(reads))
+    }
+
     fn read(&mut self) -> bool {
         let mut buffer = [0; 64];
-        let Some(socket) = self.socket.as_mut().filter(|_| !self.ended) else {
+        let most = self.takes.min(buffer.len());
+        let reads = most > 0 && !self.ended;
+        let Some(socket) = self.socket.as_mut().filter(|_| reads) else {
             return false;
         };
-        match socket.read(&mut buffer) {
+        match socket.read(&mut buffer[..most]) {
             Ok(0) => self.ended = true,
-            Ok(read) => self.seen.extend_from_slice(&buffer[..read]),
+            Ok(read) => {
+                self.takes -= read;
+                self.seen.extend_from_slice(&buffer[..read]);
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             // Only a side that has been given up is reset, or over TLS ends so.
             Err(error) => {
@@ -190,6 +222,7 @@ pub(super) fn on_grounds(
         (Engines::Own, Some(1)),
         (Engines::Tokio, None),
         (Engines::Tls, None),
+        (Engines::Http2, None),
     ] {
         for &tcp in tcp {
             let ground = ground(tcp, pipes);
@@ -278,7 +311,9 @@ fn a_reset_at_every_point_ends_the_other_side_behind_what_had_passed() {
         let (sent, other) = (script(side == CLIENT), 1 - side);
         scene.send(side, &sent[..point]);
         scene.reset(side);
-        assert_eq!(scene.far[other].account(), (&sent[..point], true));
+        let far = &scene.far[other];
+        assert_eq!((&far.seen[..], far.ended), (&sent[..point], true));
+        assert_eq!(far.reset, scene.is_severed(other));
         scene.end(other);
         let outcome = scene.outcome();
         let by = [Side::Client, Side::Backend][side];

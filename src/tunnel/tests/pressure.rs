@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 
-use super::super::pump::{Bulk, Copying, Moved};
+use super::super::bulk::{Bulk, Copying, Moved};
 use super::super::relay::Relay;
 use super::super::scratch;
 use super::*;

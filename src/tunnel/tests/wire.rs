@@ -41,6 +41,8 @@ pub(super) struct Inner {
     unflushed: Vec<u8>,
     /// Everything that has reached the peer.
     pub(super) seen: Vec<u8>,
+    /// Calls that wrote something.
+    pub(super) writes: usize,
     stalled: bool,
     /// The relay has ended its stream.
     pub(super) shut: bool,
@@ -71,6 +73,7 @@ pub(super) fn wire(chaos: Chaos) -> (Wire, Far) {
         broken: None,
         unflushed: Vec::new(),
         seen: Vec::new(),
+        writes: 0,
         stalled: false,
         shut: false,
         dropped: false,
@@ -197,6 +200,7 @@ impl AsyncWrite for Wire {
         let mut inner = self.0.lock().unwrap();
         std::task::ready!(inner.obstacle(cx))?;
         let count = inner.some(bytes.len());
+        inner.writes += 1;
         inner.unflushed.extend(&bytes[..count]);
         if !inner.chaos.buffered || inner.unflushed.len() > 64 {
             inner.deliver();

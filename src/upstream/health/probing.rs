@@ -105,3 +105,40 @@ fn next(health: &config::Health) -> Duration {
         .interval
         .mul_f64(1.0 - health.jitter * rand::random::<f64>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Initial, Probe};
+
+    fn health(jitter: f64) -> config::Health {
+        config::Health {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(10),
+            jitter,
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 1,
+            initial: Initial::Up,
+        }
+    }
+
+    #[test]
+    fn the_jitter_is_taken_off_the_interval() {
+        let pauses = |jitter: f64| -> Vec<f64> {
+            let health = health(jitter);
+            (0..1000).map(|_| next(&health).as_secs_f64()).collect()
+        };
+        assert!(pauses(0.0).iter().all(|pause| *pause == 10.0));
+        let mut pauses = pauses(0.2);
+        pauses.sort_by(f64::total_cmp);
+        let (least, most) = (pauses[0], pauses[999]);
+        assert!(least >= 8.0 && most <= 10.0, "{least} to {most}");
+        // All over the range, but once in more than 10^20 runs: twenty parts of it,
+        // and none that is empty.
+        let part = |pause: &f64| ((pause - 8.0) / 0.1) as usize;
+        let mut parts: Vec<usize> = pauses.iter().map(part).collect();
+        parts.dedup();
+        assert!((0..20).all(|part| parts.contains(&part)), "{parts:?}");
+    }
+}

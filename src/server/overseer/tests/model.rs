@@ -2,8 +2,10 @@
 //! waits, is refused, closed, drained, removed, brought back or rebalanced, and
 //! in whatever order, the counts are those of what the model holds.
 //!
-//! `LONGHAUL_EVENTS` says how many events (`tests/long` has a million). A tunnel
-//! is an entry whose relay obeys when it is looked at.
+//! `LONGHAUL_EVENTS` says how many events (`tests/long` has a million), and
+//! `LONGHAUL_SEED` draws from a seed that was printed: the same configs, and the
+//! same events until a tunnel goes, since when paced closes come longhaul draws
+//! itself. A tunnel is an entry whose relay obeys when it is looked at.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -267,10 +269,15 @@ fn events() -> u32 {
     given.map_or(20_000, |events| events.parse().expect("a number of events"))
 }
 
+fn seed() -> u64 {
+    let given = std::env::var("LONGHAUL_SEED").ok();
+    given.map_or_else(rand::random, |seed| seed.parse().expect("a seed"))
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_counts_are_the_models_whatever_happens() {
-    let seed = rand::random();
-    println!("seed {seed}");
+    let seed = seed();
+    println!("LONGHAUL_SEED={seed}");
     let mut world = World::new(seed);
     for _ in 0..events() {
         world.event().await;
