@@ -161,6 +161,7 @@ async fn another_token_holds_at_once_and_a_file_that_is_not_good_lets_nobody_in(
     assert_eq!(status(READER).await, 200);
 }
 
+/// Over HTTP/1.1 alone: it is about the way to the admin API.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_ask_over_tcp() {
     let backend = Echo::start("a").await;
@@ -190,7 +191,8 @@ async fn the_commands_ask_over_tcp() {
         says(&refused.stderr).contains("may only read"),
         "{refused:?}"
     );
-    let closed = run(&["tunnels", "close", "--all"], Some("operator.token"));
+    let now = ["tunnels", "close", "--all", "--window", "0s"];
+    let closed = run(&now, Some("operator.token"));
     assert!(closed.status.success(), "{closed:?}");
     let wrong = longhaul()
         .args(["status", "--admin", "https://127.0.0.1:1"])

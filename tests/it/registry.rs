@@ -49,6 +49,7 @@ async fn closed(mut wire: Wire, number: usize) -> (usize, Option<u16>) {
     (number, code)
 }
 
+/// Over HTTP/1.1 alone: its 9,000 tunnels take the descriptors that there are; closes over both are in closes.rs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nine_thousand_tunnels_are_listed_at_once_and_closed_by_key_at_a_rate() {
     let _alone = alone().await;
@@ -125,6 +126,7 @@ async fn every_page_comes_at_once(proxy: &Proxy, key: &str) {
     }
 }
 
+/// Over HTTP/1.1 alone: it opens tunnels of both itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_each_client_it_says_what_it_speaks_and_over_what() {
     let authority = Authority::new();
@@ -172,6 +174,7 @@ async fn of_each_client_it_says_what_it_speaks_and_over_what() {
     }
 }
 
+/// Over HTTP/1.1 alone: orders are counted, whatever their tunnels speak.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_closes_go_on_at_once() {
     let backend = Echo::start("a").await;
