@@ -33,6 +33,9 @@ pub(super) struct Actor {
     /// Answers to longhaul's pings, and how much of the first is written.
     pongs: VecDeque<u8>,
     in_pong: bool,
+    /// What is written of one that is not whole: if it breaks off there, these are
+    /// bytes as all others.
+    part: Vec<u8>,
     buffer: Vec<u8>,
     /// It has said that it ends, and has ended when the outbox is empty.
     ends: bool,
@@ -66,6 +69,7 @@ impl Actor {
             strainer: Strainer::new(side),
             pongs: VecDeque::new(),
             in_pong: false,
+            part: Vec::new(),
             buffer: vec![0; peer.chaos.most],
             ends: false,
             ended: false,
@@ -89,6 +93,7 @@ impl Actor {
                     socket.reset();
                 }
                 self.outbox.clear();
+                self.sent.append(&mut self.part);
             }
             Event::Stall(_, stalled) => self.stalled = stalled,
         }
@@ -154,7 +159,10 @@ impl Actor {
         };
         match socket.write(&[*byte]) {
             Ok(_) => {
-                self.pongs.pop_front();
+                self.part.extend(self.pongs.pop_front());
+                if self.part.len() == pong(self.side).len() {
+                    self.part.clear();
+                }
                 self.in_pong = !self.pongs.is_empty();
                 true
             }
