@@ -5,12 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
-use crate::kit::{Echo, Over, Proxy, Response, Setup, Site, dial, longhaul, nobody, over_each};
-
-over_each!(
-    on two threads:
-    the_commands_ask_over_tcp,
-);
+use crate::kit::{Echo, Proxy, Response, Setup, Site, dial, longhaul, nobody};
 
 const OPERATOR: &str = "the-operators-own-token";
 const READER: &str = "a-token-that-only-reads";
@@ -166,9 +161,11 @@ async fn another_token_holds_at_once_and_a_file_that_is_not_good_lets_nobody_in(
     assert_eq!(status(READER).await, 200);
 }
 
-async fn the_commands_ask_over_tcp(over: Over) {
+/// Over HTTP/1.1 alone: it is about the way to the admin API.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_ask_over_tcp() {
     let backend = Echo::start("a").await;
-    let proxy = with_tokens(backend.address()).await.over(over);
+    let proxy = with_tokens(backend.address()).await;
     let mut ws = proxy.ws("/").await;
     ws.greeting().await;
     let url = format!("http://{}", address(&proxy).await);

@@ -172,7 +172,7 @@ async fn come_back_to(proxy: &Proxy, clients: usize) -> JoinSet<()> {
     all
 }
 
-/// Over HTTP/1.1 alone: it is about choice and pace, and the drains are over both.
+/// Over HTTP/1.1 alone: the policy counts tunnels and does not look at them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_comes_to_rest_within_its_share_and_keeps_its_rate_and_leaves_drained_backends() {
     const CLIENTS: u64 = 300;

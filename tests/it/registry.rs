@@ -8,14 +8,9 @@ use tokio::task::JoinSet;
 
 use crate::kit::h2::H2;
 use crate::kit::{
-    Authority, Echo, Opcode, Over, Proxy, Setup, Site, Wire, alone, close_payload, dial, handshake,
-    masked, over_each, raise_file_limit,
+    Authority, Echo, Opcode, Proxy, Setup, Site, Wire, alone, close_payload, dial, handshake,
+    masked, raise_file_limit,
 };
-
-over_each!(
-    on two threads:
-    only_so_many_closes_go_on_at_once,
-);
 
 const TUNNELS: usize = 9_000;
 /// Tunnels of one key.
@@ -54,8 +49,7 @@ async fn closed(mut wire: Wire, number: usize) -> (usize, Option<u16>) {
     (number, code)
 }
 
-/// Over HTTP/1.1 alone: for their number; the registry knows HTTP by a column only,
-/// and `operator` closes tunnels by what they have in common over both.
+/// Over HTTP/1.1 alone: its 9,000 tunnels take the descriptors that there are; closes over both are in closes.rs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nine_thousand_tunnels_are_listed_at_once_and_closed_by_key_at_a_rate() {
     let _alone = alone().await;
@@ -132,7 +126,7 @@ async fn every_page_comes_at_once(proxy: &Proxy, key: &str) {
     }
 }
 
-/// Over HTTP/1.1 alone: it opens its tunnels over either itself.
+/// Over HTTP/1.1 alone: it opens tunnels of both itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_each_client_it_says_what_it_speaks_and_over_what() {
     let authority = Authority::new();
@@ -180,9 +174,11 @@ async fn of_each_client_it_says_what_it_speaks_and_over_what() {
     }
 }
 
-async fn only_so_many_closes_go_on_at_once(over: Over) {
+/// Over HTTP/1.1 alone: orders are counted, whatever their tunnels speak.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_so_many_closes_go_on_at_once() {
     let backend = Echo::start("a").await;
-    let proxy = Proxy::start(Site::one(backend.address())).await.over(over);
+    let proxy = Proxy::start(Site::one(backend.address())).await;
     let mut tunnels = Vec::new();
     for _ in 0..3 {
         let mut ws = proxy.ws("/").await;

@@ -100,7 +100,7 @@ fn closing(tunnels: Vec<Ws>) -> JoinSet<()> {
     all
 }
 
-/// Over HTTP/1.1 alone: it is about what a terminal shows.
+/// Over HTTP/1.1 alone: it is about what the command shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_a_terminal_a_close_shows_what_is_left_until_none_is() {
     let backend = Echo::start("a").await;
@@ -124,7 +124,7 @@ async fn at_a_terminal_a_close_shows_what_is_left_until_none_is() {
     closed.join_all().await;
 }
 
-/// Over HTTP/1.1 alone: it is about what a terminal shows.
+/// Over HTTP/1.1 alone: it is about what the command shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_a_terminal_a_drain_shows_what_is_left_until_none_is() {
     let backend = Echo::start("a").await;
@@ -160,7 +160,7 @@ async fn at_a_terminal_a_drain_shows_what_is_left_until_none_is() {
     }
 }
 
-/// Over HTTP/1.1 alone: it is about what a terminal shows.
+/// Over HTTP/1.1 alone: it is about what the command shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_a_terminal_a_rebalance_shows_its_plan_and_what_is_left_until_none_is() {
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
