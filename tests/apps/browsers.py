@@ -28,6 +28,8 @@ from websockets.http11 import Response
 from longhaul import DEADLINE, Longhaul, binary, certificate, site
 
 SOCKETS = 50
+# Beside them: sockets that echo all the time, from the first close to the last.
+LOOPS = 5
 PAGE = (pathlib.Path(__file__).parent / "browsers.html").read_bytes()
 
 
@@ -139,6 +141,12 @@ def check(browser, longhaul, address):
     clients = {tunnel["client"] for tunnel in tunnels}
     assert len(clients) == 1, f"all on one connection: {clients}"
 
+    assert call(browser, "return startLoops(arguments[0])", LOOPS) == LOOPS
+    assert call(browser, "return loopsGoOn()") > 0
+    loops = longhaul.events("tunnel opened")[SOCKETS:]
+    assert len(loops) == LOOPS, len(loops)
+    assert {loop["client"] for loop in loops} == clients, "on that connection too"
+
     # Close codes, each way.
     assert call(browser, "return closeOne(4001)") == 4001
     closed = longhaul.wait("tunnel closed", lambda event: event["cause"] == "close 4001")
@@ -152,11 +160,18 @@ def check(browser, longhaul, address):
     longhaul.config.write_text(config + '\n[[routes]]\nhost = "other.test"\nupstream = "app"\n')
     longhaul.wait("config reloaded")
     assert call(browser, "return echoAll('after the reload')") == SOCKETS - 1
+    before = call(browser, "return loopsGoOn()")
 
-    # A stop: a Close frame for each, and the page is told.
+    # A stop: a Close frame for each, and the page is told. Those that are not yet
+    # closed go on, and none loses more than what is on its way when it is closed.
     longhaul.process.send_signal(signal.SIGTERM)
     codes = call(browser, "return allClosed()")
     assert codes == [1012] * (SOCKETS - 1), codes
+    loops = call(browser, "return loopsClosed()")
+    for loop in loops:
+        assert (loop["code"], loop["wrong"]) == (1012, 0), loop
+        assert loop["sent"] - loop["echoed"] <= 1, loop
+    assert sum(loop["echoed"] for loop in loops) > before, (loops, before)
     causes = {event["cause"] for event in longhaul.events("tunnel closed")}
     assert causes == {"close 4001", "close 4002", "drain"}, causes
 
