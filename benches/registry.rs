@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use longhaul::config::Clocks;
 use longhaul::tunnel::{
-    Cause, Close, CloseOrder, Facts, Filter, Framing, Labels, Opening, Options, Registry, State,
-    Ticket, Words,
+    Cause, Close, CloseOrder, Codes, Facts, Filter, Framing, Labels, Opening, Options, Registry,
+    State, Ticket, Words,
 };
 use support::rss;
 use tokio::runtime::Builder;
@@ -260,7 +260,12 @@ fn options() -> Options {
             pings: None,
         },
         close: Close {
-            code: Some(1012),
+            codes: Codes {
+                max_lifetime: Some(1012),
+                idle_timeout: Some(1001),
+                client_hangs: Some(1001),
+                backend_hangs: Some(1011),
+            },
             timeout: Duration::from_secs(5),
         },
     }

@@ -277,6 +277,66 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MAX_HEADERS",
     ),
     (
+        "bytes that wait in a stream of a client to be sent",
+        "src/server/http2/mod.rs",
+        "SEND_BUFFER",
+    ),
+    (
+        "a frame of HTTP/2 that a client sends",
+        "src/net/http2/sieve.rs",
+        "LARGEST",
+    ),
+    (
+        "table of header compression that a client may fill",
+        "src/net/http2/hpack/table.rs",
+        "LARGEST",
+    ),
+    (
+        "header block over HTTP/2, as a multiple of `max_request_head`",
+        "src/net/http2/fields.rs",
+        "TIMES",
+    ),
+    (
+        "last frames of an HTTP/2 connection that longhaul ends",
+        "src/server/http2/connection.rs",
+        "GOODBYE",
+    ),
+    (
+        "without a stream, after GOAWAY",
+        "src/server/http2/clocks.rs",
+        "GOODBYE",
+    ),
+    (
+        "streams of one HTTP/2 connection to a backend",
+        "src/upstream/http2.rs",
+        "MOST_STREAMS",
+    ),
+    (
+        "bytes that a backend may send on a stream before they are passed on",
+        "src/upstream/http2.rs",
+        "STREAM_WINDOW",
+    ),
+    (
+        "bytes that wait in a stream of a backend to be sent",
+        "src/upstream/http2.rs",
+        "SEND_BUFFER",
+    ),
+    (
+        "head of a backend's answer over HTTP/2",
+        "src/upstream/http2.rs",
+        "MAX_HEADERS",
+    ),
+    (
+        "between two pings of a connection for plain requests over HTTP/2 to a backend",
+        "src/upstream/http2.rs",
+        "PING_INTERVAL",
+    ),
+    (
+        "for the answer to one",
+        "src/upstream/http2.rs",
+        "PING_TIMEOUT",
+    ),
+    (
         "interim answers that wait for a slow client",
         "src/net/link.rs",
         "MAX_INTERIM",
@@ -345,7 +405,7 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "bytes of one direction of a tunnel, and one read, before others have their turn",
-        "src/tunnel/relay.rs",
+        "src/tunnel/relay/step.rs",
         "BYTES_PER_STEP",
     ),
     (
@@ -508,7 +568,7 @@ const IN_CAPACITY: &[(&str, &str, &str)] = &[
     ),
     (
         "{} each way give or take",
-        "src/tunnel/relay.rs",
+        "src/tunnel/relay/step.rs",
         "BYTES_PER_STEP",
     ),
     ("longhaul asks for {}", "src/server/bind.rs", "BACKLOG"),
@@ -527,7 +587,7 @@ fn the_bounds_in_the_capacity_guide_are_those_of_the_source() {
     }
     let number = |file, name| constant(file, name).parse::<u32>().expect("a number");
     let reads = number("src/tunnel/pump.rs", "READS_PER_TURN")
-        * number("src/tunnel/relay.rs", "TURNS_PER_STEP");
+        * number("src/tunnel/relay/step.rs", "TURNS_PER_STEP");
     let reads = format!("gets {reads} reads");
     assert!(guide.contains(&reads), "docs/capacity.md: no `{reads}`");
 }

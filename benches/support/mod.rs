@@ -14,7 +14,7 @@ use bytes::Bytes;
 use longhaul::config::Clocks;
 use longhaul::net::{Socket, Transport};
 use longhaul::tunnel::{
-    Close, Engine, Facts, Framing, Labels, Leg, Opening, Options, Registry, run,
+    Close, Codes, Engine, Facts, Framing, Labels, Leg, Opening, Options, Registry, run,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -83,7 +83,12 @@ impl Relays {
                 max_lifetime_jitter: 0.0,
             },
             close: Close {
-                code: Some(1012),
+                codes: Codes {
+                    max_lifetime: Some(1012),
+                    idle_timeout: Some(1001),
+                    client_hangs: Some(1001),
+                    backend_hangs: Some(1011),
+                },
                 timeout: Duration::from_secs(5),
             },
         };

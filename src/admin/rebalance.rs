@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::desk::Desk;
 use super::fields::{Fields, Wrong};
 use super::tunnels;
-use crate::config::{Pace, Rebalance};
-use crate::tunnel::{Cause, CloseOrder};
+use crate::config::{Ending, Pace, Rebalance};
+use crate::tunnel::CloseOrder;
 use crate::upstream::{Plan, Share};
 
 pub(super) fn rebalance(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
@@ -29,7 +29,8 @@ pub(super) fn rebalance(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong>
     let pace = pace.unwrap_or_else(|| Pace::new(Some(rate), std::time::Duration::ZERO));
     let plan = Plan::new(upstream, &desk.state.registry, to);
     let span = pace.span(plan.tunnels.len());
-    let order = CloseOrder::new(Cause::Rebalance, &snapshot.config.drain);
+    let drain = snapshot.config.drain.with(&upstream.settings().drain);
+    let order = CloseOrder::new(Ending::Rebalance, &drain);
     let mut answer = tunnels::begun(desk, plan.tunnels, order, span, dry_run)?;
     answer["upstream"] = name.into();
     answer["to"] = to.into();

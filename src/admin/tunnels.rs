@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::desk::Desk;
 use super::fields::{Fields, Wrong};
-use crate::config::{BackendDrain, Drain, Pace, Rate, duration_of};
-use crate::tunnel::{Cause, CloseOrder, Filter, Framing, Page, Registry, State, Tunnel};
+use crate::config::{BackendDrain, Drain, Ending, Pace, Rate, duration_of};
+use crate::tunnel::{CloseOrder, Filter, Framing, Page, Registry, State, Tunnel};
 use crate::ws::close::may_send;
 
 /// Tunnels on one page, at most and where nothing is said.
@@ -70,7 +70,7 @@ pub(super) fn close(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
     let filter = filter(&mut fields)?;
     let all = fields.flag("all")?;
     let drain = desk.state.snapshot().config.drain;
-    let order = order(&mut fields, &drain, Cause::Operator)?;
+    let order = order(&mut fields, &drain)?;
     let pace = pace(&mut fields)?;
     let dry_run = fields.flag("dry_run")?;
     fields.finish()?;
@@ -121,7 +121,7 @@ pub(super) fn begun(
 }
 
 /// `code` and `reason`.
-fn order(fields: &mut Fields, drain: &Drain, cause: Cause) -> Result<CloseOrder, Wrong> {
+fn order(fields: &mut Fields, drain: &Drain) -> Result<CloseOrder, Wrong> {
     let allowed = "\"none\", or a close code that may be sent: 1000-1003, 1007-1014, 3000-4999";
     let code = fields.read("code", allowed, |value| match value {
         Value::String(word) if word == "none" => Some(None),
@@ -134,10 +134,11 @@ fn order(fields: &mut Fields, drain: &Drain, cause: Cause) -> Result<CloseOrder,
     let reason = fields.word("reason", &allowed, |text| {
         (text.len() <= MOST_REASON).then(|| text.to_owned())
     })?;
+    let usual = CloseOrder::new(Ending::Operator, drain);
     Ok(CloseOrder {
-        reason: reason.unwrap_or_default().into(),
-        code: code.unwrap_or(drain.close_code),
-        cause,
+        reason: reason.map_or(usual.reason, Into::into),
+        code: code.unwrap_or(usual.code),
+        ..usual
     })
 }
 

@@ -1,7 +1,6 @@
 //! `longhaul check`: finds everything that a reload would find, and changes
 //! nothing; with `--explain`, says what would become of one request.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write, stdout};
@@ -14,7 +13,7 @@ use crate::admin::{self, Door, Running};
 use crate::config::{self, Config, Diagnostic, Diagnostics};
 use crate::server::{self, Incumbent, Obstacles};
 use crate::state::{Prepared, State};
-use crate::upstream::{Impact, Outline};
+use crate::upstream::{Impact, Outlines};
 
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let loaded = config::load(&arguments.file);
@@ -129,12 +128,7 @@ fn somebody_runs(file: &Path) -> bool {
 
 /// What it would do to the live tunnels of whoever answers there.
 fn against(config: &Config, door: &Door, out: &mut dyn Write) -> anyhow::Result<()> {
-    let outlines: BTreeMap<&str, Outline> = config
-        .upstreams
-        .iter()
-        .map(|(name, upstream)| (name.as_str(), Outline::of(upstream)))
-        .collect();
-    let body = serde_json::to_value(outlines)?;
+    let body = serde_json::to_value(Outlines::of(config))?;
     let answer = operator::asked(door, door.post("/impact", &body))?;
     let impacts: Vec<Impact> = serde_json::from_value(answer["impact"].clone())?;
     let live = answer["tunnels"].as_u64().unwrap_or_default() as usize;
@@ -146,12 +140,23 @@ fn against(config: &Config, door: &Door, out: &mut dyn Write) -> anyhow::Result<
         sum(|it| it.closing),
         sum(|it| it.moving)
     )?;
-    for one in &impacts {
+    let may_move = sum(|it| it.may_move);
+    if may_move > 0 {
         writeln!(
+            out,
+            "{may_move} more may move: nothing that is known of their clients says where they belong"
+        )?;
+    }
+    for one in &impacts {
+        write!(
             out,
             "  route {}, backend {} of {}: of {}, {} closed, {} moved",
             one.route, one.backend, one.upstream, one.tunnels, one.closing, one.moving
         )?;
+        match one.may_move {
+            0 => writeln!(out)?,
+            may_move => writeln!(out, ", {may_move} may move")?,
+        }
     }
     Ok(())
 }

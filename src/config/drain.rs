@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::close_codes::{CloseCodes, Ending, close_codes, own_close_codes};
 use super::nearest::nearest;
 use super::rate::{Rate, rate};
 use super::section::{Section, Value, Wrong};
@@ -24,6 +25,8 @@ pub struct Drain {
     pub deadline: Duration,
     /// The status code of the Close frame; `None` closes without one.
     pub close_code: Option<u16>,
+    /// Others for single reasons.
+    pub close_codes: CloseCodes,
     /// How long one tunnel may take to reach a message boundary and to answer
     /// the Close frame.
     pub close_timeout: Duration,
@@ -35,6 +38,8 @@ pub struct BackendDrain {
     pub rate: Option<Rate>,
     pub window: Option<Duration>,
     pub deadline: Option<Duration>,
+    /// Before those of `[drain]`.
+    pub close_codes: CloseCodes,
 }
 
 /// How fast many tunnels are closed.
@@ -46,6 +51,25 @@ pub struct Pace {
 }
 
 impl Drain {
+    /// The same for the tunnels of an upstream that says `own`.
+    pub fn with(self, own: &BackendDrain) -> Self {
+        Self {
+            close_codes: own.close_codes.or(&self.close_codes),
+            ..self
+        }
+    }
+
+    /// The status code that goes with a reason; `None` closes without a frame.
+    pub fn code(&self, ending: Ending) -> Option<u16> {
+        self.close_codes.of(ending).unwrap_or(self.close_code)
+    }
+
+    /// The same, where the reason has a usual code of its own.
+    pub fn code_or(&self, ending: Ending, usual: u16) -> Option<u16> {
+        let usual = self.close_code.map(|_| usual);
+        self.close_codes.of(ending).unwrap_or(usual)
+    }
+
     /// That of a stop: each tunnel needs a moment before the end to close.
     pub fn pace(&self) -> Pace {
         Pace {
@@ -110,6 +134,7 @@ pub(super) fn drain(section: Section<'_>) -> Drain {
         window,
         deadline,
         close_code: section.or("close_code", Some(1012), close_code),
+        close_codes: close_codes(&section),
         close_timeout: section.or("close_timeout", SECOND * 5, duration(POSITIVE)),
     };
     section.finish();
@@ -126,6 +151,7 @@ pub(super) fn backend_drain(section: &Section<'_>) -> BackendDrain {
         rate: table.optional("rate", rate),
         window: table.optional("window", duration(MAYBE_ZERO)),
         deadline: table.or("deadline", None, duration_or_off(MAYBE_ZERO)),
+        close_codes: own_close_codes(&table),
     };
     if let (Some(window), Some(deadline)) = (drain.window, drain.deadline)
         && window > deadline
@@ -185,6 +211,7 @@ mod tests {
             window: Duration::from_secs(30),
             deadline: Duration::from_secs(60),
             close_code: None,
+            close_codes: CloseCodes::default(),
             close_timeout: Duration::from_secs(5),
         };
         let own = BackendDrain {

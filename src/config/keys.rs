@@ -68,7 +68,28 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("[log]", &["format", "level", "access", "query_values"]),
     (
         "[drain]",
-        &["deadline", "rate", "window", "close_code", "close_timeout"],
+        &[
+            "deadline",
+            "rate",
+            "window",
+            "close_code",
+            "close_codes",
+            "close_timeout",
+        ],
+    ),
+    (
+        "`close_codes` of [drain]",
+        &[
+            "stop",
+            "drain",
+            "removed",
+            "unhealthy",
+            "rebalance",
+            "operator",
+            "max_lifetime",
+            "idle_timeout",
+            "ping_timeout",
+        ],
     ),
     (
         "[admin]",
@@ -164,7 +185,19 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "`drain` of [upstreams.NAME]",
-        &["rate", "window", "deadline"],
+        &["rate", "window", "deadline", "close_codes"],
+    ),
+    (
+        "`close_codes` of `drain` of [upstreams.NAME]",
+        &[
+            "drain",
+            "removed",
+            "unhealthy",
+            "rebalance",
+            "max_lifetime",
+            "idle_timeout",
+            "ping_timeout",
+        ],
     ),
     (
         "`admission` of [upstreams.NAME]",

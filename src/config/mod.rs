@@ -7,6 +7,7 @@
 mod admission;
 mod auth;
 mod backends;
+mod close_codes;
 mod cross;
 mod diagnostic;
 mod discovery;
@@ -39,6 +40,7 @@ mod value;
 
 pub use admission::Admission;
 pub use auth::Auth;
+pub use close_codes::{CloseCodes, Ending};
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use discovery::{Discovery, DnsQuery, DnsRecord, Source};
 pub use drain::{BackendDrain, Drain, Pace};

@@ -86,13 +86,6 @@ pub(super) async fn upgrade(
     Ok(answer)
 }
 
-fn no_answer(error: HandshakeError) -> Refusal {
-    match error {
-        HandshakeError::Http1(error) => refusal(&error),
-        HandshakeError::Http2(error) => Refusal::BackendProtocol(error.to_string()),
-    }
-}
-
 /// Checks an answer that switches protocols; the backend's side of the tunnel,
 /// and the head for the client.
 fn switch(
@@ -118,12 +111,13 @@ fn switch(
     }
 }
 
-/// Reaches a backend and gets its answer.
+/// Reaches a backend and gets its answer. A handshake that the backend says it has
+/// not looked at is sent once more, over another connection (RFC 9113 section 8.7).
 async fn dialogue(
     route: &Route,
     exchange: &Exchange,
     affinity: &Affinity,
-    request: Request<Body>,
+    mut request: Request<Body>,
     may_half_close: bool,
     deadline: Instant,
 ) -> Result<(Attempt, Answer), Refusal> {
@@ -132,16 +126,71 @@ async fn dialogue(
         true => Purpose::Handshake,
         false => Purpose::WebSocket,
     };
-    let attempt = connect(&towards, exchange.secure, affinity, purpose);
-    let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
-    let answer = ask(route, exchange, &mut attempt, request, may_half_close);
-    let answer = timeout_at(deadline, answer).await.map_err(late);
-    let response = answer.flatten().inspect_err(|refusal| {
-        report::refused(&route.metrics, attempt.lease.backend(), refusal);
-    })?;
-    // The handshake is over, whatever the answer.
-    drop(std::mem::take(&mut attempt.pass));
-    Ok((attempt, response))
+    let may_be_http2 =
+        purpose == Purpose::WebSocket && route.upstream.settings().websocket_over_http2;
+    let mut again = may_be_http2.then(|| copy(&request));
+    loop {
+        let attempt = connect(&towards, exchange.secure, affinity, purpose);
+        let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
+        let answer = ask(route, exchange, &mut attempt, request, may_half_close);
+        let answer = timeout_at(deadline, answer).await;
+        let answer = answer.map_err(|elapsed| Unanswered::from(late(elapsed)));
+        let unanswered = match answer.flatten() {
+            Ok(answer) => {
+                // The handshake is over, whatever the answer.
+                drop(std::mem::take(&mut attempt.pass));
+                return Ok((attempt, answer));
+            }
+            Err(unanswered) => unanswered,
+        };
+        match again.take().filter(|_| unanswered.is_unprocessed) {
+            Some(again) => request = again,
+            None => {
+                report::refused(&route.metrics, attempt.lease.backend(), &unanswered.refusal);
+                return Err(unanswered.refusal);
+            }
+        }
+    }
+}
+
+/// A handshake, which has no body.
+fn copy(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    // The spelling of the client's header names is among them.
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
+}
+
+/// Why a backend has given no answer.
+struct Unanswered {
+    refusal: Refusal,
+    /// It says itself that it has not looked at the request.
+    is_unprocessed: bool,
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            is_unprocessed: false,
+        }
+    }
+}
+
+impl From<HandshakeError> for Unanswered {
+    fn from(error: HandshakeError) -> Self {
+        Self {
+            is_unprocessed: error.is_unprocessed(),
+            refusal: match error {
+                HandshakeError::Http1(error) => refusal(&error),
+                HandshakeError::Http2(error) => Refusal::BackendProtocol(error.to_string()),
+            },
+        }
+    }
 }
 
 /// Sends the request and waits for the head of the answer. Clients of some
@@ -153,7 +202,7 @@ async fn ask(
     attempt: &mut Attempt,
     request: Request<Body>,
     may_half_close: bool,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Unanswered> {
     let finish = attempt.connection.finish_handle();
     let answer = attempt.connection.shake_hands(request);
     let left = async {
@@ -165,14 +214,11 @@ async fn ask(
         }
         sleep(route.settings.clocks.half_close_timeout).await;
     };
-    let answer = tokio::select! {
+    tokio::select! {
         biased;
-        answer = answer => answer,
-        () = left, if may_half_close => {
-            return Err(Refusal::BackendTimeout("half_close_timeout"));
-        }
-    };
-    answer.map_err(no_answer)
+        answer = answer => Ok(answer?),
+        () = left, if may_half_close => Err(Refusal::BackendTimeout("half_close_timeout").into()),
+    }
 }
 
 fn late(_: Elapsed) -> Refusal {

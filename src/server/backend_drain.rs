@@ -5,7 +5,9 @@
 //! [`BackendDrain`] ends it and leaves the rest of the tunnels where they are.
 //!
 //! Invariant: while it lasts, every tunnel of the backend is told to close, also
-//! one whose handshake was under way when it began.
+//! one whose handshake was under way when it began. That the backend is drained
+//! is said when it has neither tunnels nor handshakes, and again if there were
+//! some after all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +15,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::config;
+use crate::config::{self, Ending};
 use crate::state::{Snapshot, State};
-use crate::tunnel::{self, Cause, CloseOrder, Registry, Tunnel};
+use crate::tunnel::{self, CloseOrder, Registry, Tunnel};
 use crate::upstream::{Backend, Upstream};
 
 /// How often what is left is told.
@@ -27,7 +29,7 @@ const LATECOMERS: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct BackendDrain {
     backend: Arc<Backend>,
-    cause: Cause,
+    ending: Ending,
     task: JoinHandle<()>,
 }
 
@@ -38,24 +40,27 @@ impl BackendDrain {
         snapshot: &Snapshot,
         upstream: &Upstream,
         backend: &Arc<Backend>,
-        cause: Cause,
+        ending: Ending,
     ) -> Self {
-        let settings = &snapshot.config.drain;
+        let own = &upstream.settings().drain;
+        let settings = snapshot.config.drain.with(own);
         let work = Work {
             registry: Arc::clone(&state.registry),
             backend: Arc::clone(backend),
-            order: CloseOrder::new(cause, settings),
-            pace: settings.pace_of(&upstream.settings().drain),
+            ending,
+            order: CloseOrder::new(ending, &settings),
+            pace: settings.pace_of(own),
         };
         Self {
             backend: Arc::clone(backend),
-            cause,
+            ending,
             task: tokio::spawn(work.run()),
         }
     }
 
-    pub(super) fn cause(&self) -> Cause {
-        self.cause
+    /// Why.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending
     }
 
     /// Whether anybody else has the backend still: a tunnel, or a request that
@@ -75,6 +80,7 @@ impl Drop for BackendDrain {
 struct Work {
     registry: Arc<Registry>,
     backend: Arc<Backend>,
+    ending: Ending,
     order: CloseOrder,
     pace: config::Pace,
 }
@@ -91,7 +97,7 @@ impl Work {
         progress.tick().await;
         let mut latecomers = interval(LATECOMERS);
         latecomers.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = tunnels.is_empty();
+        let mut told = false;
         let mut closing = Box::pin(self.close(tunnels, span));
         let mut closed = false;
         loop {
@@ -101,6 +107,8 @@ impl Work {
                 _ = latecomers.tick(), if closed => {
                     let tunnels = self.tunnels();
                     if !tunnels.is_empty() {
+                        // A plain request may become a tunnel as late as this.
+                        told = false;
                         let span = self.pace.span(tunnels.len());
                         closing = Box::pin(self.close(tunnels, span));
                         closed = false;
@@ -136,8 +144,8 @@ impl Work {
     fn tell_start(&self, tunnels: usize, span: Duration) {
         let (upstream, backend) = (&**self.backend.upstream(), &**self.backend.name());
         let seconds = span.as_secs_f64();
-        match self.order.cause {
-            Cause::Unhealthy => {
+        match self.ending {
+            Ending::Unhealthy => {
                 tracing::info!(
                     upstream,
                     backend,
@@ -146,7 +154,7 @@ impl Work {
                     "draining an unhealthy backend"
                 );
             }
-            Cause::Removed => {
+            Ending::Removed => {
                 tracing::info!(
                     upstream,
                     backend,
@@ -164,6 +172,7 @@ impl Work {
             upstream = &**self.backend.upstream(),
             backend = &**self.backend.name(),
             tunnels = self.backend.tunnels(),
+            handshakes = self.backend.handshakes(),
             "still draining a backend"
         );
     }

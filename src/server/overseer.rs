@@ -14,9 +14,8 @@ use std::sync::Arc;
 
 use super::backend_drain::BackendDrain;
 use super::rebalancing::Rebalancing;
-use crate::config::{BackendState, OnRemoved, OnUnhealthy};
+use crate::config::{BackendState, Ending, OnRemoved, OnUnhealthy};
 use crate::state::{Snapshot, State};
-use crate::tunnel::Cause;
 use crate::upstream::{Backend, Backends, Discovery, Listed, Probing, Standing, Upstream};
 
 pub(super) struct Overseer {
@@ -71,8 +70,8 @@ impl Overseer {
             for (index, listed) in backends.list().iter().enumerate() {
                 self.probe(&mut probed, upstream, listed);
                 let standing = backends.standing(index);
-                let cause = why_drain(upstream, listed, standing, overseen.panic);
-                self.drain(&snapshot, upstream, listed.backend(), cause);
+                let ending = why_drain(upstream, listed, standing, overseen.panic);
+                self.drain(&snapshot, upstream, listed.backend(), ending);
             }
             self.upstreams.insert(Arc::clone(upstream.name()), overseen);
         }
@@ -145,16 +144,16 @@ impl Overseer {
 
     /// What becomes of the tunnels of a backend that is no longer there.
     fn let_go(&mut self, snapshot: &Snapshot, upstream: &Upstream, backend: &Arc<Backend>) {
-        let cause = match upstream.settings().on_removed {
-            OnRemoved::Drain => Some(Cause::Removed),
+        let ending = match upstream.settings().on_removed {
+            OnRemoved::Drain => Some(Ending::Removed),
             // Taking it away takes nothing back that was said before, and cannot
             // make it well.
             OnRemoved::Keep => {
                 let drained = self.drained.get(&Arc::as_ptr(backend));
-                drained.map(BackendDrain::cause)
+                drained.map(BackendDrain::ending)
             }
         };
-        self.drain(snapshot, upstream, backend, cause);
+        self.drain(snapshot, upstream, backend, ending);
     }
 
     /// Has it probed as its upstream says; nobody else's probes go on.
@@ -183,21 +182,21 @@ impl Overseer {
         self.probed.insert(key, probing);
     }
 
-    /// Drains it for this cause, or not at all.
+    /// Drains it for this reason, or not at all.
     fn drain(
         &mut self,
         snapshot: &Snapshot,
         upstream: &Upstream,
         backend: &Arc<Backend>,
-        cause: Option<Cause>,
+        ending: Option<Ending>,
     ) {
         let key = Arc::as_ptr(backend);
-        if self.drained.get(&key).map(BackendDrain::cause) == cause {
+        if self.drained.get(&key).map(BackendDrain::ending) == ending {
             return;
         }
         self.drained.remove(&key);
-        if let Some(cause) = cause {
-            let drain = BackendDrain::start(&self.state, snapshot, upstream, backend, cause);
+        if let Some(ending) = ending {
+            let drain = BackendDrain::start(&self.state, snapshot, upstream, backend, ending);
             self.drained.insert(key, drain);
         }
     }
@@ -208,14 +207,14 @@ fn why_drain(
     listed: &Listed,
     standing: Standing,
     panic: bool,
-) -> Option<Cause> {
+) -> Option<Ending> {
     match (listed.state(), standing) {
-        (BackendState::Draining, _) => Some(Cause::Drain),
+        (BackendState::Draining, _) => Some(Ending::Drain),
         (BackendState::Active, Standing::Down | Standing::Ejected)
             // In panic its clients would have nowhere better to go.
             if !panic && upstream.settings().on_unhealthy == OnUnhealthy::Drain =>
         {
-            Some(Cause::Unhealthy)
+            Some(Ending::Unhealthy)
         }
         _ => None,
     }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::config::{self, Pace};
+use crate::config::{self, Ending, Pace};
 use crate::state::State;
-use crate::tunnel::{Cause, CloseOrder};
+use crate::tunnel::CloseOrder;
 use crate::upstream::Plan;
 
 /// A policy that is carried out, until this is dropped.
@@ -63,7 +63,8 @@ async fn run(state: Arc<State>, name: String, policy: config::Rebalance) {
             seconds = span.as_secs_f64(),
             "rebalancing an upstream"
         );
-        let order = CloseOrder::new(Cause::Rebalance, &snapshot.config.drain);
+        let drain = snapshot.config.drain.with(&upstream.settings().drain);
+        let order = CloseOrder::new(Ending::Rebalance, &drain);
         drop(snapshot);
         let closes = state.registry.close_in_order(plan.tunnels, order, span);
         closes.await;

@@ -20,7 +20,7 @@ use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
 use crate::tls::{self, Contents};
-use crate::upstream::{Outline, impact};
+use crate::upstream::{Outlines, impact};
 
 /// What asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,17 +277,18 @@ fn foretold(state: &State, next: &Config) -> String {
     if state.registry.is_empty() {
         return String::new();
     }
-    let next = next
-        .upstreams
-        .iter()
-        .map(|(name, upstream)| (name.clone(), Outline::of(upstream)))
-        .collect();
-    let all = impact(&state.registry, &state.snapshot().upstreams, &next);
+    let now = state.snapshot();
+    let next = Outlines::of(next);
+    let all = impact(&state.registry, &now.config, &now.upstreams, &next);
     let words = all.iter().map(|one| {
-        format!(
+        let mut words = format!(
             "{} at {} of {}: {} of {} close, {} move",
             one.route, one.backend, one.upstream, one.closing, one.tunnels, one.moving
-        )
+        );
+        if one.may_move > 0 {
+            words.push_str(&format!(", {} may move", one.may_move));
+        }
+        words
     });
     words.collect::<Vec<_>>().join("; ")
 }

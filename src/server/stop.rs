@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::systemd::{Manager, Watchdog};
 use super::{Asked, Signals};
-use crate::config;
+use crate::config::{self, Ending};
 use crate::drain::{Drain, Stage};
 use crate::net::Limiter;
 use crate::proxy::log_closed;
@@ -51,7 +51,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
     let window_ends = Instant::now() + window;
     let registry = Arc::clone(registry);
     let closing = Arc::clone(&registry);
-    let order = CloseOrder::new(Cause::Drain, &settings);
+    let order = CloseOrder::new(Ending::Stop, &settings);
     tokio::spawn(async move { closing.close_paced(tunnels, order, window).await });
     let mut progress = interval(PROGRESS);
     progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,7 +92,7 @@ pub(super) async fn stop(stop: Stop<'_>) {
 
 /// Handshakes that were under way when the stop began have become tunnels since.
 fn close_latecomers(registry: &Registry, settings: &config::Drain) {
-    let order = Arc::new(CloseOrder::new(Cause::Drain, settings));
+    let order = Arc::new(CloseOrder::new(Ending::Stop, settings));
     for tunnel in
         registry.select(&|tunnel| matches!(tunnel.state(), State::Open | State::HalfClosed))
     {

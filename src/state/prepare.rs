@@ -172,7 +172,7 @@ fn routes(
         let route = Arc::new(proxy::Route {
             name: settings.name.as_str().into(),
             settings: settings.clone(),
-            drain: config.drain,
+            drain: config.drain.with(&upstream.settings().drain),
             upstream: Arc::clone(upstream),
             authority,
             labels: proxy::SharedLabels::default(),

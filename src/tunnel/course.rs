@@ -42,7 +42,7 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            directions: Way::BOTH.map(|_| Direction::new(limits.framing)),
+            directions: Way::BOTH.map(|_| Direction::new(limits.framing())),
             deadline: NEVER,
             phase: Phase::Open,
             began: None,

@@ -15,10 +15,11 @@ use once_cell::race::OnceBox;
 use super::clock::{self, Moment, NEVER, Ticks};
 use super::direction::Way;
 use super::engine::Door;
+use super::facts::reason;
 use super::options::{Framing, Limits};
 use super::outcome::{Cause, Outcome, Side};
 use super::signals::Signals;
-use crate::ws::close::GOING_AWAY;
+use crate::config::Ending;
 
 pub use super::facts::{CloseOrder, Facts, State};
 
@@ -74,7 +75,7 @@ impl Tunnel {
     }
 
     pub fn framing(&self) -> Framing {
-        self.limits.framing
+        self.limits.framing()
     }
 
     /// How long it has been open.
@@ -232,19 +233,14 @@ impl Tunnel {
         }
         if self.order().is_none() {
             let limits = &self.limits;
-            if limits.dies_at <= now && limits.expires {
-                self.close_for(Cause::Expired, limits.code(), "authorization has ended");
+            let end = limits.end_code();
+            if limits.dies_at <= now && limits.expires() {
+                self.close_for(Cause::Expired, end, "authorization has ended");
             } else if limits.dies_at <= now {
-                self.close_for(
-                    Cause::MaxLifetime,
-                    limits.code(),
-                    "maximum lifetime reached",
-                );
+                self.close_for(Cause::MaxLifetime, end, reason(Ending::MaxLifetime));
             } else if self.idle_until() <= now {
-                // 1012, the default of every other end, would say that longhaul
-                // restarts.
-                let code = limits.code().map(|_| GOING_AWAY);
-                self.close_for(Cause::IdleTimeout, code, "idle for too long");
+                let code = limits.idle_code();
+                self.close_for(Cause::IdleTimeout, code, reason(Ending::IdleTimeout));
             }
         }
         self.next_check()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::opening::Opening;
 use super::outcome::Cause;
-use crate::config::Drain;
+use crate::config::{Drain, Ending};
 
 /// Names that many tunnels share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +46,28 @@ pub struct CloseOrder {
 
 impl CloseOrder {
     /// An end for a reason of longhaul's own, as the config says.
-    pub fn new(cause: Cause, drain: &Drain) -> Self {
+    pub fn new(ending: Ending, drain: &Drain) -> Self {
         Self {
-            cause,
-            code: drain.close_code,
-            reason: Cow::Borrowed(""),
+            cause: Cause::of_ending(ending),
+            code: drain.code(ending),
+            reason: Cow::Borrowed(reason(ending)),
         }
+    }
+}
+
+/// What a Close frame says beside its code. Clients show it and may go by it, so
+/// it stays as it is; `docs/operations.md` has it too.
+pub(super) fn reason(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Stop => "server is stopping",
+        Ending::Drain => "backend is draining",
+        Ending::Removed => "backend was removed",
+        Ending::Unhealthy => "backend is unhealthy",
+        Ending::Rebalance => "connections are being rebalanced",
+        Ending::Operator => "closed by an operator",
+        Ending::MaxLifetime => "maximum lifetime reached",
+        Ending::IdleTimeout => "idle for too long",
+        Ending::PingTimeout => "the other side does not answer",
     }
 }
 

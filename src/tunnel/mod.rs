@@ -40,7 +40,7 @@ pub use entry::Tunnel;
 pub use facts::{CloseOrder, Facts, Labels, State};
 pub use filter::Filter;
 pub use opening::Opening;
-pub use options::{Close, Expiry, Framing, Options};
+pub use options::{Close, Codes, Expiry, Framing, Options};
 pub use outcome::{Cause, Outcome, Side};
 pub use registry::{Page, Registry, Ticket};
 pub use relay::{Leg, Relay, relay};

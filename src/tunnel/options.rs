@@ -1,9 +1,9 @@
 //! What a tunnel is told at birth, by value, so that no reload can change it.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crate::config::{Clocks, Drain};
+use crate::config::{Clocks, Drain, Ending};
+use crate::ws::close::{GOING_AWAY, INTERNAL_ERROR};
 
 use super::clock::{self, NEVER, Ticks};
 
@@ -23,12 +23,35 @@ pub enum Framing {
 /// How longhaul closes a tunnel on its own account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// The status code for `max_lifetime`; `None` closes without a frame, at a
-    /// message boundary all the same.
-    pub code: Option<u16>,
+    pub codes: Codes,
     /// From the order to close until both sides have answered; then the close
     /// is plain.
     pub timeout: Duration,
+}
+
+/// The status codes of closes by a tunnel's own clocks; `None` closes without a
+/// frame, at a message boundary all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codes {
+    pub max_lifetime: Option<u16>,
+    pub idle_timeout: Option<u16>,
+    /// What the backend of a client that hangs is told.
+    pub client_hangs: Option<u16>,
+    /// What the client of a backend that hangs is told.
+    pub backend_hangs: Option<u16>,
+}
+
+impl Codes {
+    fn new(drain: &Drain) -> Self {
+        Self {
+            max_lifetime: drain.code(Ending::MaxLifetime),
+            // 1012, the default of every other end, would say that longhaul
+            // restarts.
+            idle_timeout: drain.code_or(Ending::IdleTimeout, GOING_AWAY),
+            client_hangs: drain.code_or(Ending::PingTimeout, GOING_AWAY),
+            backend_hangs: drain.code_or(Ending::PingTimeout, INTERNAL_ERROR),
+        }
+    }
 }
 
 /// Everything a tunnel goes by.
@@ -57,7 +80,7 @@ impl Options {
             clocks,
             expiry,
             close: Close {
-                code: drain.close_code,
+                codes: Codes::new(drain),
                 timeout: drain.close_timeout,
             },
         }
@@ -67,17 +90,39 @@ impl Options {
 /// The same in ticks, as a tunnel keeps it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    pub(super) framing: Framing,
-    /// For a close on longhaul's own account; that of the end of what was
-    /// granted if that comes first. Never 0, which is no status code.
-    code: Option<NonZeroU16>,
+    /// That of the end of its life, and whether it is then that what was granted
+    /// ends.
+    end: Flagged,
+    /// That of `idle_timeout`, and whether the bytes are frames.
+    quiet: Flagged,
     pub(super) idle: Ticks,
     pub(super) half_close: Ticks,
     pub(super) close: Ticks,
     /// A point in time, its jitter drawn.
     pub(super) dies_at: Ticks,
-    /// Whether it is what was granted that ends then.
-    pub(super) expires: bool,
+}
+
+/// A status code and a flag, in the space of the code: there may be a million of
+/// them.
+#[derive(Clone, Copy, Debug)]
+struct Flagged(u16);
+
+impl Flagged {
+    /// Above every status code that may be sent.
+    const FLAG: u16 = 1 << 15;
+
+    fn new(code: Option<u16>, flag: bool) -> Self {
+        let flag = if flag { Self::FLAG } else { 0 };
+        Self(code.unwrap_or(0) & !Self::FLAG | flag)
+    }
+
+    fn code(self) -> Option<u16> {
+        Some(self.0 & !Self::FLAG).filter(|code| *code != 0)
+    }
+
+    fn flag(self) -> bool {
+        self.0 & Self::FLAG != 0
+    }
 }
 
 impl Limits {
@@ -92,22 +137,39 @@ impl Limits {
         let expires = expires_at < dies_at;
         let code = match options.expiry {
             Some(expiry) if expires => expiry.code,
-            _ => options.close.code,
+            _ => options.close.codes.max_lifetime,
         };
+        let is_framed = options.framing == Framing::WebSocket;
         Self {
-            framing: options.framing,
-            code: code.and_then(NonZeroU16::new),
+            end: Flagged::new(code, expires),
+            quiet: Flagged::new(options.close.codes.idle_timeout, is_framed),
             idle: clocks.idle_timeout.map_or(NEVER, clock::span),
             half_close: clock::span(clocks.half_close_timeout),
             close: clock::span(options.close.timeout),
             dies_at: dies_at.min(expires_at),
-            expires,
         }
     }
 
-    /// The status code of a close on longhaul's own account.
-    pub(super) fn code(&self) -> Option<u16> {
-        self.code.map(NonZeroU16::get)
+    pub(super) fn framing(&self) -> Framing {
+        match self.quiet.flag() {
+            true => Framing::WebSocket,
+            false => Framing::Opaque,
+        }
+    }
+
+    /// Whether it is what was granted that ends at `dies_at`.
+    pub(super) fn expires(&self) -> bool {
+        self.end.flag()
+    }
+
+    /// The status code of the close at `dies_at`.
+    pub(super) fn end_code(&self) -> Option<u16> {
+        self.end.code()
+    }
+
+    /// The status code of a close for `idle_timeout`.
+    pub(super) fn idle_code(&self) -> Option<u16> {
+        self.quiet.code()
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::config::Ending;
+
 /// One of the three that can end a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -82,6 +84,20 @@ pub struct Outcome {
 }
 
 impl Cause {
+    pub(super) fn of_ending(ending: Ending) -> Self {
+        match ending {
+            // One word in the log: the process says itself that it stops.
+            Ending::Stop | Ending::Drain => Self::Drain,
+            Ending::Removed => Self::Removed,
+            Ending::Unhealthy => Self::Unhealthy,
+            Ending::Rebalance => Self::Rebalance,
+            Ending::Operator => Self::Operator,
+            Ending::MaxLifetime => Self::MaxLifetime,
+            Ending::IdleTimeout => Self::IdleTimeout,
+            Ending::PingTimeout => Self::PingTimeout,
+        }
+    }
+
     /// What a failed read or write says about its peer.
     pub(super) fn of_error(error: &io::Error) -> Self {
         match error.kind() {

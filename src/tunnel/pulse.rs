@@ -14,10 +14,10 @@
 use super::clock::{self, NEVER, Ticks, later};
 use super::direction::Way;
 use super::entry::CloseOrder;
-use super::options::{Framing, Options};
+use super::facts::reason;
+use super::options::{Codes, Framing, Options};
 use super::outcome::{Cause, Side};
-use crate::config::PingSide;
-use crate::ws::close::{GOING_AWAY, INTERNAL_ERROR};
+use crate::config::{Ending, PingSide};
 use crate::ws::pong::PongWatch;
 
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Pulse {
     timeout: Ticks,
     /// How far apart the looks are.
     step: Ticks,
+    codes: Codes,
     /// Of each side that is pinged, by the way whose source it is.
     beats: [Option<Beat>; 2],
 }
@@ -69,6 +70,7 @@ impl Pulse {
             interval,
             timeout: clock::span(pings.timeout),
             step,
+            codes: options.close.codes,
             beats: [beat(PingSide::Backend), beat(PingSide::Client)],
         })
     }
@@ -133,6 +135,20 @@ impl Pulse {
             })
         })
     }
+
+    /// The order by which a tunnel ends whose peer is dead: what the other one is
+    /// told.
+    pub(super) fn order(&self, dead: Side) -> CloseOrder {
+        let code = match dead {
+            Side::Backend => self.codes.backend_hangs,
+            _ => self.codes.client_hangs,
+        };
+        CloseOrder {
+            cause: Cause::PingTimeout,
+            code,
+            reason: reason(Ending::PingTimeout).into(),
+        }
+    }
 }
 
 impl Beat {
@@ -185,18 +201,4 @@ fn payload() -> [u8; 8] {
 #[cfg(test)]
 fn payload() -> [u8; 8] {
     *super::tests::PAYLOAD
-}
-
-/// The order by which a tunnel ends whose peer is dead: what the other one is
-/// told. `code`: that of a close on longhaul's own account.
-pub(super) fn order(dead: Side, code: Option<u16>) -> CloseOrder {
-    let (wanted, reason) = match dead {
-        Side::Backend => (INTERNAL_ERROR, "the backend does not answer"),
-        _ => (GOING_AWAY, "the client does not answer"),
-    };
-    CloseOrder {
-        cause: Cause::PingTimeout,
-        code: code.map(|_| wanted),
-        reason: reason.into(),
-    }
 }

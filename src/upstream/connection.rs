@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -57,6 +58,21 @@ pub enum HandshakeError {
     Http1(#[from] hyper::Error),
     #[error(transparent)]
     Http2(#[from] h2::Error),
+}
+
+impl HandshakeError {
+    /// Whether the backend has not looked at the request, so that it may be sent
+    /// again (RFC 9113 section 8.7). GOAWAY is the error of streams beyond its
+    /// last one alone.
+    pub fn is_unprocessed(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(error) => {
+                error.is_remote()
+                    && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+            }
+        }
+    }
 }
 
 /// Why there is no connection to send a request on. Nothing has been sent, so

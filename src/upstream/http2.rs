@@ -10,13 +10,14 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
 use h2::ext::Protocol;
+use h2::{Ping, Reason};
 use http::{HeaderValue, Method, Request, Response, Uri, header, uri};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -69,6 +70,8 @@ pub(super) struct Carrier {
     ready: Arc<Ready>,
     /// Its strong handle is with the task that drives the connection.
     driver: Weak<()>,
+    /// The backend has refused a stream: the next ones go over another connection.
+    refuses: Arc<AtomicBool>,
 }
 
 impl Carrier {
@@ -77,6 +80,7 @@ impl Carrier {
     fn is_open(&self) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
         self.driver.strong_count() > 0
+            && !self.refuses.load(Ordering::Relaxed)
             && !matches!(self.sender.clone().poll_ready(cx), Poll::Ready(Err(_)))
     }
 }
@@ -230,7 +234,12 @@ impl Shared<Carrier> {
     pub(super) async fn shake_hands(&self, request: Request<()>) -> Result<Answered, h2::Error> {
         let mut sender = self.sender.sender.clone().ready().await?;
         let (response, send) = sender.send_request(request, false)?;
-        let (head, recv) = response.await?.into_parts();
+        let response = response.await.inspect_err(|error| {
+            if error.reason() == Some(Reason::REFUSED_STREAM) {
+                self.sender.refuses.store(true, Ordering::Relaxed);
+            }
+        });
+        let (head, recv) = response?.into_parts();
         Ok(Answered {
             head: Response::from_parts(head, ()),
             stream: Stream::answered(recv, send, &self.sender.ready),
@@ -261,6 +270,7 @@ async fn carrier(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Shared<Carri
         sender,
         ready: Arc::default(),
         driver: Arc::downgrade(&driver),
+        refuses: Arc::default(),
     };
     tokio::spawn(drive(connection, Arc::clone(&carrier.ready), driver));
     if let Some(mut pings) = pings {

@@ -190,7 +190,8 @@ async fn the_commands_ask_over_tcp() {
         says(&refused.stderr).contains("may only read"),
         "{refused:?}"
     );
-    let closed = run(&["tunnels", "close", "--all"], Some("operator.token"));
+    let now = ["tunnels", "close", "--all", "--window", "0s"];
+    let closed = run(&now, Some("operator.token"));
     assert!(closed.status.success(), "{closed:?}");
     let wrong = longhaul()
         .args(["status", "--admin", "https://127.0.0.1:1"])

@@ -18,7 +18,6 @@ over_each!(
     a_backend_that_is_removed_while_it_drains_is_drained_to_the_end,
     a_handshake_that_waits_goes_elsewhere_when_its_backend_is_taken_out,
     a_disabled_backend_keeps_its_tunnels_and_is_not_probed,
-    a_handshake_that_was_under_way_is_drained_too,
 );
 
 /// Backends, each with its state, behind one key in the query.
@@ -207,31 +206,6 @@ async fn a_disabled_backend_keeps_its_tunnels_and_is_not_probed(over: Over) {
     assert_eq!(proxy.get("/").await.text(), "b");
 }
 
-async fn a_handshake_that_was_under_way_is_drained_too(over: Over) {
-    use crate::kit::RawBackend;
-    let raw = RawBackend::start().await;
-    let text = |state: &str| {
-        let entry = format!(
-            "name = 'raw', address = '{}', state = '{state}'",
-            raw.address()
-        );
-        let site = Site::of(&[])
-            .upstream("drain = { rate = '100/s' }")
-            .to_string();
-        site.replace("backends = []", &format!("backends = [{{ {entry} }}]"))
-    };
-    let proxy = Proxy::start(text("active")).await.over(over);
-    let mut client = proxy.connect().await;
-    client.send(handshake("/", "localhost", "")).await;
-    let mut at_backend = raw.accept().await;
-    at_backend.request().await;
-    proxy.reload(text("draining")).await;
-    proxy.log.wait("draining a backend", &[]).await;
-    at_backend.switch("").await;
-    assert_eq!(client.response_head().await.status, 101);
-    assert_eq!(client.frame().await.close_code(), Some(1012));
-}
-
 const TUNNELS: usize = 3_000;
 /// A third of them.
 const DRAINED: f64 = TUNNELS as f64 / 3.0;
@@ -312,10 +286,11 @@ async fn three_thousand_tunnels_of_which_a_third_is_drained_at_100_a_second() {
     assert_eq!(proxy.tunnels_of("b").await as f64, DRAINED);
 
     proxy.reload(site("draining")).await;
-    proxy
+    let begun = proxy
         .log
         .wait("draining a backend", &[("backend", "b")])
         .await;
+    assert_eq!(begun.number("tunnels") as f64, DRAINED);
     let start = Instant::now();
     let mut samples = tokio::time::interval(Duration::from_millis(250));
     let mut worst: f64 = 0.0;
@@ -334,18 +309,34 @@ async fn three_thousand_tunnels_of_which_a_third_is_drained_at_100_a_second() {
     assert!(worst <= DRAINED / 10.0, "{worst} from the line");
     proxy
         .log
-        .wait("still draining a backend", &[("backend", "b")])
-        .await;
-    proxy
-        .log
         .wait("backend is drained", &[("backend", "b")])
         .await;
+    what_is_left_was_told(&proxy);
     assert_eq!(proxy.status().await["tunnels"], TUNNELS - DRAINED as usize);
     stop.store(true, Ordering::Relaxed);
     let all = tokio::time::timeout(3 * BEAT, clients.join_all()).await;
     for (of_b, closed) in all.expect("every client to come to an end") {
         assert_eq!(closed, of_b, "those of b, and no others");
     }
+}
+
+/// Every five seconds, and each time fewer, until the end was told.
+fn what_is_left_was_told(proxy: &Proxy) {
+    let told = proxy
+        .log
+        .all(|event| event.message == "still draining a backend" && event.text("backend") == "b");
+    let mut left: Vec<f64> = told.iter().map(|it| it.number("tunnels") as f64).collect();
+    left.insert(0, DRAINED);
+    assert!(left.len() > 1, "nothing was told");
+    assert!(
+        left.is_sorted_by(|before, after| before > after),
+        "{left:?}"
+    );
+    // Half of the time has passed at the first.
+    assert!(
+        (left[1] - DRAINED / 2.0).abs() <= DRAINED / 10.0,
+        "{left:?}"
+    );
 }
 
 /// A client that comes back as soon as it is closed, or refused, until it is time to stop.

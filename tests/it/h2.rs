@@ -307,8 +307,9 @@ async fn a_stop_says_goaway_and_closes_tunnels_politely() {
     assert_eq!(code, Code::NO_ERROR);
     assert!(last >= stream.id, "{last}");
     let [first, length, high, low] = read::<4>(&mut stream).await;
-    assert_eq!((first, length), (0x88, 2));
+    assert_eq!((first, length), (0x88, 2 + 18));
     assert_eq!(u16::from_be_bytes([high, low]), 1012);
+    assert_eq!(&read::<18>(&mut stream).await, b"server is stopping");
     assert_eq!(server.frame().await.close_code(), Some(1012));
     let answer = masked(Opcode::Close, true, &close_payload(1012));
     stream.write_all(&answer).await.expect("to answer");

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::kit::h2::{Code, Flag, Frame, H2, Kind, Raw, Setting, Stream};
 use crate::kit::{Echo, Opcode, Proxy, Setup, Site, alone, masked, soon};
 
-const GET: [(&str, &str); 4] = [
+pub const GET: [(&str, &str); 4] = [
     (":method", "GET"),
     (":scheme", "http"),
     (":path", "/"),
@@ -18,17 +18,20 @@ const GET: [(&str, &str); 4] = [
 /// Longest an echo may take beside an attack, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much later than without the attack, beside what the machine makes of it.
+const LATE: Duration = Duration::from_millis(250);
+
 /// Most that an attack, and the thousand echoes beside it, may cost.
 const CPU: Duration = Duration::from_millis(500);
 
 /// A thousand tunnels, on ten connections.
-struct Crowd {
+pub struct Crowd {
     streams: Vec<Stream>,
     _clients: Vec<H2>,
 }
 
 impl Crowd {
-    async fn gather(proxy: &Proxy) -> Self {
+    pub async fn gather(proxy: &Proxy) -> Self {
         let (mut streams, mut clients) = (Vec::new(), Vec::new());
         for _ in 0..10 {
             let client = proxy.h2().await;
@@ -46,7 +49,7 @@ impl Crowd {
     }
 
     /// A message through every one of them; the longest wait.
-    async fn echo(&mut self) -> Duration {
+    pub async fn echo(&mut self) -> Duration {
         let start = Instant::now();
         for stream in &mut self.streams {
             let message = masked(Opcode::Text, true, b"good");
@@ -57,6 +60,26 @@ impl Crowd {
         }
         start.elapsed()
     }
+}
+
+/// What comes of an attack; a message goes through every tunnel of the crowd
+/// beside it, and in no more time than without it.
+pub async fn beside<T>(
+    name: &str,
+    proxy: &Proxy,
+    crowd: &mut Crowd,
+    attack: impl Future<Output = T>,
+) -> T {
+    let machine = crowd.echo().await;
+    let before = proxy.cpu();
+    let (outcome, echo) = tokio::join!(attack, crowd.echo());
+    let spent = proxy.cpu() - before;
+    println!("{name}: {spent:?} on a core; {echo:?}, without it {machine:?}");
+    assert!(spent < CPU, "{name}: {spent:?} on a core");
+    // The attack's own client has its part of the machine too.
+    let allowed = PATIENCE.min(LATE + 2 * machine);
+    assert!(echo < allowed, "{name}: {echo:?}, without it {machine:?}");
+    outcome
 }
 
 async fn read<const N: usize>(stream: &mut Stream) -> [u8; N] {
@@ -199,55 +222,14 @@ async fn each_ends_its_own_connection_and_no_other() {
             turn += 1;
             attack(raw, turn - 1)
         };
-        let before = proxy.cpu();
         let assault = until_goaway(&mut raw, &mut batch);
-        let ((code, batches), echo) = tokio::join!(assault, crowd.echo());
+        let (code, batches) = beside(name, &proxy, &mut crowd, assault).await;
         assert_eq!(code, Code::ENHANCE_YOUR_CALM, "{name}");
         assert!(batches < 200, "{name}: {batches} batches");
-        let spent = proxy.cpu() - before;
-        assert!(spent < CPU, "{name}: {spent:?} on a core");
-        assert!(echo < PATIENCE, "{name}: {echo:?}");
         while raw.next_frame().await.is_some() {}
     }
     let grown = proxy.memory().saturating_sub(before);
     assert!(grown < 16 << 20, "grew by {grown}");
     assert_eq!(proxy.status().await["tunnels"], 1000);
     crowd.echo().await;
-}
-
-/// A client that asks for much and opens no window for any of it.
-#[tokio::test]
-async fn streams_whose_window_stays_closed_end_in_time() {
-    let _machine = alone().await;
-    let backend = Echo::start("a").await;
-    let site = Site::one(backend.address()).more("[tcp]\nuser_timeout = '1s'");
-    let proxy = Setup::new().beside().start(site).await;
-    let mut crowd = Crowd::gather(&proxy).await;
-    let (mut raw, _) = Raw::open_with(&proxy, &[(Setting::INITIAL_WINDOW_SIZE, 0)]).await;
-    let mut connect = GET.to_vec();
-    connect[0].1 = "CONNECT";
-    connect.extend([(":protocol", "websocket"), ("sec-websocket-version", "13")]);
-    // Pseudo-header fields come first.
-    connect.sort_by_key(|(name, _)| !name.starts_with(':'));
-    for stream in (1..200).step_by(2) {
-        let frame = match stream % 4 {
-            1 => raw.headers(stream, Flag::END_STREAM, &GET),
-            _ => raw.headers(stream, 0, &connect),
-        };
-        raw.send(frame).await;
-    }
-    let start = Instant::now();
-    let mut resets = 0;
-    while resets < 100 {
-        let frame = raw.until(|frame| frame.kind == Kind::RST_STREAM).await;
-        assert_ne!(frame.number(0), Code::NO_ERROR, "{frame:?}");
-        resets += 1;
-    }
-    assert!(start.elapsed() > Duration::from_millis(800));
-    crowd.echo().await;
-    // The tunnels' lines say why.
-    proxy
-        .log
-        .wait("tunnel closed", &[("cause", "peer_timeout")])
-        .await;
 }

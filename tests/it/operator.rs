@@ -9,7 +9,6 @@ use crate::kit::{Echo, Over, Proxy, Site, Ws, dial, longhaul, over_each};
 
 over_each!(
     on two threads:
-    what_a_config_will_do_to_live_tunnels_is_said_before,
     a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise,
     tunnels_are_closed_by_what_they_have_in_common_and_no_others,
     live_tunnels_are_listed_page_by_page_and_by_what_they_have_in_common,
@@ -215,11 +214,6 @@ async fn what_is_asked_wrongly_is_refused_with_what_is_allowed() {
             "needed: upstream, backend, state",
         ),
         ("/backends", Some(json!({ "state": "off" })), "\"draining\""),
-        (
-            "/impact",
-            Some(json!({ "app": { "hashes": true } })),
-            "missing field",
-        ),
     ] {
         let error = refused(&proxy, 400, path, body).await;
         assert!(error.contains(expected), "{path}: {error}");
@@ -349,66 +343,4 @@ async fn a_state_that_is_set_holds_over_reloads_until_the_file_says_otherwise(ov
     );
     run(&proxy, &["backends", "set", "app", "a", "config"]);
     assert_eq!(overridden().await, 0);
-}
-
-async fn what_a_config_will_do_to_live_tunnels_is_said_before(over: Over) {
-    let (a, b, c) = (
-        Echo::start("a").await,
-        Echo::start("b").await,
-        Echo::start("c").await,
-    );
-    let proxy = Proxy::start(site(&[&a, &b])).await.over(over);
-    let _tunnels = ten(&proxy).await;
-    let (of_a, of_b) = (proxy.tunnels_of("a").await, proxy.tunnels_of("b").await);
-    let against = |config: String| {
-        let text = Proxy::complete(config).replace("admin.sock", "other.sock");
-        let file = proxy.write("next.toml", text);
-        let mut command = longhaul();
-        command
-            .arg("check")
-            .arg(file)
-            .arg("--against")
-            .arg(proxy.path("admin.sock"));
-        said(command.output().expect("to check"))
-    };
-    // Without b, whose tunnels are closed: nobody else has to move.
-    let drained = site(&[&a]).upstream("on_removed = 'drain'");
-    let (code, text, errors) = against(drained.to_string());
-    assert_eq!(code, Some(0), "{errors}");
-    assert!(
-        text.contains(&format!(
-            "of 10 live tunnels, {of_b} would be closed and 0 would move"
-        )),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!(
-            "route chat, backend b of app: of {of_b}, {of_b} closed, 0 moved"
-        )),
-        "{text}"
-    );
-    // A third backend draws keys to itself and closes nothing.
-    let three = site(&[&a, &b, &c]);
-    let (_, text, _) = against(three.to_string());
-    let moving = text
-        .split(" would move")
-        .next()
-        .and_then(|text| text.rsplit(' ').next());
-    let moving: u64 = moving
-        .and_then(|number| number.parse().ok())
-        .expect("a number");
-    assert!(
-        text.contains("0 would be closed") && moving <= of_a + of_b,
-        "{text}"
-    );
-    let (_, text, _) = against(site(&[&a, &b]).to_string());
-    assert!(
-        text.contains("0 would be closed and 0 would move"),
-        "{text}"
-    );
-    let event = proxy.reload(drained).await;
-    assert_eq!(
-        event.text("tunnels"),
-        format!("chat at b of app: {of_b} of {of_b} close, 0 move")
-    );
 }

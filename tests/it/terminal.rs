@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use tokio::task::JoinSet;
 
-use crate::kit::{Echo, Proxy, Site, longhaul};
+use crate::kit::{Echo, Proxy, Site, Ws, longhaul};
 
 /// Both ends of a terminal: the person's, and the program's.
 fn terminal() -> (File, File) {
@@ -19,49 +20,181 @@ fn terminal() -> (File, File) {
     (person.into(), program.expect("to open it").into())
 }
 
+/// What a command says to a pipe, and shows at a terminal.
+async fn at_a_terminal(proxy: &Proxy, words: &[&str]) -> (String, String) {
+    let (person, program) = terminal();
+    let output = run(proxy, words, program.into()).await;
+    (said(&output), all_of(person))
+}
+
+/// What it says where nobody watches; it must show nothing.
+async fn elsewhere(proxy: &Proxy, words: &[&str]) -> String {
+    let output = run(proxy, words, Stdio::piped()).await;
+    assert!(output.stderr.is_empty(), "{output:?}");
+    said(&output)
+}
+
+async fn run(proxy: &Proxy, words: &[&str], errors: Stdio) -> Output {
+    let mut command = longhaul();
+    command.args(words).arg("--admin");
+    command.arg(proxy.path("admin.sock"));
+    let child = command.stdout(Stdio::piped()).stderr(errors).spawn();
+    // The program's end is open in the program alone.
+    drop(command);
+    let child = child.expect("to run longhaul");
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await;
+    output.expect("to wait").expect("to wait")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Everything that was shown; nobody writes any more.
+fn all_of(mut person: File) -> String {
+    let (mut all, mut part) = (Vec::new(), [0; 4096]);
+    // The end is an error, once the other side is closed.
+    while let Ok(read @ 1..) = person.read(&mut part) {
+        all.extend_from_slice(&part[..read]);
+    }
+    String::from_utf8(all).expect("UTF-8")
+}
+
+/// From `first` down to none, each line over the one before, and never more again.
+fn counts_down(shown: &str, first: u64) {
+    let lines = shown.strip_suffix("\r\n").expect("an end of the line");
+    let parts = lines.split("\r\u{1b}[K").skip(1);
+    let left: Vec<u64> = parts
+        .map(|part| part.strip_suffix(" left").expect("what is left"))
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    assert!(
+        left.is_sorted_by(|before, after| before >= after),
+        "{left:?}"
+    );
+    assert_eq!(
+        (left.first(), left.last()),
+        (Some(&first), Some(&0)),
+        "{left:?}"
+    );
+    assert!(left.len() > 2, "only {left:?}");
+}
+
+async fn open(proxy: &Proxy, count: usize) -> Vec<Ws> {
+    let mut tunnels = Vec::new();
+    for _ in 0..count {
+        let mut ws = proxy.ws("/").await;
+        ws.greeting().await;
+        tunnels.push(ws);
+    }
+    tunnels
+}
+
+/// Clients that answer their Close.
+fn closing(tunnels: Vec<Ws>) -> JoinSet<()> {
+    let mut all = JoinSet::new();
+    for ws in tunnels {
+        all.spawn(async move { assert_eq!(ws.closed().await, Some(1012)) });
+    }
+    all
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_a_terminal_a_close_shows_what_is_left_until_none_is() {
     let backend = Echo::start("a").await;
     let proxy = Proxy::start(Site::one(backend.address())).await;
-    for (at_terminal, count) in [(true, 6), (false, 2)] {
-        let mut tunnels = Vec::new();
-        for _ in 0..count {
-            let mut ws = proxy.ws("/").await;
-            ws.greeting().await;
-            tunnels.push(ws);
-        }
-        let (mut person, program) = terminal();
-        let mut command = longhaul();
-        command
-            .args(["tunnels", "close", "--all", "--window", "2s", "--admin"])
-            .arg(proxy.path("admin.sock"))
-            .stdout(Stdio::piped())
-            .stderr(match at_terminal {
-                true => Stdio::from(program),
-                false => Stdio::piped(),
-            });
-        let child = command.spawn().expect("to run longhaul");
-        // The program's end is open in the program alone.
-        drop(command);
-        let closed = tokio::spawn(async move {
-            for ws in tunnels {
-                assert_eq!(ws.closed().await, Some(1012));
-            }
-        });
-        let output = tokio::task::spawn_blocking(|| child.wait_with_output());
-        let output = output.await.expect("to wait").expect("to wait");
-        assert!(output.status.success(), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(said, format!("{count} tunnels are closed over 2.0 s\n"));
-        if at_terminal {
-            let mut shown = [0; 4096];
-            let read = person.read(&mut shown).expect("what was shown");
-            let shown = String::from_utf8_lossy(&shown[..read]).into_owned();
-            assert!(shown.contains("\r\u{1b}[K6 left"), "{shown:?}");
-            assert!(shown.contains("\r\u{1b}[K0 left\r\n"), "{shown:?}");
-        } else {
-            assert!(output.stderr.is_empty(), "{output:?}");
-        }
-        closed.await.expect("to be closed");
+    let words = ["tunnels", "close", "--all", "--window", "2s"];
+    let closed = closing(open(&proxy, 6).await);
+    let (said, shown) = at_a_terminal(&proxy, &words).await;
+    assert_eq!(said, "6 tunnels are closed over 2.0 s\n");
+    counts_down(&shown, 6);
+    closed.join_all().await;
+
+    let closed = closing(open(&proxy, 2).await);
+    let said = elsewhere(&proxy, &words).await;
+    assert_eq!(said, "2 tunnels are closed over 2.0 s\n");
+    closed.join_all().await;
+
+    let closed = closing(open(&proxy, 1).await);
+    let words = [&words[..], &["--no-wait"]].concat();
+    let (said, shown) = at_a_terminal(&proxy, &words).await;
+    assert_eq!((&*said, &*shown), ("1 tunnels are closed over 2.0 s\n", ""));
+    closed.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_terminal_a_drain_shows_what_is_left_until_none_is() {
+    let backend = Echo::start("a").await;
+    let site = Site::one(backend.address()).upstream("drain = { window = '2s' }");
+    let proxy = Proxy::start(site).await;
+    let words = ["backends", "set", "app", "a", "draining"];
+    let line = |count: usize| {
+        format!("a is draining, by operator; {count} tunnels are closed over 2.0 s\n")
+    };
+    let closed = closing(open(&proxy, 6).await);
+    let (said, shown) = at_a_terminal(&proxy, &words).await;
+    assert_eq!(said, line(6));
+    counts_down(&shown, 6);
+    assert_eq!(proxy.tunnels_of("a").await, 0);
+    closed.join_all().await;
+    // There is nothing left to wait for.
+    let (said, shown) = at_a_terminal(&proxy, &words).await;
+    assert_eq!(said, "a is draining, by operator\n");
+    assert_eq!(shown, "\r\u{1b}[K0 left\r\n");
+
+    let back = ["backends", "set", "app", "a", "active"];
+    let no_wait = [&words[..], &["--no-wait"]].concat();
+    for at_terminal in [true, false] {
+        let (said, shown) = at_a_terminal(&proxy, &back).await;
+        assert_eq!((&*said, &*shown), ("a is active, by operator\n", ""));
+        let closed = closing(open(&proxy, 2).await);
+        let (said, shown) = match at_terminal {
+            true => at_a_terminal(&proxy, &no_wait).await,
+            false => (elsewhere(&proxy, &words).await, String::new()),
+        };
+        assert_eq!((said, &*shown), (line(2), ""));
+        closed.join_all().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_terminal_a_rebalance_shows_its_plan_and_what_is_left_until_none_is() {
+    let (a, b) = (Echo::start("a").await, Echo::start("b").await);
+    let site =
+        |backends: &[(&str, &str)]| Site::of(backends).upstream("balance = 'least_connections'");
+    let proxy = Proxy::start(site(&[a.entry()])).await;
+    let mut tunnels = open(&proxy, 12).await;
+    proxy.reload(site(&[a.entry(), b.entry()])).await;
+    let words = ["rebalance", "app", "--to", "0%", "--rate", "4/s"];
+    let dry = [&words[..], &["--dry-run"]].concat();
+    let (said, shown) = at_a_terminal(&proxy, &dry).await;
+    assert!(
+        said.ends_with("6 tunnels would be closed over 1.5 s\n"),
+        "{said}"
+    );
+    assert_eq!(shown, "");
+
+    let mut kept = tunnels.split_off(6);
+    let closed = closing(tunnels);
+    let (said, shown) = at_a_terminal(&proxy, &words).await;
+    assert!(
+        said.ends_with("6 tunnels are closed over 1.5 s\n"),
+        "{said}"
+    );
+    let cells = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let lines: Vec<_> = said.lines().map(cells).collect();
+    assert!(lines.contains(&cells("a 12 6.0 6 0")), "{said}");
+    assert!(lines.contains(&cells("b 0 6.0 0 0")), "{said}");
+    counts_down(&shown, 6);
+    // The oldest went, and nobody else.
+    closed.join_all().await;
+    for ws in &mut kept {
+        ws.echo("still here").await;
+    }
+    assert_eq!(proxy.tunnels_of("a").await, 6);
 }

@@ -23,6 +23,7 @@ Examples:
   longhaul backends list --admin /run/longhaul/admin.sock
   longhaul backends list --admin /run/longhaul/admin.sock --overridden
   longhaul backends set chat chat-1 draining --admin /run/longhaul/admin.sock
+  longhaul backends set chat chat-1 draining --admin /run/longhaul/admin.sock --no-wait
   longhaul backends set chat chat-1 config --admin /run/longhaul/admin.sock
 
 What is set holds over reloads, until the file says another state than it does
@@ -148,7 +149,7 @@ pub struct CloseArguments {
     /// All tunnels, if nothing else says which
     #[arg(long)]
     pub all: bool,
-    /// Code of the Close frame, or none for no frame [default: drain.close_code]
+    /// Code of the Close frame, or none for no frame [default: that of drain.close_codes or drain.close_code]
     #[arg(long, value_name = "CODE")]
     pub code: Option<String>,
     /// Reason in the Close frame, at most 123 bytes
@@ -170,6 +171,9 @@ pub struct PaceArguments {
     /// Say how many it would be, and close none
     #[arg(long)]
     pub dry_run: bool,
+    /// Do not show at a terminal how many are left until none is
+    #[arg(long)]
+    pub no_wait: bool,
     /// Print the answer as JSON, and do not wait
     #[arg(long)]
     pub json: bool,
@@ -218,7 +222,10 @@ pub struct SetArguments {
     pub state: String,
     #[command(flatten)]
     pub socket: Socket,
-    /// Print the answer as JSON
+    /// Do not show at a terminal how many tunnels a draining backend has left
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print the answer as JSON, and do not wait
     #[arg(long)]
     pub json: bool,
 }

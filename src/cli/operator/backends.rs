@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::args::{BackendsArguments, BackendsCommand, BackendsListArguments, SetArguments};
 use super::door::{asked, meant, target};
-use super::{out, print, table};
+use super::{out, print, progress, table};
 
 pub fn backends(arguments: &BackendsArguments) -> anyhow::Result<()> {
     match &arguments.command {
@@ -62,5 +62,11 @@ fn set_backend(arguments: &SetArguments) -> anyhow::Result<()> {
             text.push_str(&format!("; {closing} tunnels are closed over {seconds} s"));
         }
     }
-    out(&(text + "\n"))
+    out(&(text + "\n"))?;
+    match answer["state"].as_str() {
+        Some("draining") if !arguments.no_wait => {
+            progress::draining(&door, &arguments.upstream, &arguments.backend)
+        }
+        _ => Ok(()),
+    }
 }

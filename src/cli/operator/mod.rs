@@ -34,7 +34,7 @@ pub(super) fn rebalance(arguments: &RebalanceArguments) -> anyhow::Result<()> {
     }
     let columns = ["name", "tunnels", "share", "closing", "stays"];
     out(&table::table(&answer["backends"], &columns))?;
-    progress::closing(&door, &answer)
+    progress::closing(&door, &answer, !arguments.pace.no_wait)
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<()> {

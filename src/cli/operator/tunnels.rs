@@ -113,7 +113,7 @@ fn close_tunnels(arguments: &CloseArguments) -> anyhow::Result<()> {
     if arguments.pace.json {
         return print(&answer);
     }
-    progress::closing(&door, &answer)
+    progress::closing(&door, &answer, !arguments.pace.no_wait)
 }
 
 fn which(which: &Which) -> impl Iterator<Item = (&'static str, String)> {

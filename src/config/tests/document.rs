@@ -58,6 +58,10 @@ fn opened(title: &str) -> String {
         "`drain` of [upstreams.NAME]" => {
             "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n[upstreams.b.drain]\n".to_owned()
         }
+        "`close_codes` of [drain]" => "[drain.close_codes]\n".to_owned(),
+        "`close_codes` of `drain` of [upstreams.NAME]" => "[upstreams.b]\n\
+             backends = [{ address = \"b:1\" }]\n[upstreams.b.drain.close_codes]\n"
+            .to_owned(),
         "`admission` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.admission]\nmax_handshakes_in_flight = 9\n"
             .to_owned(),

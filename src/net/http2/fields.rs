@@ -9,6 +9,9 @@ use super::hpack::{Decoder, NotHpack, encode};
 /// What a field counts beside its bytes (RFC 9113 section 6.5.2).
 const OVERHEAD: usize = 32;
 
+/// A block that is as many times larger than it may be is meant to hurt.
+pub(super) const TIMES: usize = 4;
+
 /// A request that is to be answered with this status instead of being served:
 /// the name of a field that only this file writes.
 pub const VERDICT: &str = "longhaul-verdict";
@@ -49,7 +52,7 @@ pub(super) fn read(
     });
     match read {
         Err(NotHpack) => Err(Fatal::NotHpack),
-        Ok(()) if size > most.saturating_mul(4) => Err(Fatal::Bomb),
+        Ok(()) if size > most.saturating_mul(TIMES) => Err(Fatal::Bomb),
         Ok(()) if size > most => Ok(Block::TooLarge),
         Ok(()) if !good => Ok(Block::Malformed),
         Ok(()) => Ok(Block::Good(plain)),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::calm::Calm;
-use super::sieve::Sieve;
+use super::sieve::{Bounds, Sieve};
 use crate::net::Transport;
 
 #[derive(Debug)]
@@ -25,13 +25,12 @@ pub struct Io {
 }
 
 impl Io {
-    /// `ahead` are the bytes that were read from the transport before, `most` the
-    /// bytes of a header block.
-    pub fn new(transport: Transport, ahead: Bytes, most: usize, calm: Arc<Calm>) -> Self {
+    /// `ahead` are the bytes that were read from the transport before.
+    pub fn new(transport: Transport, ahead: Bytes, bounds: Bounds, calm: Arc<Calm>) -> Self {
         Self {
             transport,
             ahead,
-            sieve: Sieve::new(most),
+            sieve: Sieve::new(bounds),
             calm,
         }
     }

@@ -31,6 +31,7 @@ pub use chunk::Chunk;
 pub use fields::VERDICT;
 pub use io::Io;
 pub use ready::Ready;
+pub use sieve::Bounds;
 pub use stream::Stream;
 pub use tunnel::{Place, Tunnel};
 

@@ -3,12 +3,16 @@
 //! Some mistakes of one stream are the end of the whole connection for `h2`, and
 //! of every tunnel on it. So header blocks are read here, judged, and given on
 //! without compression; a bad one is given on as a request that is answered with
-//! 400 or 431. Credit of nothing becomes what resets its stream, and empty DATA,
-//! which `h2` counts against the connection's life, is left out. Whatever is a
-//! mistake of the connection is given on as it is, for `h2` to find.
+//! 400 or 431. What comes behind the end of a stream, credit of nothing and a
+//! PRIORITY of another length become what resets their stream. Empty DATA, which
+//! `h2` counts against the connection's life, is left out, and so is PRIORITY,
+//! which means nothing any more (RFC 9113 section 5.3.2). Whatever is a mistake of
+//! the connection is given on as it is, for `h2` to find.
 //!
 //! Invariants: frames come out whole, in order; nothing comes out behind what
 //! ends the connection; and the state of compression is here alone.
+
+mod streams;
 
 use h2::Reason;
 
@@ -17,6 +21,9 @@ use super::calm::Calm;
 use super::fields::{self, Block, Fatal};
 use super::frame::{Frame, HEADER, Kind};
 use super::hpack::Decoder;
+use streams::Streams;
+
+pub use streams::Bounds;
 
 /// Largest payload (SETTINGS_MAX_FRAME_SIZE, which is not sent: the default).
 const LARGEST: usize = 16 * 1024;
@@ -34,8 +41,7 @@ pub(super) struct Sieve {
     out: Vec<u8>,
     /// A block under way.
     block: Option<Partial>,
-    /// The last stream that was opened.
-    last: u32,
+    streams: Streams,
 }
 
 #[derive(Debug)]
@@ -47,16 +53,16 @@ struct Partial {
 }
 
 impl Sieve {
-    /// At the preface. `most`: bytes of a header block.
-    pub(super) fn new(most: usize) -> Self {
+    /// At the preface.
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             decoder: Decoder::default(),
-            most,
+            most: bounds.head,
             skip: PREFACE.len(),
             held: Vec::new(),
             out: Vec::new(),
             block: None,
-            last: 0,
+            streams: Streams::new(bounds),
         }
     }
 
@@ -78,7 +84,7 @@ impl Sieve {
             let rest = &bytes[at..];
             match Frame::parse(rest) {
                 Some(frame) if self.passes(frame, rest) => {
-                    self.count(frame, calm);
+                    self.note(frame, calm);
                     self.skip = HEADER + frame.length;
                 }
                 None if rest.is_empty() => return at,
@@ -101,16 +107,22 @@ impl Sieve {
             return false;
         }
         match frame.kind {
-            Kind::DATA => !frame.is_idle_data(),
+            Kind::DATA => !frame.is_idle_data() && !self.streams.has_ended(frame.stream),
             Kind::HEADERS | Kind::CONTINUATION => false,
+            Kind::PRIORITY => frame.stream == 0,
             Kind::WINDOW_UPDATE => frame.stream == 0 || has_credit(bytes),
             _ => true,
         }
     }
 
-    fn count(&self, frame: Frame, calm: &Calm) {
+    fn note(&mut self, frame: Frame, calm: &Calm) {
         if frame.asks_for_work() {
             calm.control_frame();
+        }
+        match frame.kind {
+            Kind::DATA if frame.flags & Frame::END_STREAM != 0 => self.streams.end(frame.stream),
+            Kind::RST_STREAM => self.streams.reset(frame.stream),
+            _ => {}
         }
     }
 
@@ -136,12 +148,12 @@ impl Sieve {
             let whole = rest.get(HEADER..HEADER + frame.length);
             match whole {
                 _ if large || self.passes(frame, rest) => {
-                    self.count(frame, calm);
+                    self.note(frame, calm);
                     self.skip = HEADER + frame.length;
                 }
                 None => break,
                 Some(payload) => {
-                    self.count(frame, calm);
+                    self.note(frame, calm);
                     self.treat(frame, payload, &rest[..HEADER + frame.length], calm);
                     at += HEADER + frame.length;
                 }
@@ -179,38 +191,71 @@ impl Sieve {
                 }
                 _ => self.out.extend_from_slice(raw),
             },
-            (Kind::WINDOW_UPDATE, None) if frame.length == 4 => {
-                // Twice the most there can be is too much in any case.
-                for _ in 0..2 {
-                    let most = 0x7fff_ffff_u32.to_be_bytes();
-                    self.put(Kind::WINDOW_UPDATE, 0, frame.stream, &most);
+            (_, None) => self.treat_alone(frame, raw),
+        }
+    }
+
+    /// The same, of a frame that is no part of a block.
+    fn treat_alone(&mut self, frame: Frame, raw: &[u8]) {
+        let (stream, begun) = (frame.stream, self.streams.has_begun(frame.stream));
+        match frame.kind {
+            // `h2` would end the connection over it, or credit it: who can tell.
+            Kind::DATA if self.streams.loses(stream, frame.length) => {}
+            // Section 5.1, "half-closed (remote)", and section 6.1.
+            Kind::DATA if self.streams.has_ended(stream) => {
+                self.reset(stream);
+                if frame.length > 0 {
+                    // `h2` throws it away and gives its credit back.
+                    self.out.extend_from_slice(raw);
                 }
             }
-            (Kind::DATA, None) if frame.stream <= self.last => {}
-            (_, None) => self.out.extend_from_slice(raw),
+            Kind::DATA if begun => {}
+            // Section 6.9.
+            Kind::WINDOW_UPDATE if begun && frame.length == 4 => self.reset(stream),
+            // Section 6.3; an idle stream must not be reset (section 6.4).
+            Kind::PRIORITY if begun && frame.length != 5 => self.reset(stream),
+            Kind::PRIORITY => {}
+            _ => self.out.extend_from_slice(raw),
         }
+    }
+
+    /// Has `h2` reset a stream with PROTOCOL_ERROR, whatever state it is in: that
+    /// one depends on itself is a mistake to it.
+    fn reset(&mut self, stream: u32) {
+        let [a, b, c, d] = stream.to_be_bytes();
+        self.put(Kind::PRIORITY, 0, stream, &[a, b, c, d, 0]);
     }
 
     /// Adds a part to a block, and reads it when it is whole.
     fn continued(&mut self, mut block: Partial, frame: Frame, bytes: &[u8], calm: &Calm) {
         block.bytes.extend_from_slice(bytes);
         block.frames += 1;
-        let most_frames = 8 + 4 * self.most / LARGEST;
-        if block.bytes.len() > self.most.saturating_mul(4) || block.frames > most_frames {
+        let most_bytes = self.most.saturating_mul(fields::TIMES);
+        let most_frames = 8 + most_bytes / LARGEST;
+        if block.bytes.len() > most_bytes || block.frames > most_frames {
             return calm.lose(Reason::ENHANCE_YOUR_CALM);
         }
         if frame.flags & Frame::END_HEADERS == 0 {
             self.block = Some(block);
             return;
         }
-        let opens = block.stream > self.last;
-        self.last = self.last.max(block.stream);
+        let ended = self.streams.has_ended(block.stream);
+        let opens = !self.streams.has_begun(block.stream);
+        if opens {
+            self.streams.begin(block.stream);
+        }
+        if block.flags & Frame::END_STREAM != 0 {
+            self.streams.end(block.stream);
+        }
         let read = fields::read(&mut self.decoder, &block.bytes, !opens, self.most);
         let (flags, plain) = match read {
             Err(Fatal::NotHpack) => return calm.lose(Reason::COMPRESSION_ERROR),
             Err(Fatal::Bomb) => return calm.lose(Reason::ENHANCE_YOUR_CALM),
+            // Trailers that end nothing: malformed to `h2`, and of one stream. Of
+            // one that is closed both ways, or was passed over, they are the
+            // connection's mistake (section 5.1.1).
+            Ok(_) if ended => (0, Vec::new()),
             Ok(Block::Good(plain)) => (block.flags, plain),
-            // Trailers that end nothing: malformed to `h2`, and of one stream.
             Ok(_) if !opens => (0, Vec::new()),
             Ok(Block::Malformed) => (block.flags, fields::verdict("400")),
             Ok(Block::TooLarge) => (block.flags, fields::verdict("431")),

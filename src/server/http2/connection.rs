@@ -20,7 +20,7 @@ use super::exchange::{Terms, exchange};
 use crate::drain::{Stage, Watch};
 use crate::exchange::{Client, Refusal};
 use crate::net::Transport;
-use crate::net::http2::{Calm, Chunk, Io, Ready, Stream};
+use crate::net::http2::{Bounds, Calm, Chunk, Io, Ready, Stream};
 use crate::server::connection::log_refusal;
 use crate::server::entrance::Entrance;
 
@@ -35,7 +35,12 @@ pub(super) async fn serve(
         limits.max_control_frames,
         limits.max_early_resets,
     ));
-    let io = Io::new(transport, ahead, http.max_head, Arc::clone(&calm));
+    let bounds = Bounds {
+        head: http.max_head,
+        streams: limits.max_streams,
+        window: limits.stream_window,
+    };
+    let io = Io::new(transport, ahead, bounds, Arc::clone(&calm));
     let handshake = tokio::select! {
         biased;
         () = watch.reached(Stage::Draining) => return,

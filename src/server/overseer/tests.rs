@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::config;
 use crate::tunnel::{
-    CloseOrder, Facts, Framing, Labels, Opening, Options, Registry, Ticket, Tunnel,
+    Cause, CloseOrder, Facts, Framing, Labels, Opening, Options, Registry, Ticket, Tunnel,
 };
 use crate::upstream::Lease;
 

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 
 use super::ground::FarSocket;
 use super::lives::{Event, Peer, Witness, answer, cursor};
@@ -15,12 +15,6 @@ use super::strainer::{Strainer, pong};
 use super::*;
 use crate::ws::frame::FrameCursor;
 use crate::ws::pong::{PongWatch, Seen};
-
-/// A patience that only a hang outlasts.
-pub(super) const HANGS: Timespec = Timespec {
-    tv_sec: 30,
-    tv_nsec: 0,
-};
 
 /// One peer while it lives.
 pub(super) struct Actor {
@@ -39,6 +33,9 @@ pub(super) struct Actor {
     /// Answers to longhaul's pings, and how much of the first is written.
     pongs: VecDeque<u8>,
     in_pong: bool,
+    /// What is written of one that is not whole: if it breaks off there, these are
+    /// bytes as all others.
+    part: Vec<u8>,
     buffer: Vec<u8>,
     /// It has said that it ends, and has ended when the outbox is empty.
     ends: bool,
@@ -72,6 +69,7 @@ impl Actor {
             strainer: Strainer::new(side),
             pongs: VecDeque::new(),
             in_pong: false,
+            part: Vec::new(),
             buffer: vec![0; peer.chaos.most],
             ends: false,
             ended: false,
@@ -92,9 +90,10 @@ impl Actor {
             Event::End(_) => self.ends = true,
             Event::Break(_) => {
                 if let Some(socket) = self.socket.take() {
-                    socket.prepare_reset();
+                    socket.reset();
                 }
                 self.outbox.clear();
+                self.sent.append(&mut self.part);
             }
             Event::Stall(_, stalled) => self.stalled = stalled,
         }
@@ -160,7 +159,10 @@ impl Actor {
         };
         match socket.write(&[*byte]) {
             Ok(_) => {
-                self.pongs.pop_front();
+                self.part.extend(self.pongs.pop_front());
+                if self.part.len() == pong(self.side).len() {
+                    self.part.clear();
+                }
                 self.in_pong = !self.pongs.is_empty();
                 true
             }
@@ -265,9 +267,10 @@ impl Actor {
         self.stalled = false;
         loop {
             while self.read() {}
-            let Some(polled) = self.poll() else { break };
-            let ready = rustix::event::poll(&mut [polled], Some(&HANGS)).unwrap();
-            assert!(ready > 0, "the end does not come");
+            let socket = self.socket.as_mut().filter(|_| !self.shut);
+            if !socket.is_some_and(FarSocket::wait) {
+                break;
+            }
         }
         Witness {
             side: self.side,

@@ -9,14 +9,23 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use super::super::engine::testing::{Worth, at_most, set_worth};
 use super::super::scratch;
+use super::carried::{Carried, carry};
 use super::rig::{Engines, Near, runtime};
 use super::sealed::{Sealed, seal};
 use super::*;
+use crate::net::Socket;
+
+/// A patience that only a hang outlasts.
+const HANGS: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
 
 /// The sockets of a life, and when payload is spliced.
 #[derive(Clone, Copy, Debug)]
@@ -96,11 +105,17 @@ impl Ground {
     /// The far and near ends of both sides, as the engine takes them.
     pub(super) fn pairs(self, engine: Engines) -> [(FarSocket, Near); 2] {
         let pairs = self.tcp.map(|tcp| self.pair(tcp));
-        if engine != Engines::Tls {
-            return pairs;
+        match engine {
+            Engines::Own | Engines::Tokio => pairs,
+            Engines::Tls => {
+                let runtime = Rc::new(runtime());
+                pairs.map(|(far, near)| seal(far, near, &runtime))
+            }
+            Engines::Http2 => {
+                let [(far, near), backend] = pairs;
+                [carry(far, near, &Rc::new(runtime())), backend]
+            }
         }
-        let runtime = Rc::new(runtime());
-        pairs.map(|(far, near)| seal(far, near, &runtime))
     }
 
     fn pair(self, tcp: bool) -> (FarSocket, Near) {
@@ -137,24 +152,45 @@ pub(super) enum FarSocket {
     Unix(UnixStream),
     Tcp(TcpStream),
     Tls(Box<Sealed>),
+    Http2(Box<Carried>),
 }
 
 impl FarSocket {
-    /// What is under the TLS, if it is TCP.
+    /// What is under TLS or HTTP/2, if it is TCP.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Unix(_) => None,
             Self::Tcp(stream) => Some(stream),
             Self::Tls(sealed) => sealed.socket().tcp(),
+            Self::Http2(carried) => carried.socket(),
         }
     }
 
-    /// Moves what its TLS has to move, if it has any; says whether it did.
+    /// Moves what its TLS or HTTP/2 has to move, if it has any; says whether it
+    /// did, as far as no read tells.
     pub(super) fn pump(&mut self, reads: bool) -> bool {
         match self {
             Self::Tls(sealed) => sealed.pump(reads),
-            _ => false,
+            Self::Http2(carried) => {
+                carried.pump();
+                false
+            }
+            Self::Unix(_) | Self::Tcp(_) => false,
         }
+    }
+
+    /// Waits for more to read; `false` if nothing can be on its way.
+    pub(super) fn wait(&mut self) -> bool {
+        if let Self::Http2(carried) = self {
+            carried.wait();
+            return true;
+        }
+        let Some(stream) = self.tcp() else {
+            return false;
+        };
+        let ready = poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&HANGS));
+        assert!(ready.unwrap() > 0, "the end does not come");
+        true
     }
 
     /// Whether its TLS has yet to write what was given to it.
@@ -169,16 +205,33 @@ impl FarSocket {
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Tls(sealed) => return sealed.end(),
+            Self::Http2(carried) => {
+                carried.end();
+                Ok(())
+            }
         };
         true
     }
 
-    /// Dropped after this, it resets the other end (a Unix socket does so when
-    /// it has unread bytes, and otherwise just ends both ways).
-    pub(super) fn prepare_reset(&self) {
-        if let Some(stream) = self.tcp() {
-            let zero = Some(Duration::ZERO);
-            sockopt::set_socket_linger(stream, zero).unwrap();
+    /// Resets the other end (a Unix socket does so when it has unread bytes, and
+    /// otherwise just ends both ways).
+    pub(super) fn reset(self) {
+        match self {
+            Self::Http2(carried) => carried.reset(),
+            _ => {
+                if let Some(stream) = self.tcp() {
+                    let zero = Some(Duration::ZERO);
+                    sockopt::set_socket_linger(stream, zero).unwrap();
+                }
+            }
+        }
+    }
+
+    pub(super) fn into_tokio(self) -> Socket {
+        match self {
+            Self::Unix(stream) => Near::Unix(stream).into_tokio(),
+            Self::Tcp(stream) => Near::Tcp(stream).into_tokio(),
+            Self::Tls(_) | Self::Http2(_) => unreachable!("it is no bare socket"),
         }
     }
 }
@@ -189,6 +242,7 @@ impl Read for FarSocket {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
             Self::Tls(sealed) => sealed.read(buffer),
+            Self::Http2(carried) => carried.read(buffer),
         }
     }
 }
@@ -199,6 +253,7 @@ impl Write for FarSocket {
             Self::Unix(stream) => stream.write(bytes),
             Self::Tcp(stream) => stream.write(bytes),
             Self::Tls(sealed) => sealed.write(bytes),
+            Self::Http2(carried) => carried.write(bytes),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::config::{Clocks, PingSide, Pings};
 use super::*;
 
 mod actor;
+mod carried;
 mod ends;
 mod engine;
 mod ground;
@@ -74,9 +75,19 @@ pub(super) fn options(framing: Framing) -> Options {
             max_lifetime_jitter: 0.0,
         },
         close: Close {
-            code: Some(1012),
+            codes: codes(Some(1012)),
             timeout: Duration::from_secs(5),
         },
+    }
+}
+
+/// Those of a `[drain]` that says no more than `close_code`.
+pub(super) fn codes(code: Option<u16>) -> Codes {
+    Codes {
+        max_lifetime: code,
+        idle_timeout: code.map(|_| 1001),
+        client_hangs: code.map(|_| 1001),
+        backend_hangs: code.map(|_| 1011),
     }
 }
 

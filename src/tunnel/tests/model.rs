@@ -167,7 +167,7 @@ async fn live(case: &Case) -> Account {
     let (client, ahead_in) = actor(Side::Client, &case.client, far_client, case.read_ahead);
     let (backend, ahead_out) = actor(Side::Backend, &case.backend, far_backend, case.read_ahead);
     let mut options = options(case.framing);
-    options.close.code = case.close_code;
+    options.close.codes = codes(case.close_code);
     let ticket = registry.open(facts(1), &options);
     let mut life = Life {
         client,

@@ -1,15 +1,12 @@
 //! What can happen to a tunnel, at every point of its stream: a Close of
 //! longhaul's own, a half-close and a reset, behind each byte of a script with
-//! every kind of frame. Under both engines and over TLS, over sockets that take a
-//! few bytes at a time, by splice and by copies.
+//! every kind of frame. Under both engines, over TLS and from clients that speak
+//! HTTP/2, over sockets that take a few bytes at a time, by splice and by copies.
 //!
 //! `sockets` does the same at random; here nothing is left out.
 
 use std::io::{ErrorKind, Read, Write};
 
-use rustix::event::{PollFd, PollFlags, poll};
-
-use super::actor::HANGS;
 use super::ground::{Deliveries, FarSocket, Ground};
 use super::lives::cursor;
 use super::rig::{Engines, Rig};
@@ -116,9 +113,7 @@ impl Scene {
     }
 
     fn reset(&mut self, side: usize) {
-        let socket = self.far[side].socket.take().unwrap();
-        socket.prepare_reset();
-        drop(socket);
+        self.far[side].socket.take().unwrap().reset();
         self.settle();
     }
 
@@ -140,10 +135,16 @@ impl Scene {
         }
     }
 
-    /// Whether a side can be told that its stream has not just ended: by TCP and
-    /// by TLS, not by a bare Unix socket.
+    /// Whether a side can be told that its stream has not just ended: by TCP, by
+    /// TLS and by HTTP/2, not by a bare Unix socket.
     pub(super) fn is_reset_possible(&self, side: usize) -> bool {
         !matches!(self.far[side].socket, Some(FarSocket::Unix(_)))
+    }
+
+    /// Whether a side is told so when it was the other that broke: where the
+    /// reset of one stream loses nothing that was sent before it.
+    pub(super) fn is_severed(&self, side: usize) -> bool {
+        matches!(self.far[side].socket, Some(FarSocket::Http2(_)))
     }
 
     /// The tunnel is over: waits for what its closing sends to a side.
@@ -152,9 +153,7 @@ impl Scene {
         self.settle();
         while !self.far[side].ended {
             let socket = self.far[side].socket.as_mut().unwrap();
-            let tcp = socket.tcp().expect("a Unix socket delivers at once");
-            let ready = poll(&mut [PollFd::new(tcp, PollFlags::IN)], Some(&HANGS));
-            assert!(ready.unwrap() > 0, "the end does not come");
+            assert!(socket.wait(), "a Unix socket delivers at once");
             self.settle();
         }
     }
@@ -223,6 +222,7 @@ pub(super) fn on_grounds(
         (Engines::Own, Some(1)),
         (Engines::Tokio, None),
         (Engines::Tls, None),
+        (Engines::Http2, None),
     ] {
         for &tcp in tcp {
             let ground = ground(tcp, pipes);
@@ -311,7 +311,9 @@ fn a_reset_at_every_point_ends_the_other_side_behind_what_had_passed() {
         let (sent, other) = (script(side == CLIENT), 1 - side);
         scene.send(side, &sent[..point]);
         scene.reset(side);
-        assert_eq!(scene.far[other].account(), (&sent[..point], true));
+        let far = &scene.far[other];
+        assert_eq!((&far.seen[..], far.ended), (&sent[..point], true));
+        assert_eq!(far.reset, scene.is_severed(other));
         scene.end(other);
         let outcome = scene.outcome();
         let by = [Side::Client, Side::Backend][side];

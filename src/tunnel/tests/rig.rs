@@ -14,7 +14,7 @@ use super::super::engine::Adoption;
 use super::super::engine::testing::{Ends, Worker};
 use super::super::run::Severing;
 use super::*;
-use crate::net::{Socket, Transport};
+use crate::net::{Socket, Transport, http2};
 
 /// What relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Engines {
     Tokio,
     /// The same, with TLS on both sides.
     Tls,
+    /// The same, with a stream of HTTP/2 on the client's.
+    Http2,
     /// The engine of its own.
     Own,
 }
@@ -45,12 +47,28 @@ pub(super) enum Near {
     Tcp(std::net::TcpStream),
     /// Known to that runtime.
     Tls(Box<TlsStream<Socket>>, Rc<Runtime>),
+    Http2 {
+        tunnel: http2::Tunnel,
+        /// Of the connection, if it is TCP.
+        socket: Option<std::net::TcpStream>,
+        runtime: Rc<Runtime>,
+    },
 }
 
-/// One in which the driver is asked for events at every turn.
+/// One in which the driver is asked for events at every turn. Its time is for
+/// streams of HTTP/2, whose patience no life outlasts.
 pub(super) fn runtime() -> Runtime {
     let mut builder = Builder::new_current_thread();
-    builder.enable_io().event_interval(1).build().unwrap()
+    builder.enable_all().event_interval(1).build().unwrap()
+}
+
+/// Has its tasks do what they can do now, or a part of it.
+pub(super) fn turn(runtime: &Runtime) {
+    runtime.block_on(async {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    });
 }
 
 impl Rig {
@@ -77,9 +95,9 @@ impl Rig {
                 assert!(worker.door().adopt(adoption).is_ok());
                 Driver::Own(worker, ends)
             }
-            Engines::Tokio | Engines::Tls => {
+            Engines::Tokio | Engines::Tls | Engines::Http2 => {
                 let runtime = match &client.stream {
-                    Near::Tls(_, runtime) => Rc::clone(runtime),
+                    Near::Tls(_, runtime) | Near::Http2 { runtime, .. } => Rc::clone(runtime),
                     _ => Rc::new(runtime()),
                 };
                 let guard = runtime.enter();
@@ -109,11 +127,7 @@ impl Rig {
                 worker.turn_once();
                 ends.run();
             }
-            Driver::Tokio(runtime) => runtime.block_on(async {
-                for _ in 0..3 {
-                    tokio::task::yield_now().await;
-                }
-            }),
+            Driver::Tokio(runtime) => turn(runtime),
         }
         if let Ok(outcome) = self.outcomes.try_recv() {
             self.outcome.set(Some(outcome));
@@ -142,6 +156,10 @@ impl Near {
                 Socket::Unix(_) => None,
                 Socket::Tcp(stream) => Some(stream.as_fd().try_clone_to_owned().unwrap().into()),
             },
+            Self::Http2 { socket, .. } => {
+                let another = |stream: &std::net::TcpStream| stream.try_clone().unwrap();
+                socket.as_ref().map(another)
+            }
         }
     }
 
@@ -149,13 +167,14 @@ impl Near {
         match self {
             Self::Unix(stream) => stream.into(),
             Self::Tcp(stream) => stream.into(),
-            Self::Tls(..) => unreachable!("it stays in tokio"),
+            Self::Tls(..) | Self::Http2 { .. } => unreachable!("it stays in tokio"),
         }
     }
 
     fn into_transport(self) -> Transport {
         match self {
             Self::Tls(stream, _) => Transport::Tls(stream),
+            Self::Http2 { tunnel, .. } => Transport::Http2(tunnel),
             plain => Transport::Plain(plain.into_tokio()),
         }
     }
@@ -164,7 +183,7 @@ impl Near {
         match self {
             Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream).unwrap()),
             Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream).unwrap()),
-            Self::Tls(..) => unreachable!("it is there already"),
+            Self::Tls(..) | Self::Http2 { .. } => unreachable!("it is there already"),
         }
     }
 }

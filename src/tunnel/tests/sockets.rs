@@ -49,7 +49,7 @@ impl Life {
             Actor::new(Side::Backend, &case.backend, backend, case.read_ahead);
         let deliveries = Deliveries::of([&near_client, &near_backend]);
         let mut options = options(case.framing);
-        options.close.code = case.close_code;
+        options.close.codes = codes(case.close_code);
         // At the first silence; a life is too short for one to be given up.
         options.clocks.pings = case.pings.map(|side| Pings {
             interval: TICK,

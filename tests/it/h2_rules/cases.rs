@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use Fate::{Connection, Either, Fine, Status, Stream};
+use Fate::{Connection, Fine, Status, Stream};
 
 use crate::kit::h2::{Code, Flag, Frame, Kind, Raw, Setting};
 
@@ -11,23 +11,24 @@ use crate::kit::h2::{Code, Flag, Frame, Kind, Raw, Setting};
 pub enum Fate {
     /// GOAWAY with one of these codes, and the end.
     Connection(&'static [u32]),
-    /// RST_STREAM of stream 1 with one of these codes; the connection lives.
+    /// RST_STREAM of the case's stream with one of these codes; the connection
+    /// lives.
     Stream(&'static [u32]),
-    /// Either: RFC 9113 section 5.4.2 lets a server make more of it.
-    Either(&'static [u32]),
-    /// An answer with this status on stream 1; the connection lives.
+    /// An answer with this status on the case's stream; the connection lives.
     Status(u16),
     /// Nothing; the connection lives.
     Fine,
 }
 const PROTOCOL: &[u32] = &[Code::PROTOCOL_ERROR];
 const SIZE: &[u32] = &[Code::FRAME_SIZE_ERROR, Code::PROTOCOL_ERROR];
-/// Which of the two is of no use to anybody.
-const CREDIT: &[u32] = &[Code::PROTOCOL_ERROR, Code::FLOW_CONTROL_ERROR];
 const FLOW: &[u32] = &[Code::FLOW_CONTROL_ERROR];
-const CLOSED: &[u32] = &[Code::STREAM_CLOSED, Code::PROTOCOL_ERROR];
+pub const CLOSED: &[u32] = &[Code::STREAM_CLOSED, Code::PROTOCOL_ERROR];
 const COMPRESSION: &[u32] = &[Code::COMPRESSION_ERROR, Code::PROTOCOL_ERROR];
 pub const REFUSED: &[u32] = &[Code::REFUSED_STREAM, Code::PROTOCOL_ERROR];
+
+/// What is added to the numbers of a case's streams: the first stream of its
+/// connection is a tunnel's.
+pub const BESIDE: u32 = 2;
 
 pub type Play = Box<dyn Fn(&mut Raw) -> Vec<Frame> + Send + Sync>;
 
@@ -305,11 +306,28 @@ fn streams() -> Vec<Case> {
             Fine,
             vec![frame(Kind::PRIORITY, 0, 1, [0, 0, 0, 0, 16])],
         ),
-        case("5.1", "DATA after END_STREAM", Either(CLOSED), |raw| {
+        case("5.1", "DATA after END_STREAM", Stream(CLOSED), |raw| {
             vec![get(raw, &[]), Frame::data(1, [1])]
         }),
-        case("5.1", "HEADERS after END_STREAM", Either(CLOSED), |raw| {
+        case("5.1", "END_STREAM twice", Stream(CLOSED), |raw| {
+            vec![
+                post(raw, &[]),
+                Frame::data(1, []).ending(),
+                Frame::data(1, []).ending(),
+            ]
+        }),
+        case("5.1", "HEADERS after END_STREAM", Stream(CLOSED), |raw| {
             vec![get(raw, &[]), get(raw, &[])]
+        }),
+        case("5.1", "trailers after END_STREAM", Stream(CLOSED), |raw| {
+            vec![get(raw, &[]), raw.headers(1, END, &[("x-sum", "1")])]
+        }),
+        case("5.1", "trailers twice", Stream(CLOSED), |raw| {
+            vec![
+                post(raw, &[]),
+                raw.headers(1, END, &[("x-sum", "1")]),
+                raw.headers(1, END, &[("x-sum", "1")]),
+            ]
         }),
         case("5.1", "credit after END_STREAM", Status(200), |raw| {
             vec![get(raw, &[]), Frame::credit(1, 1)]
@@ -322,6 +340,8 @@ fn streams() -> Vec<Case> {
                 post(raw, &[]),
                 Frame::reset(1, Code::CANCEL),
                 Frame::credit(1, 1),
+                Frame::data(1, [1]),
+                Frame::data(1, []).ending(),
             ]
         }),
         case(
@@ -416,9 +436,24 @@ fn streams() -> Vec<Case> {
             Connection(PROTOCOL),
             vec![frame(Kind::PRIORITY, 0, 0, [0, 0, 0, 3, 16])],
         ),
-        case("6.3", "PRIORITY of another length", Either(SIZE), |raw| {
+        case("6.3", "PRIORITY of another length", Stream(SIZE), |raw| {
             vec![post(raw, &[]), frame(Kind::PRIORITY, 0, 1, [0; 4])]
         }),
+        fixed(
+            "6.4",
+            "an idle stream is never reset",
+            Fine,
+            vec![frame(Kind::PRIORITY, 0, 1, [0; 4])],
+        ),
+        case(
+            "5.3.2",
+            "a stream that depends on itself",
+            Status(200),
+            |raw| {
+                let itself = [0, 0, 0, 1 + BESIDE as u8, 16];
+                vec![get(raw, &[]), frame(Kind::PRIORITY, 0, 1, itself)]
+            },
+        ),
         fixed(
             "6.4",
             "RST_STREAM on stream 0",
@@ -485,7 +520,7 @@ fn flow_control() -> Vec<Case> {
             Connection(PROTOCOL),
             vec![Frame::credit(0, 0)],
         ),
-        case("6.9", "no credit for a stream", Stream(CREDIT), |raw| {
+        case("6.9", "no credit for a stream", Stream(PROTOCOL), |raw| {
             vec![post(raw, &[]), Frame::credit(1, 0)]
         }),
         fixed(
@@ -509,7 +544,7 @@ fn flow_control() -> Vec<Case> {
         case(
             "6.9.1",
             "more DATA than a stream's window takes",
-            Either(FLOW),
+            Stream(FLOW),
             |raw| {
                 let mut frames = vec![request(
                     raw,

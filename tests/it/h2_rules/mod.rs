@@ -1,15 +1,16 @@
 //! What a server must keep of RFC 9113 and RFC 8441, with frames made by hand:
-//! each case has its section, what is sent on a fresh connection, and what must
-//! come of it.
+//! each case has its section, what is sent on a fresh connection beside a tunnel,
+//! and what must come of it. Where the connection lives so does the tunnel.
 
 mod cases;
+mod ends;
 
 use std::collections::BTreeSet;
 
-use cases::{CASES, Case, Fate, REFUSED, WEBSOCKET, get};
+use cases::{BESIDE, CASES, Case, Fate, REFUSED, WEBSOCKET, get};
 
 use crate::kit::h2::{Flag, Frame, Kind, Raw, Setting};
-use crate::kit::{Echo, Proxy, Site};
+use crate::kit::{Echo, Opcode, Proxy, RawBackend, Site, masked};
 
 /// What has come of a case.
 #[derive(Debug, Default)]
@@ -19,23 +20,35 @@ struct Seen {
     goaway: Option<u32>,
     ended: bool,
     pong: bool,
+    /// The tunnel has brought its message back.
+    echoed: bool,
 }
 
 const LAST: [u8; 8] = *b"the last";
 
 async fn play(proxy: &Proxy, case: &Case) -> Seen {
     let (mut raw, _) = Raw::open(proxy).await;
-    let frames = (case.play)(&mut raw);
+    let connect = raw.headers(1, 0, WEBSOCKET);
+    raw.send(connect).await;
+    assert_eq!(raw.status(1).await, 200);
+    assert_eq!(raw.of_stream(1).await.kind, Kind::DATA, "the greeting");
     let mut bytes = Vec::new();
-    for frame in frames {
+    for mut frame in (case.play)(&mut raw) {
+        frame.stream += if frame.stream == 0 { 0 } else { BESIDE };
         bytes.extend(frame.bytes());
     }
     bytes.extend(Frame::new(Kind::PING, 0, 0, LAST).bytes());
     // The other side may end the connection before it has read everything.
     let _ = raw.wire.try_send(bytes).await;
+    let waits_for_stream = matches!(case.fate, Fate::Stream(_) | Fate::Status(_));
+    let mut seen = watch(&mut raw, waits_for_stream).await;
+    seen.echoed = seen.goaway.is_none() && !seen.ended && echoes(&mut raw).await;
+    seen
+}
+
+async fn watch(raw: &mut Raw, waits_for_stream: bool) -> Seen {
     let mut seen = Seen::default();
     let mut pings = 0;
-    let waits_for_stream = matches!(case.fate, Fate::Stream(_) | Fate::Status(_));
     loop {
         let Some(frame) = raw.next_frame().await else {
             seen.ended = true;
@@ -43,10 +56,10 @@ async fn play(proxy: &Proxy, case: &Case) -> Seen {
         };
         match frame.kind {
             Kind::GOAWAY => seen.goaway = Some(frame.number(4)),
-            Kind::RST_STREAM if frame.stream == 1 => seen.reset = Some(frame.number(0)),
+            Kind::RST_STREAM if frame.stream == 1 + BESIDE => seen.reset = Some(frame.number(0)),
             Kind::HEADERS => {
                 let fields = raw.decode(&frame);
-                if frame.stream == 1 && fields[0].0 == ":status" {
+                if frame.stream == 1 + BESIDE && fields[0].0 == ":status" {
                     seen.status = Some(fields[0].1.parse().expect("a status"));
                 }
             }
@@ -69,14 +82,25 @@ async fn play(proxy: &Proxy, case: &Case) -> Seen {
     }
 }
 
+/// Whether the tunnel lives.
+async fn echoes(raw: &mut Raw) -> bool {
+    let message = masked(Opcode::Text, true, b"still here");
+    let _ = raw.try_send(Frame::data(1, message)).await;
+    while let Some(frame) = raw.next_frame().await {
+        if frame.stream == 1 {
+            return frame.kind == Kind::DATA && frame.payload.ends_with(b"still here");
+        }
+    }
+    false
+}
+
 fn agrees(fate: &Fate, seen: &Seen) -> bool {
     let one_of = |codes: &[u32], code: Option<u32>| code.is_some_and(|code| codes.contains(&code));
     let connection = |codes| one_of(codes, seen.goaway) && seen.ended;
-    let alive = seen.pong && seen.goaway.is_none();
+    let alive = seen.pong && seen.goaway.is_none() && seen.echoed;
     match fate {
         Fate::Connection(codes) => connection(codes),
         Fate::Stream(codes) => one_of(codes, seen.reset) && alive,
-        Fate::Either(codes) => connection(codes) || one_of(codes, seen.reset) && alive,
         Fate::Status(status) => seen.status == Some(*status) && alive,
         Fate::Fine => alive,
     }
@@ -113,7 +137,7 @@ async fn every_rule_is_kept() {
 /// Section 5.1.2.
 #[tokio::test]
 async fn streams_beyond_the_limit_are_refused_alone() {
-    let backend = crate::kit::RawBackend::start().await;
+    let backend = RawBackend::start().await;
     let more = "[http2]\nmax_streams = 2";
     let proxy = Proxy::start(Site::one(backend.address()).more(more)).await;
     let (mut raw, settings) = Raw::open(&proxy).await;
@@ -212,7 +236,7 @@ async fn a_header_block_that_is_too_large_is_431_and_harms_nobody() {
         .log
         .wait("request", &[("status", "431"), ("refusal", "bad_head")])
         .await;
-    let message = crate::kit::masked(crate::kit::Opcode::Text, true, b"hi");
+    let message = masked(Opcode::Text, true, b"hi");
     raw.send(Frame::data(1, message)).await;
     // The greeting, and then the echo.
     raw.until(|frame| frame.kind == Kind::DATA && frame.payload.ends_with(b"hi"))

@@ -11,6 +11,7 @@ mod frame;
 pub mod h2;
 mod log;
 mod message;
+mod process;
 mod proxy;
 mod raw;
 mod site;

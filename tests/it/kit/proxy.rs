@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -492,36 +491,6 @@ impl Proxy {
 
     pub fn running(&self) -> bool {
         self.exit.borrow().is_none()
-    }
-
-    /// Resident memory in bytes.
-    pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
-        let number = line.split_whitespace().nth(1).expect("a number");
-        1024 * number.parse::<u64>().expect("a number")
-    }
-
-    /// Time that all its threads together have spent on a core.
-    pub fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("its threads");
-        let spent = tasks.filter_map(|task| {
-            // A thread may end while this looks.
-            let path = task.ok()?.path().join("schedstat");
-            let text = fs::read_to_string(path).ok()?;
-            text.split_whitespace().next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(spent.sum())
-    }
-
-    /// Open file descriptors.
-    pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .expect("fd")
-            .count()
     }
 }
 

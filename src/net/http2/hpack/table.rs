@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 const OVERHEAD: usize = 32;
 
 /// What may be kept (SETTINGS_HEADER_TABLE_SIZE, which is not sent: the default).
-const LARGEST: usize = 4096;
+const LARGEST: usize = 4 * 1024;
 
 /// Name and value.
 type Field = (Box<[u8]>, Box<[u8]>);

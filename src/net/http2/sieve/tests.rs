@@ -3,7 +3,11 @@
 use super::super::hpack::encode;
 use super::*;
 
-const MOST: usize = 64 * 1024;
+const BOUNDS: Bounds = Bounds {
+    head: 64 * 1024,
+    streams: 100,
+    window: 1000,
+};
 
 fn frame(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -21,7 +25,7 @@ fn head(fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// What comes out, at one way of splitting what goes in.
 fn sieved(bytes: &[u8], split: usize) -> (Vec<u8>, Calm) {
-    let (mut sieve, calm) = (Sieve::new(MOST), Calm::new(1000, 1000));
+    let (mut sieve, calm) = (Sieve::new(BOUNDS), Calm::new(1000, 1000));
     let mut seen = Vec::new();
     for part in bytes.chunks(split) {
         let passed = sieve.pass(part, &calm);
@@ -43,6 +47,12 @@ fn comes_out(frames: &[Vec<u8>], expected: &[Vec<u8>]) {
     }
 }
 
+/// What `h2` takes for a mistake of this stream.
+fn reset(stream: u32) -> Vec<u8> {
+    let itself = [0, 0, 0, stream as u8, 0];
+    frame(Kind::PRIORITY, 0, stream, &itself)
+}
+
 const HEADERS_END: u8 = Frame::END_HEADERS | Frame::END_STREAM;
 
 #[test]
@@ -53,6 +63,7 @@ fn what_is_nobodys_business_passes_as_it_is() {
         frame(Kind::DATA, Frame::END_STREAM, 1, b""),
         frame(Kind::WINDOW_UPDATE, 0, 0, &[0; 4]),
         frame(Kind::WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]),
+        frame(Kind::PRIORITY, 0, 0, &[0, 0, 0, 1, 16]),
         frame(Kind(0xee), 0xff, 9, b"whatever"),
     ];
     comes_out(&frames, &frames);
@@ -75,23 +86,104 @@ fn blocks_come_out_whole_and_plain() {
 fn mistakes_of_a_stream_stay_with_it() {
     let bad = head(&[(":method", "GET"), ("X-Own", "1")]);
     let verdict = fields::verdict("400");
-    let most = frame(Kind::WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes());
     comes_out(
         &[
             frame(Kind::HEADERS, Frame::END_HEADERS, 1, &bad),
             frame(Kind::DATA, 0, 1, b""),
             frame(Kind::WINDOW_UPDATE, 0, 1, &[0; 4]),
+            frame(Kind::PRIORITY, 0, 1, &[0; 4]),
             frame(Kind::HEADERS, HEADERS_END, 1, &bad),
             frame(Kind::PING, 0, 0, &[1; 8]),
         ],
         &[
             frame(Kind::HEADERS, Frame::END_HEADERS, 1, &verdict),
-            most.clone(),
-            most,
+            reset(1),
+            reset(1),
             // Trailers that end nothing.
             frame(Kind::HEADERS, Frame::END_HEADERS, 1, b""),
             frame(Kind::PING, 0, 0, &[1; 8]),
         ],
+    );
+}
+
+/// RFC 9113 section 5.1, and of section 6.9.1 that all DATA counts for the
+/// connection's window.
+#[test]
+fn what_comes_behind_the_end_of_a_stream_resets_it() {
+    let block = head(&[(":method", "GET")]);
+    let trailers = frame(Kind::HEADERS, HEADERS_END, 1, &head(&[("x-sum", "1")]));
+    let nothing = frame(Kind::HEADERS, Frame::END_HEADERS, 1, b"");
+    let begun = frame(Kind::HEADERS, Frame::END_HEADERS, 1, &block);
+    let data = frame(Kind::DATA, 0, 1, b"more");
+    let last = frame(Kind::DATA, Frame::END_STREAM, 1, b"");
+    let whole = frame(Kind::HEADERS, HEADERS_END, 1, &block);
+    for end in [
+        vec![whole],
+        vec![begun.clone(), data.clone(), last.clone()],
+        vec![begun, trailers.clone()],
+    ] {
+        for (more, becomes) in [
+            (&data, [reset(1), data.clone()].concat()),
+            (&last, reset(1)),
+            (&frame(Kind::DATA, 0, 1, b""), reset(1)),
+            (&trailers, nothing.clone()),
+        ] {
+            let passed = [&end[..], &[becomes]].concat();
+            comes_out(&[&end[..], std::slice::from_ref(more)].concat(), &passed);
+        }
+    }
+}
+
+/// As much of it as the connection's window has to spare; then it is a mistake like
+/// any other.
+#[test]
+fn data_behind_a_reset_is_thrown_away() {
+    let begun = frame(
+        Kind::HEADERS,
+        Frame::END_HEADERS,
+        1,
+        &head(&[(":method", "GET")]),
+    );
+    let end = [begun, frame(Kind::RST_STREAM, 0, 1, &[0; 4])];
+    let data = frame(Kind::DATA, 0, 1, &[7; 400]);
+    let (more, last) = (vec![data.clone(); 3], [reset(1), data]);
+    comes_out(&[&end[..], &more].concat(), &[&end[..], &last].concat());
+}
+
+/// The state of compression is the connection's, and so changes with what is
+/// thrown away.
+#[test]
+fn blocks_behind_the_end_of_a_stream_are_read() {
+    // A field that is to be indexed, and a reference to it.
+    let indexed = [&[0x40, 0x03][..], b"x-a", &[0x01], b"b"].concat();
+    let whole = frame(Kind::HEADERS, HEADERS_END, 1, &head(&[(":method", "GET")]));
+    comes_out(
+        &[
+            whole.clone(),
+            frame(Kind::HEADERS, HEADERS_END, 1, &indexed),
+            frame(Kind::HEADERS, HEADERS_END, 3, &[0x80 | 62]),
+        ],
+        &[
+            whole,
+            frame(Kind::HEADERS, Frame::END_HEADERS, 1, b""),
+            frame(Kind::HEADERS, HEADERS_END, 3, &head(&[("x-a", "b")])),
+        ],
+    );
+}
+
+/// RFC 9113 sections 5.3.2 and 6.4.
+#[test]
+fn priorities_mean_nothing() {
+    let itself = [0, 0, 0, 1, 16];
+    let whole = frame(Kind::HEADERS, HEADERS_END, 1, &head(&[(":method", "GET")]));
+    comes_out(
+        &[
+            frame(Kind::PRIORITY, 0, 1, &itself),
+            frame(Kind::PRIORITY, 0, 1, &[0; 4]),
+            whole.clone(),
+            frame(Kind::PRIORITY, 0, 1, &itself),
+        ],
+        &[whole],
     );
 }
 

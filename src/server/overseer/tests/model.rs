@@ -185,7 +185,7 @@ impl World {
         let key = self.random.random_range(1..50);
         let registry = Arc::clone(&self.state.registry);
         let tunnels = registry.select(&|tunnel| tunnel.facts().key == key);
-        let order = CloseOrder::new(Cause::Operator, &self.state.snapshot().config.drain);
+        let order = CloseOrder::new(Ending::Operator, &self.state.snapshot().config.drain);
         self.closers.push(tokio::spawn(async move {
             let span = Duration::from_secs(1);
             registry.close_paced(tunnels, order, span).await;
@@ -197,7 +197,7 @@ impl World {
         let registry = Arc::clone(&self.state.registry);
         let plan = Plan::new(&snapshot.upstreams["app"], &registry, 0.1);
         let span = Pace::new(None, Duration::from_secs(1)).span(plan.tunnels.len());
-        let order = CloseOrder::new(Cause::Rebalance, &snapshot.config.drain);
+        let order = CloseOrder::new(Ending::Rebalance, &snapshot.config.drain);
         self.closers.push(tokio::spawn(async move {
             registry.close_in_order(plan.tunnels, order, span).await;
         }));

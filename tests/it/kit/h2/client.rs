@@ -251,6 +251,13 @@ impl Stream {
             .await
     }
 
+    /// Whether there is no window to send in.
+    pub fn is_stalled(&self) -> bool {
+        let mut state = self.connection.state();
+        let all = state.window;
+        all.min(state.half(self.id).window) <= 0
+    }
+
     /// Ends our side with trailers.
     pub fn finish_with(&self, trailers: &Headers) {
         let mut state = self.connection.state();

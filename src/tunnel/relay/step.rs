@@ -1,0 +1,172 @@
+//! One step of a relay: both directions in turns, until nothing can be moved or
+//! the tunnel has had its share.
+//!
+//! It waits for nothing and knows no clock but the ticket's; what a turn's end
+//! means is the course's to say.
+//!
+//! Invariant: a step says `Waits` only when each direction has asked the
+//! streams it waits for, and owns no buffer then unless a sink is full.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Relay;
+use crate::tunnel::bulk::Bulk;
+use crate::tunnel::direction::Way;
+use crate::tunnel::outcome::{Cause, Outcome, Side};
+use crate::tunnel::pump::{Pump, Turn};
+use crate::tunnel::scratch::Scratch;
+
+/// Turns of both directions before other tunnels of the thread get theirs.
+const TURNS_PER_STEP: usize = 4;
+
+/// Bytes of each direction in one step, give or take the last read: reads
+/// that are spliced are large.
+const BYTES_PER_STEP: usize = 512 * 1024;
+
+/// What a step came to.
+pub(in crate::tunnel) enum Step {
+    Done(Outcome),
+    Waits,
+    /// It has had its share and could go on.
+    Again,
+}
+
+impl<C, B, X> Relay<C, B, X>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+    X: Bulk<C, B> + Bulk<B, C>,
+{
+    /// Moves what can be moved now. `expired`: the sweep has seen that the
+    /// deadline is over.
+    pub(in crate::tunnel) fn step(&mut self, cx: &mut Context<'_>, expired: bool) -> Step {
+        let deadline = self.deadline();
+        self.obey(expired);
+        // A side may have spoken, or have room, though nobody was told: so what it
+        // has to say for itself goes before the verdict.
+        let mut asks = expired && self.ticket.pulse().is_some();
+        let mut scratch = Scratch::take();
+        let mut left = [BYTES_PER_STEP; 2];
+        for _ in 0..TURNS_PER_STEP {
+            let mut again = false;
+            for way in Way::BOTH {
+                let turn = self.turn(cx, way, scratch.bytes(), &mut left[way as usize], asks);
+                again |= self.conclude(way, turn);
+            }
+            if std::mem::take(&mut asks) {
+                self.feel_pulse();
+                again = true;
+            }
+            again |= self.settle();
+            if self.course.is_done() {
+                // A tunnel is done only after an end of stream, a reset or an
+                // order, and each of them is noted.
+                let began = self.course.began();
+                let (ended_by, cause) = began.unwrap_or((Side::Longhaul, Cause::Reset));
+                return Step::Done(self.outcome(ended_by, cause));
+            }
+            if !again {
+                self.arm(deadline);
+                return Step::Waits;
+            }
+            if left.contains(&0) {
+                break;
+            }
+        }
+        self.arm(deadline);
+        Step::Again
+    }
+
+    /// Gives up a side that is dead, unless the end has begun.
+    fn feel_pulse(&mut self) {
+        let waiting = Way::BOTH.map(|way| self.course.direction(way).is_held_up());
+        let (tunnel, pulse, now) = self.ticket.parts();
+        let Some(pulse) = pulse.filter(|_| self.course.began().is_none()) else {
+            return;
+        };
+        let Some(way) = pulse.expired(now, waiting) else {
+            return;
+        };
+        let order = Arc::new(pulse.order(way.sink()));
+        // Otherwise another order was first, which is obeyed next.
+        if tunnel.close(Arc::clone(&order)) {
+            self.course.give_up(way, &order, &tunnel.limits, now);
+            self.sever(way.sink());
+            match way {
+                Way::In => <X as Bulk<C, B>>::forsake(&mut self.backend),
+                Way::Out => <X as Bulk<B, C>>::forsake(&mut self.client),
+            }
+        }
+    }
+
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: Way,
+        scratch: &mut [u8],
+        left: &mut usize,
+        asks: bool,
+    ) -> Turn {
+        let ahead = self.ticket.take_ahead(way);
+        let direction = self.course.direction(way);
+        let (tunnel, pulse, now) = self.ticket.parts();
+        match way {
+            Way::In => Pump {
+                way,
+                direction,
+                tunnel,
+                pulse,
+                now,
+                source: &mut self.client,
+                sink: &mut self.backend,
+                left,
+                gathers: false,
+                asks,
+            }
+            .run::<X>(cx, &ahead, scratch),
+            Way::Out => Pump {
+                way,
+                direction,
+                tunnel,
+                pulse,
+                now,
+                source: &mut self.backend,
+                sink: &mut self.client,
+                left,
+                gathers: false,
+                asks,
+            }
+            .run::<X>(cx, &ahead, scratch),
+        }
+    }
+
+    /// Takes note of a turn's end; says whether another turn is due.
+    fn conclude(&mut self, way: Way, turn: Turn) -> bool {
+        match turn {
+            Turn::Waits => return false,
+            Turn::MayGoOn => {}
+            Turn::SourceEnded(cause) => self.course.source_ended(way, cause),
+            Turn::SourceBroke(cause) => {
+                self.course.source_broke(way, cause);
+                self.sever(way.source());
+            }
+            Turn::SinkBroke(cause) => {
+                self.course.sink_broke(way, cause);
+                self.sever(way.sink());
+            }
+        }
+        true
+    }
+
+    /// Has the end of the other stream say that this side's broke.
+    fn sever(&mut self, broken: Side) {
+        match broken {
+            Side::Client => <X as Bulk<C, B>>::sever(&mut self.backend),
+            Side::Backend => <X as Bulk<B, C>>::sever(&mut self.client),
+            Side::Longhaul => {}
+        }
+    }
+}
