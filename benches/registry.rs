@@ -2,7 +2,8 @@
 //! ending one, a page of it, and whether many are closed as fast as was asked.
 //!
 //! Tunnels are entries without streams: nothing is relayed. Times are those of
-//! one quiet thread, the median and the longest of the rounds.
+//! one quiet thread, the median and the longest of the rounds. It fails where a
+//! page, the memory of an entry or the pace of a close is beyond its bound.
 //!
 //! `cargo bench --bench registry [-- TUNNELS]`
 
@@ -29,6 +30,15 @@ const BACKENDS: u64 = 10;
 /// Of a page of the API, where nothing is said, and at most.
 const PAGES: [usize; 2] = [100, 10_000];
 
+/// What any page may take at most, in ms.
+const MOST_MS: f64 = 50.0;
+/// A tenth above what was found when this was written. Of fewer tunnels than
+/// `ENOUGH` the memory cannot be told from that of the process.
+const MOST_BYTES: f64 = 310.0;
+const ENOUGH: u64 = 100_000;
+/// The part of all that a close may be away from the line, and of its time.
+const MOST_OFF: f64 = 0.05;
+
 fn main() {
     let mut numbers = std::env::args().filter_map(|word| word.parse().ok());
     let tunnels = numbers.next().unwrap_or(TUNNELS);
@@ -46,6 +56,10 @@ fn main() {
     println!(
         "  bytes of memory for each      {:8.1}",
         bytes / tunnels as f64
+    );
+    assert!(
+        tunnels < ENOUGH || bytes / tunnels as f64 <= MOST_BYTES,
+        "an entry takes more than {MOST_BYTES} bytes"
     );
     println!(
         "  ns to enter one               {:8.1}",
@@ -119,13 +133,15 @@ fn pages(registry: &Registry, tunnels: u64) {
 
 fn page(registry: &Registry, name: &str, filter: &Filter, after: u64, limit: usize) {
     let name = format!("page of {limit} after {after}, {name}");
-    time(&name, &mut || {
+    let longest = time(&name, &mut || {
         let page = registry.page(after, limit, &|tunnel| filter.accepts(tunnel));
         page.tunnels.len()
     });
+    assert!(longest < MOST_MS, "{name} took {longest} ms");
 }
 
-fn time(name: &str, work: &mut dyn FnMut() -> usize) {
+/// Says how long it takes; the longest of the rounds, in ms.
+fn time(name: &str, work: &mut dyn FnMut() -> usize) -> f64 {
     let mut times = Vec::new();
     let mut found = 0;
     for _ in 0..ROUNDS {
@@ -136,6 +152,7 @@ fn time(name: &str, work: &mut dyn FnMut() -> usize) {
     times.sort();
     let (middle, longest) = (ms(times[ROUNDS / 2]), ms(times[ROUNDS - 1]));
     println!("  ms, {name:54} {middle:8.2} {longest:8.2}  ({found})");
+    longest
 }
 
 /// A tenth of all at such a rate that it takes two seconds.
@@ -173,8 +190,14 @@ fn closes(registry: &Registry) {
         }
     });
     let (took, asked) = (start.elapsed().as_secs_f64(), span.as_secs_f64());
-    let worst = 100.0 * worst / count as f64;
-    println!("  s, the same closed over {asked} s {took:40.3}  (at worst {worst:.2} % off)");
+    let worst = worst / count as f64;
+    let per_cent = 100.0 * worst;
+    println!("  s, the same closed over {asked} s {took:40.3}  (at worst {per_cent:.2} % off)");
+    let late = (took - asked).abs() / asked;
+    assert!(
+        worst <= MOST_OFF && late <= MOST_OFF,
+        "not as fast as was asked"
+    );
 }
 
 fn each(time: Duration, count: u64) -> f64 {
