@@ -190,6 +190,12 @@ impl Actor {
         }
     }
 
+    /// Bytes that have reached it, with what may yet become a ping of longhaul's:
+    /// the beginning of a frame of which no more may ever come.
+    pub(super) fn has_come(&self) -> usize {
+        self.seen.len() + self.strainer.held()
+    }
+
     fn see(&mut self, read: usize) {
         let (seen, pings) = self.strainer.strain(&self.buffer[..read]);
         self.seen.extend_from_slice(&seen);

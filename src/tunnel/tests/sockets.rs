@@ -159,7 +159,7 @@ impl Life {
             && ways.any(|((from, to), passed)| {
                 let passed = passed as usize;
                 from.is_held_up()
-                    || passed > to.seen.len() && !to.shut
+                    || passed > to.has_come() && !to.shut
                     || passed + from.is_held() < from.sent.len() && forwards_all
             })
     }

@@ -43,6 +43,11 @@ impl Strainer {
         (left, pings)
     }
 
+    /// Bytes of which it is not clear yet what they are.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// A ping with the key of what is held.
     fn ping(&self) -> Vec<u8> {
         let mut key = [0; 4];
