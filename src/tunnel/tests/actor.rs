@@ -282,6 +282,7 @@ impl Actor {
             side: self.side,
             sent: self.sent,
             seen: self.seen,
+            cut: self.strainer.into_held(),
             shut: self.shut,
             polite: self.peer.polite,
         }

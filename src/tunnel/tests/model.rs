@@ -64,6 +64,7 @@ impl Actor {
             side: self.side,
             sent: inner.sent.clone(),
             seen: inner.seen.clone(),
+            cut: Vec::new(),
             shut: inner.shut,
             polite: self.polite,
         }

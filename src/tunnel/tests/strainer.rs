@@ -48,6 +48,10 @@ impl Strainer {
         self.held.len()
     }
 
+    pub(super) fn into_held(self) -> Vec<u8> {
+        self.held
+    }
+
     /// A ping with the key of what is held.
     fn ping(&self) -> Vec<u8> {
         let mut key = [0; 4];
