@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Buf;
 use h2::ext::Protocol;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream, client, server};
@@ -35,7 +36,9 @@ const BOUNDS: Bounds = Bounds {
 
 /// A far end that is a stream of HTTP/2.
 pub(super) struct Carried {
-    send: SendStream<Bytes>,
+    send: SendStream<Part>,
+    /// Held by every part that waits to be sent.
+    unsent: Arc<()>,
     receive: RecvStream,
     held: Bytes,
     /// What reading says behind that.
@@ -44,6 +47,26 @@ pub(super) struct Carried {
     socket: Option<TcpStream>,
     /// Of the connection's tasks at both ends.
     runtime: Rc<Runtime>,
+}
+
+/// Some bytes on their way out.
+struct Part {
+    bytes: Bytes,
+    _unsent: Arc<()>,
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
 }
 
 /// Has both ends of a socket carry one stream that is to be a tunnel.
@@ -55,6 +78,7 @@ pub(super) fn carry(far: FarSocket, near: Near, runtime: &Rc<Runtime>) -> (FarSo
     let (send, receive) = asked;
     let far = Carried {
         send,
+        unsent: Arc::new(()),
         receive,
         held: Bytes::new(),
         end: None,
@@ -70,8 +94,9 @@ pub(super) fn carry(far: FarSocket, near: Near, runtime: &Rc<Runtime>) -> (FarSo
 }
 
 /// The client's part: an extended CONNECT (RFC 8441 section 4), and its answer.
-async fn ask(socket: Socket) -> (SendStream<Bytes>, RecvStream) {
-    let (mut requests, connection) = client::handshake(socket).await.unwrap();
+async fn ask(socket: Socket) -> (SendStream<Part>, RecvStream) {
+    let shaken = client::Builder::new().handshake::<_, Part>(socket).await;
+    let (mut requests, connection) = shaken.unwrap();
     let request = Request::builder()
         .method(Method::CONNECT)
         .uri("http://localhost/")
@@ -184,15 +209,27 @@ impl Carried {
             };
         }
         let count = self.send.capacity().min(bytes.len());
-        let bytes = Bytes::copy_from_slice(&bytes[..count]);
-        self.send.send_data(bytes, false).map_err(broken)?;
+        let part = self.part(&bytes[..count]);
+        self.send.send_data(part, false).map_err(broken)?;
         Ok(count)
     }
 
     /// END_STREAM.
     pub(super) fn end(&mut self) {
         // It may have been reset.
-        let _ = self.send.send_data(Bytes::new(), true);
+        let _ = self.send.send_data(self.part(b""), true);
+    }
+
+    fn part(&self, bytes: &[u8]) -> Part {
+        Part {
+            bytes: Bytes::copy_from_slice(bytes),
+            _unsent: Arc::clone(&self.unsent),
+        }
+    }
+
+    /// Whether the connection has yet to take what was given to it.
+    pub(super) fn is_flushing(&self) -> bool {
+        Arc::strong_count(&self.unsent) > 1
     }
 
     pub(super) fn reset(mut self) {

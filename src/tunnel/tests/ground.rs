@@ -38,8 +38,9 @@ pub(super) struct Ground {
     pipes: Option<usize>,
     /// What the tunnel reads at once.
     read: usize,
-    /// Whether it is played over TLS too.
+    /// Whether it is played over TLS too, and from a client of HTTP/2.
     pub(super) tls: bool,
+    pub(super) http2: bool,
 }
 
 pub(super) fn ground() -> impl Strategy<Value = Ground> {
@@ -48,15 +49,14 @@ pub(super) fn ground() -> impl Strategy<Value = Ground> {
     let pipes =
         prop_oneof![1 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(1)), 3 => Just(Some(8))];
     let read = prop_oneof![4 => Just(scratch::SIZE), 1 => Just(13)];
-    let tls = prop::bool::weighted(0.3);
-    (tcp, tcp, buffer, pipes, read, tls).prop_map(|(client, backend, buffer, pipes, read, tls)| {
-        Ground {
-            tcp: [client, backend],
-            buffer,
-            pipes,
-            read,
-            tls,
-        }
+    let also = (prop::bool::weighted(0.3), prop::bool::weighted(0.3));
+    ([tcp, tcp], buffer, pipes, read, also).prop_map(|(tcp, buffer, pipes, read, also)| Ground {
+        tcp,
+        buffer,
+        pipes,
+        read,
+        tls: also.0,
+        http2: also.1,
     })
 }
 
@@ -69,6 +69,7 @@ impl Ground {
             pipes,
             read: 1,
             tls: true,
+            http2: true,
         }
     }
 
@@ -193,9 +194,13 @@ impl FarSocket {
         true
     }
 
-    /// Whether its TLS has yet to write what was given to it.
+    /// Whether its TLS or HTTP/2 has yet to write what was given to it.
     pub(super) fn is_flushing(&self) -> bool {
-        matches!(self, Self::Tls(sealed) if sealed.is_flushing())
+        match self {
+            Self::Tls(sealed) => sealed.is_flushing(),
+            Self::Http2(carried) => carried.is_flushing(),
+            Self::Unix(_) | Self::Tcp(_) => false,
+        }
     }
 
     /// Ends the stream; says whether it has come to that.

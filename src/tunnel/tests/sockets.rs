@@ -1,5 +1,5 @@
 //! Random lives of tunnels over real sockets, the same under both engines, and
-//! some of them over TLS: tiny buffers, writes of one byte, half-close and reset and orders at every point,
+//! some of them over TLS or from a client of HTTP/2: tiny buffers, writes of one byte, half-close and reset and orders at every point,
 //! pipes that are full or not to be had.
 //!
 //! No time but the registry's passes for a tunnel, and it passes only when
@@ -31,6 +31,8 @@ struct Life {
     interfered: bool,
     /// Only with TCP on a side.
     deliveries: Option<Deliveries>,
+    /// Whether what is written passes in frames of HTTP/2.
+    framed: bool,
     /// For the kernel, in real time, since something happened.
     waits: u32,
 }
@@ -74,6 +76,7 @@ impl Life {
             ordered: None,
             interfered: false,
             deliveries,
+            framed: engine == Engines::Http2,
             waits: 0,
         }
     }
@@ -136,13 +139,13 @@ impl Life {
                 continue;
             }
             calm += 1;
-            let Some(deliveries) = &mut self.deliveries else {
-                continue;
-            };
-            let far = [&self.client, &self.backend];
-            deliveries.make(far.into_iter().filter_map(Actor::tcp));
-            if calm == 4 && self.is_under_way() {
-                // TCP has more timers than the one for ACKs.
+            if let Some(deliveries) = &mut self.deliveries {
+                let far = [&self.client, &self.backend];
+                deliveries.make(far.into_iter().filter_map(Actor::tcp));
+            }
+            // TCP has more timers than the one for ACKs, and a frame of HTTP/2
+            // takes its time.
+            if calm == 4 && (self.deliveries.is_some() || self.framed) && self.is_under_way() {
                 self.wait();
                 calm = 0;
             }
@@ -168,7 +171,8 @@ impl Life {
     fn wait(&mut self) {
         let actors = [&self.client, &self.backend];
         let mut polled: Vec<_> = actors.iter().filter_map(|actor| actor.poll()).collect();
-        let most = Timespec::try_from(Duration::from_millis(5)).unwrap();
+        let most = if polled.is_empty() { 0 } else { 5 };
+        let most = Timespec::try_from(Duration::from_millis(most)).unwrap();
         rustix::event::poll(&mut polled, Some(&most)).unwrap();
         self.waits += 1;
         assert!(self.waits < MOST_WAITS, "stuck: {:?}", self.rig.tunnel);
@@ -225,8 +229,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(2000), ..ProptestConfig::default() })]
     #[test]
     fn every_life_keeps_the_rules_under_both_engines(case in case(), ground in ground()) {
-        let tls = ground.tls.then_some(Engines::Tls);
-        for engine in [Engines::Own, Engines::Tokio].into_iter().chain(tls) {
+        let also = [ground.tls.then_some(Engines::Tls), ground.http2.then_some(Engines::Http2)];
+        for engine in [Engines::Own, Engines::Tokio].into_iter().chain(also.into_iter().flatten()) {
             let life = Life::begin(&case, ground, engine).play(&case);
             check(&case, &life).map_err(|error| TestCaseError::fail(format!("{engine:?}: {error}")))?;
         }
