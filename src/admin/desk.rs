@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::closings::Closings;
 use super::fields::{Fields, Wrong};
 use super::{backends, impact, rebalance, status, tunnels};
+use crate::metrics;
 use crate::state::State;
 
 /// What an operator may say in a body; [`impact`] needs the most.
@@ -34,7 +35,8 @@ pub(super) struct Desk {
 /// What is answered.
 pub(super) enum Answer {
     Json(Value),
-    Metrics(String),
+    /// A page and its content type.
+    Metrics(String, &'static str),
 }
 
 impl Desk {
@@ -48,6 +50,10 @@ impl Desk {
 
     pub(super) async fn answer(&self, head: Parts, body: Incoming) -> Result<Answer, Wrong> {
         match head.method {
+            Method::GET if head.uri.path() == "/metrics" => {
+                Fields::of_query(head.uri.query())?.finish()?;
+                Ok(self.metrics(&head.headers))
+            }
             Method::GET => self.get(head.uri.path(), head.uri.query()),
             Method::POST => {
                 // Known to be a path before anything is read.
@@ -68,10 +74,6 @@ impl Desk {
             return tunnels::show(self, id).map(Answer::Json);
         }
         let answer = match path {
-            "/metrics" => {
-                fields.finish()?;
-                return Ok(Answer::Metrics(self.state.metrics_page()));
-            }
             "/status" => {
                 fields.finish()?;
                 status::status(&self.state, self.listening)
@@ -86,6 +88,17 @@ impl Desk {
             path => return Err(nothing(path)),
         };
         Ok(Answer::Json(answer))
+    }
+
+    /// In OpenMetrics if the scraper says that it reads that.
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let page = self.state.metrics_page();
+        let accepted = headers.get_all(header::ACCEPT).iter();
+        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        match accepted.any(|value| value.contains("application/openmetrics-text")) {
+            true => Answer::Metrics(page, metrics::OPEN_METRICS),
+            false => Answer::Metrics(metrics::plain(&page), metrics::PLAIN),
+        }
     }
 
     fn post(&self, path: &str, body: &[u8]) -> Result<Value, Wrong> {

@@ -65,11 +65,7 @@ fn response(answer: Result<Answer, Wrong>) -> Response<Full<Bytes>> {
     let json = "application/json";
     let (status, kind, text) = match answer {
         Ok(Answer::Json(value)) => (StatusCode::OK, json, value.to_string()),
-        Ok(Answer::Metrics(page)) => (
-            StatusCode::OK,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            page,
-        ),
+        Ok(Answer::Metrics(page, kind)) => (StatusCode::OK, kind, page),
         Err(wrong) => {
             let error = serde_json::json!({ "error": wrong.message });
             (wrong.status, json, error.to_string())
@@ -107,14 +103,16 @@ mod tests {
             .set_send_buffer_size(1)
             .unwrap();
         client
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            .write_all(
+                b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text\r\n\r\n",
+            )
             .await
             .unwrap();
         let state = Arc::new(State::new());
         for number in 0..10_000 {
             let refusal = format!("a-long-word-{number}").leak();
             let refused = crate::metrics::Refused { refusal };
-            state.metrics.tls_failures.get_or_create(&refused).inc();
+            state.metrics.tls_failures.get(&refused).inc();
         }
         let served = serve(
             server,

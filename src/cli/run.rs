@@ -33,7 +33,8 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     let mut loaded = config::load(&path);
     let config = loaded.result.map_err(WrongConfig)?;
     loaded.result = Ok(config.clone());
-    let (logging, _writer) = Logging::start(&Settings::from(&config.log))?;
+    let (logging, _writing) = Logging::start(&Settings::from(&config.log))
+        .with_context(|| format!("{}: the log cannot be started", *config.log.place))?;
     let open_files = server::raise_open_files();
     let state = Arc::new(State::new());
     let data_plane = data_plane(&config)?;

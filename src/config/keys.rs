@@ -65,7 +65,20 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "user_timeout",
         ],
     ),
-    ("[log]", &["format", "level", "access", "query_values"]),
+    (
+        "[log]",
+        &[
+            "format",
+            "level",
+            "access",
+            "query_values",
+            "access_to",
+            "access_format",
+            "sample_requests",
+            "request_id",
+            "trace_context",
+        ],
+    ),
     (
         "[drain]",
         &[

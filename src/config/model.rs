@@ -28,7 +28,7 @@ use super::http2::Http2;
 use super::named_files::NamedFiles;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
-use crate::logging::Settings;
+use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 
 /// One whole configuration: what the main file and its includes say together.
@@ -92,7 +92,7 @@ pub struct Tcp {
     pub user_timeout: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
     /// A `tracing` filter, such as `info` or `longhaul=debug`.
@@ -101,6 +101,16 @@ pub struct Log {
     pub access: bool,
     /// Whether the values of query parameters appear in the log.
     pub query_values: bool,
+    pub access_to: Destination,
+    pub access_format: AccessFormat,
+    /// Of the plain requests that went well; 1 is all of them.
+    pub sample_requests: f64,
+    /// Whether each request has an `X-Request-Id`.
+    pub request_id: bool,
+    /// Whether a request without a `traceparent` gets one.
+    pub begin_traces: bool,
+    /// Of `access_to`.
+    pub place: WrittenAt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -412,6 +422,8 @@ impl From<&Log> for Settings {
             json: log.format == LogFormat::Json,
             level: log.level.clone(),
             access: log.access,
+            access_to: log.access_to.clone(),
+            access_format: log.access_format.clone(),
         }
     }
 }

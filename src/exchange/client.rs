@@ -53,4 +53,6 @@ pub struct TlsFacts {
     pub sni: Option<String>,
     /// The subject of a verified client certificate.
     pub client_subject: Option<String>,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
 }

@@ -116,6 +116,12 @@ pub struct Entry {
     pub bytes_out: u64,
     /// When the last part of the request's body came.
     pub body_at: Option<Instant>,
+    /// What `X-Request-Id` says, if longhaul vouches for it.
+    pub request_id: Option<Box<str>>,
+    /// The trace that `traceparent` names.
+    pub trace_id: Option<Box<str>>,
+    /// Whether it asks for a tunnel.
+    pub is_handshake: bool,
     /// Set when the exchange has become a tunnel, which logs for itself.
     pub is_tunnel: bool,
 }
@@ -143,6 +149,9 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             body_at: None,
+            request_id: None,
+            trace_id: None,
+            is_handshake: false,
             is_tunnel: false,
         })))
     }
@@ -166,6 +175,12 @@ impl Entry {
     pub fn refuse(&mut self, refusal: &Refusal) {
         self.status = Some(refusal.status());
         self.refusal = Some((refusal.label(), refusal.to_string()));
+    }
+
+    /// Whether an operator wants to see it whatever the others are like.
+    pub fn went_badly(&self) -> bool {
+        let failed = self.status.is_none_or(|status| status.is_server_error());
+        failed || self.refusal.is_some() || self.cut.is_some()
     }
 
     /// What its lines have in common.
@@ -209,6 +224,8 @@ impl Entry {
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             duration_ms = self.started.elapsed().as_millis() as u64,
+            request_id = self.request_id.as_deref(),
+            trace_id = self.trace_id.as_deref(),
             refusal,
             reason,
             cut = self.cut,

@@ -7,7 +7,7 @@
 //! untrusted peers every other `X-Forwarded-*` and `X-Real-IP` goes too.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -93,9 +93,7 @@ impl View {
     fn of(headers: &HeaderMap, exchange: &Exchange, trusted: &[IpNet]) -> Self {
         let client = &exchange.client;
         let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
-        // A peer on a Unix socket is on this machine.
-        let address = client.peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let trusted_peer = is_trusted(address);
+        let trusted_peer = super::is_trusted(client, trusted);
         let own_proto = if client.tls.is_some() {
             "https"
         } else {

@@ -1,7 +1,7 @@
 //! Policy around every request, as tower layers, outermost first:
 //! [`record`] (one log line for each request, refusals to responses),
-//! [`target`] (an unambiguous host and path), [`forwarded`] (who the client
-//! is), and on some listeners [`redirect`].
+//! [`target`] (an unambiguous host and path), [`trace`] (what the request is
+//! called), [`forwarded`] (who the client is), and on some listeners [`redirect`].
 //!
 //! A layer looks at heads only and holds no body.
 
@@ -9,24 +9,55 @@ pub mod forwarded;
 pub mod record;
 pub mod redirect;
 pub mod target;
+pub mod trace;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::{Request, Response};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
-use crate::exchange::{Body, Refusal, Reply};
+use crate::config::Config;
+use crate::exchange::{Body, Client, Refusal, Reply};
+
+/// By what it is settled.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The proxies whose word counts.
+    pub trusted: Arc<[IpNet]>,
+    pub request_id: bool,
+    pub begin_traces: bool,
+}
+
+impl Settled {
+    pub fn by(config: &Config) -> Self {
+        Self {
+            trusted: config.trusted_proxies.clone().into(),
+            request_id: config.log.request_id,
+            begin_traces: config.log.begin_traces,
+        }
+    }
+}
 
 /// What is settled about every request before it is routed, in this order:
-/// its target, because everything decides by host and path, and then who the
-/// client is.
+/// its target, because everything decides by host and path, then what it is
+/// called and who the client is.
 pub fn settle<S>(
-    trusted: Arc<[IpNet]>,
+    by: Settled,
     inner: S,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
 {
-    target::TargetLayer.layer(forwarded::ForwardedLayer { trusted }.layer(inner))
+    let Settled { trusted, .. } = by.clone();
+    let inner = forwarded::ForwardedLayer { trusted }.layer(inner);
+    target::TargetLayer.layer(trace::TraceLayer { by }.layer(inner))
+}
+
+/// Whether a client is one of the proxies whose word counts.
+fn is_trusted(client: &Client, trusted: &[IpNet]) -> bool {
+    // A peer on a Unix socket is on this machine.
+    let address = client.peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    trusted.iter().any(|net| net.contains(&address))
 }

@@ -21,6 +21,8 @@ use crate::ws::handshake::{Upgrade, upgrade_protocol};
 #[derive(Clone, Debug)]
 pub struct RecordLayer {
     pub metrics: Arc<Metrics>,
+    /// The share of plain requests that went well which are logged.
+    pub sample: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +71,9 @@ where
             layer: self.layer.clone(),
         };
         let asks_upgrade = upgrade_protocol(request.headers()) != Upgrade::None;
+        if asks_upgrade {
+            exchange.record.update(|entry| entry.is_handshake = true);
+        }
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
@@ -116,19 +121,21 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let metrics = &self.layer.metrics;
-        self.record.update(|entry| conclude(entry, metrics));
+        self.record.update(|entry| conclude(entry, &self.layer));
     }
 }
 
-fn conclude(entry: &mut Entry, metrics: &Metrics) {
+fn conclude(entry: &mut Entry, layer: &RecordLayer) {
+    let metrics = &layer.metrics;
     if entry.is_tunnel {
         return;
     }
-    match entry.status {
+    let outcome = match entry.status {
         Some(status) => {
             let status = status_class(status);
-            metrics.requests.get_or_create(&Answer { status }).inc();
+            metrics.requests.get(&Answer { status }).inc();
+            let refused = entry.refusal.as_ref().map(|(label, _)| *label);
+            refused.unwrap_or("answered")
         }
         None => {
             let refusal = match entry.client.place.watch.stage() {
@@ -137,9 +144,16 @@ fn conclude(entry: &mut Entry, metrics: &Metrics) {
             };
             metrics.refused(refusal.label());
             entry.refuse(&refusal);
+            refusal.label()
         }
+    };
+    if entry.is_handshake {
+        let route = entry.route.as_ref();
+        metrics.shaken(route, outcome, entry.started.elapsed());
     }
-    entry.log_request();
+    if entry.went_badly() || layer.sample >= 1.0 || rand::random::<f64>() < layer.sample {
+        entry.log_request();
+    }
 }
 
 /// A response body that is counted, and holds what lives until it ends.

@@ -154,14 +154,10 @@ impl<'a> Search<'a> {
         self.any_full = true;
         let backend = self.backends.get(index);
         let labels = OfBackend {
-            upstream: backend.upstream().to_string(),
-            backend: backend.name().to_string(),
+            upstream: Arc::clone(backend.upstream()),
+            backend: Arc::clone(backend.name()),
         };
-        self.towards
-            .metrics
-            .backend_full
-            .get_or_create(&labels)
-            .inc();
+        self.towards.metrics.backend_full.get(&labels).inc();
     }
 
     fn candidate(&self) -> Option<usize> {

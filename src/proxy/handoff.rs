@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Route, report};
 use crate::exchange::{ClientUpgrade, Entry, Exchange, Http, Line, Place, Refusal, access_line};
-use crate::metrics::End;
+use crate::metrics::{End, Metrics, OfTunnels, Passing, close_code};
 use crate::net::{BackendIo, Transport, http2};
-use crate::tunnel::{Expiry, Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
+use crate::tunnel::{Cause, Expiry, Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -63,7 +63,7 @@ impl Handoff {
         };
         let options = Options::new(framing, route.settings.clocks, &route.drain, expiry);
         let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
-        opened(&route, &entry);
+        opened(&route, &entry, &lease);
         let last = Last {
             tunnel: Arc::clone(ticket.tunnel()),
             route,
@@ -137,9 +137,15 @@ fn facts(route: &Route, entry: &Entry, lease: &Lease) -> Facts {
     }
 }
 
-fn opened(route: &Route, entry: &Entry) {
-    route.metrics.tunnels.inc();
-    route.metrics.tunnels_active.inc();
+fn opened(route: &Route, entry: &Entry, lease: &Lease) {
+    let duration = entry.started.elapsed();
+    let labels = OfTunnels {
+        route: Arc::clone(&route.name),
+        upstream: Arc::clone(route.upstream.name()),
+        backend: Arc::clone(lease.backend().name()),
+    };
+    route.metrics.tunnels_opened.get(&labels).inc();
+    route.metrics.shaken(Some(&route.name), "opened", duration);
     access_line!(
         entry.line(),
         "tunnel opened",
@@ -147,7 +153,9 @@ fn opened(route: &Route, entry: &Entry) {
             Http::One => 101,
             Http::Two => 200,
         },
-        duration_ms = entry.started.elapsed().as_millis() as u64,
+        duration_ms = duration.as_millis() as u64,
+        request_id = entry.request_id.as_deref(),
+        trace_id = entry.trace_id.as_deref(),
     );
 }
 
@@ -157,13 +165,38 @@ impl Last {
         // Given back before anyone can read that it is over.
         drop(self.lease);
         report::ended(&self.route.metrics, &backend, outcome);
-        let end = End {
-            ended_by: outcome.ended_by.label(),
-            cause: outcome.cause.label(),
-        };
-        self.route.metrics.tunnels_active.dec();
-        self.route.metrics.tunnels_closed.get_or_create(&end).inc();
+        settle(&self.route.metrics, self.tunnel.facts(), outcome);
         log_closed(&self.tunnel, outcome);
+    }
+}
+
+/// Counts an ended tunnel, which has left the registry.
+fn settle(metrics: &Metrics, facts: &Facts, outcome: &Outcome) {
+    let labels = &facts.labels;
+    let end = End {
+        ended_by: outcome.ended_by.label(),
+        cause: outcome.cause.label(),
+        close_code: match outcome.cause {
+            Cause::Close(code) => close_code(code),
+            _ => "",
+        },
+        route: Arc::clone(&labels.route),
+        upstream: Arc::clone(&labels.upstream),
+        backend: Arc::clone(&labels.backend),
+    };
+    metrics.tunnels_closed.get(&end).inc();
+    for (direction, bytes, messages) in [
+        ("in", outcome.bytes_in, outcome.messages_in),
+        ("out", outcome.bytes_out, outcome.messages_out),
+    ] {
+        let passing = Passing {
+            route: Arc::clone(&labels.route),
+            upstream: Arc::clone(&labels.upstream),
+            backend: Arc::clone(&labels.backend),
+            direction,
+        };
+        metrics.tunnel_bytes.settle(&passing, bytes);
+        metrics.tunnel_messages.settle(&passing, messages);
     }
 }
 
@@ -205,7 +238,9 @@ pub fn log_closed(tunnel: &Tunnel, outcome: &Outcome) {
 
 /// The client or the backend went away between the 101 and the hand-off.
 fn never_opened(route: &Route, mut entry: Entry) {
-    route.metrics.refused(Refusal::NeverOpened.label());
+    let (label, took) = (Refusal::NeverOpened.label(), entry.started.elapsed());
+    route.metrics.refused(label);
+    route.metrics.shaken(Some(&route.name), label, took);
     entry.refuse(&Refusal::NeverOpened);
     entry.log_request();
 }

@@ -7,6 +7,8 @@
 //! frames' headers, is not reported against a backend. What a backend makes of
 //! messages that are well-formed is its own.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use crate::config::Report;
@@ -19,12 +21,14 @@ use crate::ws::close::INTERNAL_ERROR;
 /// Something that speaks against a backend.
 pub(super) fn against(metrics: &Metrics, backend: &Backend, report: Report) {
     let labels = Reported {
-        upstream: backend.upstream().to_string(),
-        backend: backend.name().to_string(),
+        upstream: Arc::clone(backend.upstream()),
+        backend: Arc::clone(backend.name()),
         report: report.label(),
     };
-    metrics.reports.get_or_create(&labels).inc();
-    backend.report(report);
+    metrics.reports.get(&labels).inc();
+    if backend.report(report) {
+        metrics.ejections.get(&labels).inc();
+    }
 }
 
 /// The head of an answer.

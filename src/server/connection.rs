@@ -16,7 +16,7 @@ use super::http2::Http2;
 use crate::config::Limits;
 use crate::drain::{Stage, Watch};
 use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
-use crate::metrics::{Metrics, Refused};
+use crate::metrics::{Metrics, Refused, TlsVersion};
 use crate::net::{
     ClientFault, Keepalive, Opening, Peer, Permit, ReadDeadlines, Socket, Transport, read_opening,
     tune,
@@ -67,7 +67,10 @@ pub(super) async fn serve(accepted: Accepted) {
         () = stopping.reached(Stage::Draining) => return,
     };
     let dressed = match dressed {
-        Ok(dressed) => dressed,
+        Ok(dressed) => {
+            count_tls(&metrics, dressed.tls.as_ref());
+            dressed
+        }
         Err(error) => return log_tls_failure(&listener, peer, &metrics, &error),
     };
     let opening = dressed.opening;
@@ -195,17 +198,25 @@ async fn handshake(
         version: facts.version,
         sni: facts.sni,
         client_subject: facts.client_subject,
+        resumed: facts.resumed,
     };
     let transport = Transport::Tls(Box::new(TlsStream::Server(stream)));
     Ok((transport, facts, http))
 }
 
+fn count_tls(metrics: &Metrics, tls: Option<&TlsFacts>) {
+    if let Some(tls) = tls {
+        let labels = TlsVersion {
+            version: tls.version,
+            resumed: tls.resumed,
+        };
+        metrics.tls_handshakes.get(&labels).inc();
+    }
+}
+
 fn log_tls_failure(listener: &str, peer: Peer, metrics: &Metrics, error: &tls::AcceptError) {
     let refusal = error.label();
-    metrics
-        .tls_failures
-        .get_or_create(&Refused { refusal })
-        .inc();
+    metrics.tls_failures.get(&Refused { refusal }).inc();
     tracing::info!(
         target: "access",
         listener,

@@ -209,7 +209,7 @@ impl Listener {
             Err(refused) => {
                 let refusal = refused.label();
                 let counters = &self.context.state.metrics.connections_refused;
-                counters.get_or_create(&metrics::Refused { refusal }).inc();
+                counters.get(&metrics::Refused { refusal }).inc();
                 Some(refused)
             }
         }

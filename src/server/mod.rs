@@ -12,6 +12,7 @@ mod entrance;
 mod http1;
 mod http2;
 mod inherit;
+mod lag;
 mod listener;
 mod listeners;
 mod notices;
@@ -41,6 +42,7 @@ use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
 use crate::state::State;
+use lag::Lag;
 use overseer::Overseer;
 use reload::Reloader;
 use systemd::{Manager, Watchdog};
@@ -100,6 +102,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let mut tick = interval(TICK);
     let data_plane = setup.data_plane.clone();
     let mut watchdog = Watchdog::new(manager.clone(), data_plane, Arc::clone(&state.registry));
+    let mut lag = Lag::new(&setup.data_plane, &state);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
@@ -110,6 +113,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                     reloader.reload(reload::Trigger::Signal);
                     overseer.look_at_files();
                 }
+                Asked::Reopen => reloader.reopen_logs(),
                 Asked::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break;
@@ -119,8 +123,10 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                 reloader.reload(reload::Trigger::Edit);
                 overseer.look_at_files();
             }
-            _ = tick.tick() => {
+            due = tick.tick() => {
+                lag.look(due.into_std());
                 state.purge_idle();
+                state.tidy_metrics();
                 let open = reloader.limiter().open();
                 state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
                 reloader.poll_files();
@@ -154,6 +160,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -162,6 +169,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -170,6 +178,7 @@ impl Signals {
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::Reopen,
         }
     }
 }
@@ -177,5 +186,7 @@ impl Signals {
 /// What a signal asks for.
 enum Asked {
     Reload,
+    /// Goes on in new log files.
+    Reopen,
     Stop(&'static str),
 }

@@ -13,9 +13,9 @@ use super::listeners::{Bound, Listeners};
 use super::systemd::Manager;
 use super::watch::Watcher;
 use super::{Context, Setup, StartError, rlimit};
-use crate::config::{self, Config, Diagnostics, Loaded};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Loaded};
 use crate::drain::Watch;
-use crate::logging::{Logging, Settings};
+use crate::logging::{Logging, Opened, Settings};
 use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
@@ -90,7 +90,10 @@ impl Reloader {
         let prepared = self.state.prepare(config.clone(), loaded.hash);
         let bound = self.listeners.bind(&config, inherited);
         let committed = match (prepared, bound) {
-            (Ok(prepared), Ok(bound)) => self.commit(prepared, bound),
+            (Ok(prepared), Ok(bound)) => {
+                let opened = self.open_log(&config).map_err(StartError::Bind)?;
+                self.commit(prepared, bound, opened)
+            }
             (Ok(_), Err(findings)) => return Err(StartError::Bind(findings)),
             (Err(mut findings), bound) => {
                 findings.append(bound.err().unwrap_or_default());
@@ -133,6 +136,11 @@ impl Reloader {
         )
     }
 
+    /// Files of the log have been moved away.
+    pub(super) fn reopen_logs(&self) {
+        self.logging.reopen();
+    }
+
     pub(super) fn poll_files(&mut self) {
         self.watcher.poll();
     }
@@ -170,7 +178,10 @@ impl Reloader {
         let prepared = self.state.prepare(config.clone(), hash);
         // Also where that has failed, for what it finds: every mistake at once.
         match (prepared, self.listeners.bind(&config, Vec::new())) {
-            (Ok(prepared), Ok(bound)) => Ok(self.commit(prepared, bound)),
+            (Ok(prepared), Ok(bound)) => {
+                let opened = self.open_log(&config)?;
+                Ok(self.commit(prepared, bound, opened))
+            }
             (Ok(_), Err(findings)) => Err(findings),
             (Err(mut findings), bound) => {
                 findings.append(bound.err().unwrap_or_default());
@@ -179,12 +190,23 @@ impl Reloader {
         }
     }
 
+    /// Opens the place of access lines, if it is another than before.
+    fn open_log(&self, config: &Config) -> Result<Opened, Diagnostics> {
+        let log = &config.log;
+        self.logging.open(&Settings::from(log)).map_err(|error| {
+            let message = format!("the access log cannot be opened: {error}");
+            let mut findings = Diagnostics::default();
+            findings.push(Diagnostic::new((*log.place).clone(), message));
+            findings
+        })
+    }
+
     /// Cannot fail.
-    fn commit(&mut self, prepared: Prepared, bound: Bound) -> Committed {
+    fn commit(&mut self, prepared: Prepared, bound: Bound, opened: Opened) -> Committed {
         self.impact = foretold(&self.state, prepared.config());
         let committed = self.state.commit(prepared);
         let config = &committed.snapshot.config;
-        self.logging.apply(&Settings::from(&config.log));
+        self.logging.apply(&Settings::from(&config.log), opened);
         let limits = &config.limits;
         let most = limits.max_connections.unwrap_or(self.max_connections);
         let limiter = &self.context.limiter;
@@ -220,7 +242,7 @@ impl Reloader {
         self.state
             .metrics
             .reloads
-            .get_or_create(&Outcome { result: "ok" })
+            .get(&Outcome { result: "ok" })
             .inc();
         tracing::info!(
             generation = snapshot.generation,
@@ -260,7 +282,7 @@ impl Reloader {
         self.state
             .metrics
             .reloads
-            .get_or_create(&Outcome { result: "rejected" })
+            .get(&Outcome { result: "rejected" })
             .inc();
         tracing::error!(
             generation = self.state.snapshot().generation,

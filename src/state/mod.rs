@@ -7,6 +7,8 @@
 
 mod changes;
 mod live;
+mod names;
+mod page;
 mod prepare;
 mod router;
 
@@ -26,12 +28,13 @@ pub use prepare::{Prepared, Warning};
 
 use crate::config::{BackendState, Config, Diagnostics};
 use crate::exchange::{Refusal, Stack};
-use crate::metrics::{Metrics, OfBackend};
+use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
 use crate::tls::{Pairs, Tickets};
 use crate::tunnel::Registry;
 use crate::upstream::{Roster, Upstream};
+use names::Seen;
 
 /// What lives as long as the process, whatever the configuration.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct State {
     tickets: Tickets,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
+    names: Seen,
     pub live: Live,
 }
 
@@ -110,6 +114,7 @@ impl State {
             tickets: Tickets::default(),
             registry: Registry::new(),
             metrics: Arc::default(),
+            names: Seen::default(),
             live: Live::default(),
         }
     }
@@ -150,23 +155,6 @@ impl State {
             warnings,
             renewed,
         }
-    }
-
-    /// The metrics page, with what is only true at this moment.
-    pub fn metrics_page(&self) -> String {
-        self.metrics.backend_up.clear();
-        for upstream in self.snapshot().upstreams.values() {
-            let backends = upstream.backends();
-            for (index, backend) in backends.each().enumerate() {
-                let labels = OfBackend {
-                    upstream: upstream.name().to_string(),
-                    backend: backend.name().to_string(),
-                };
-                let up = i64::from(backends.may_use(index));
-                self.metrics.backend_up.get_or_create(&labels).set(up);
-            }
-        }
-        self.metrics.text()
     }
 
     /// Overrides the state of a backend, or takes that back: see

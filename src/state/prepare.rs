@@ -143,13 +143,14 @@ fn stack(
     // Outermost, so that every refusal below gets its line.
     let record = RecordLayer {
         metrics: Arc::clone(&state.metrics),
+        sample: config.log.sample_requests,
     };
-    let trusted = config.trusted_proxies.clone().into();
+    let settled = layers::Settled::by(config);
     match listener.redirect_to_https {
-        Some(port) => Stack::new(record.layer(layers::settle(trusted, Redirect { port }))),
+        Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
         None => {
             let router = Router(Arc::clone(table));
-            Stack::new(record.layer(layers::settle(trusted, router)))
+            Stack::new(record.layer(layers::settle(settled, router)))
         }
     }
 }
@@ -252,6 +253,7 @@ impl Work<'_> {
                 server_name: settings.tls.server_name.clone(),
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,
+                metrics: Arc::clone(&self.state.metrics),
             };
             let previous = current.upstreams.get(name).map(|it| &**it);
             let roster = &self.state.roster;

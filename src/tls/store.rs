@@ -7,6 +7,7 @@
 //! Invariant: an entry is replaced only by a pair that was proven good.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -66,6 +67,14 @@ impl Pairs {
             (Err(error), Some(last)) => Ok((last, Freshness::KeptLastGood(error))),
             (Err(error), None) => Err(error),
         }
+    }
+
+    /// The files of the pairs, and when their certificates end.
+    pub fn ends(&self) -> Vec<(PathBuf, SystemTime)> {
+        let pairs = self.lock();
+        let ends = pairs.iter();
+        ends.map(|(place, pair)| (place.chain.clone(), pair.not_after))
+            .collect()
     }
 
     /// Forgets the pairs that the committed configuration no longer names.

@@ -68,6 +68,11 @@ impl Course {
         self.directions[way as usize].cursor.close()?.code
     }
 
+    /// Which ways have bytes that their sink has not taken.
+    pub(super) fn backlog(&self) -> [bool; 2] {
+        self.directions.each_ref().map(Direction::is_held_up)
+    }
+
     /// Whether `way`'s source has sent what is no frame.
     pub(super) fn is_lost(&self, way: Way) -> bool {
         self.directions[way as usize].cursor.is_lost()

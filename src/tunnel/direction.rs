@@ -7,7 +7,9 @@
 //! while there is a rest the source is read only to discard.
 
 use std::ops::Range;
+use std::time::Instant;
 
+use crate::metrics::delay;
 use crate::ws::frame::FrameCursor;
 
 use super::options::Framing;
@@ -77,6 +79,8 @@ pub(super) struct Direction {
 struct Rest {
     bytes: Vec<u8>,
     written: usize,
+    /// When the message was read that begins here, if it is being measured.
+    since: Option<Instant>,
     /// Where the one ping is that may be among them.
     ping: Range<usize>,
 }
@@ -170,10 +174,26 @@ impl Direction {
             Box::new(Rest {
                 bytes: Vec::with_capacity(unsent.len()),
                 written: 0,
+                since: None,
                 ping: 0..0,
             })
         });
         rest.bytes.extend_from_slice(unsent);
+    }
+
+    /// Whether the next byte begins a message, or whatever is read at once where
+    /// there are none.
+    pub(super) fn begins_message(&self) -> bool {
+        self.flow == Flow::Pass && (self.cursor.at_message_boundary() || self.cursor.is_lost())
+    }
+
+    /// A message that is being measured, read at `since`, has been passed on but
+    /// for what is kept.
+    pub(super) fn measure(&mut self, since: Instant) {
+        match &mut self.rest {
+            Some(rest) => rest.since = Some(since),
+            None => delay::passed(since.elapsed()),
+        }
     }
 
     /// Keeps a ping, or what was not taken of it.
@@ -205,6 +225,9 @@ impl Direction {
         rest.written += written;
         let is_ping = rest.ping.contains(&from) && rest.written <= rest.ping.end;
         if rest.written >= rest.bytes.len() {
+            if let Some(since) = rest.since {
+                delay::passed(since.elapsed());
+            }
             self.rest = None;
         }
         match is_ping {

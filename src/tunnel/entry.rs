@@ -181,6 +181,25 @@ impl Tunnel {
             });
     }
 
+    /// Which ways have bytes that wait for their sink, after a step.
+    pub(super) fn set_backlog(&self, ways: [bool; 2]) {
+        let [inward, outward] = ways.map(u8::from);
+        self.signals
+            .backlog
+            .store(inward | outward << 1, Ordering::Relaxed);
+    }
+
+    /// Whether bytes have waited for a sink that took none for this long.
+    pub(super) fn is_stalled(&self, now: Ticks, span: Ticks) -> bool {
+        let backlog = self.signals.backlog.load(Ordering::Relaxed);
+        let last = self.last_active();
+        let stalls = |way: Way| {
+            let waits = backlog & 1 << way as u8 != 0;
+            waits && now.saturating_sub(last[way as usize]) >= span
+        };
+        Way::BOTH.into_iter().any(stalls)
+    }
+
     pub(super) fn order(&self) -> Option<&Arc<CloseOrder>> {
         self.order.get()
     }

@@ -34,6 +34,7 @@ mod scratch;
 mod sift;
 mod signals;
 mod sync;
+mod traffic;
 
 pub use engine::{Engine, OnEnd};
 pub use entry::Tunnel;
@@ -45,6 +46,7 @@ pub use outcome::{Cause, Outcome, Side};
 pub use registry::{Page, Registry, Ticket};
 pub use relay::{Leg, Relay, relay};
 pub use run::run;
+pub use traffic::Traffic;
 
 pub use crate::exchange::Words;
 

@@ -10,6 +10,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -19,6 +20,7 @@ use super::direction::{Direction, Given, Sink, Way};
 use super::entry::Tunnel;
 use super::outcome::Cause;
 use super::pulse::Pulse;
+use crate::metrics::delay;
 
 /// Reads of one direction before the other gets its turn.
 const READS_PER_TURN: usize = 8;
@@ -127,8 +129,13 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
                 }
                 Poll::Ready(Ok(())) => {
                     *self.left = self.left.saturating_sub(buffer.filled().len());
+                    let measured = self.direction.begins_message() && delay::is_due();
+                    let since = measured.then(Instant::now);
                     if let Err(error) = self.forward(cx, buffer.filled()) {
                         return Turn::SinkBroke(Cause::of_error(&error));
+                    }
+                    if let Some(since) = since {
+                        self.direction.measure(since);
                     }
                 }
             }

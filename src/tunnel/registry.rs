@@ -13,7 +13,7 @@ mod shard;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use arc_swap::ArcSwapOption;
 use rand::seq::SliceRandom;
@@ -191,9 +191,14 @@ impl Registry {
     }
 
     /// Has every thread of the engine answer, so that one that is stuck is found.
-    pub fn ask_engine(&self) -> Vec<oneshot::Receiver<()>> {
-        let engine = self.engine.load_full();
-        engine.map(|engine| engine.ask()).unwrap_or_default()
+    pub fn ask_engine(&self) -> Vec<oneshot::Receiver<time::Instant>> {
+        (0..).map_while(|thread| self.ask_worker(thread)).collect()
+    }
+
+    /// Has one thread of the engine say when it came to answer; `None` if it has
+    /// not so many.
+    pub fn ask_worker(&self, thread: usize) -> Option<oneshot::Receiver<time::Instant>> {
+        self.engine.load_full()?.ask(thread)
     }
 
     pub(super) fn now(&self) -> Ticks {

@@ -132,8 +132,10 @@ impl<C, B, X> Relay<C, B, X> {
         }
     }
 
-    /// Lets the sweep know of a deadline that is new since `before`.
+    /// Lets the sweep know of a deadline that is new since `before`, and everyone
+    /// where the tunnel stands.
     fn arm(&self, before: u32) {
+        self.ticket.tunnel().set_backlog(self.course.backlog());
         let state = self.course.state();
         if state != State::Open {
             self.ticket.tunnel().set_state(state);

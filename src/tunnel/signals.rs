@@ -14,9 +14,11 @@ use super::sync::{AtomicU8, OnceLock, Ordering};
 #[derive(Debug)]
 pub(super) struct Signals<H> {
     given: AtomicU8,
-    /// The tunnel's state and its place in the engine, which are no signals:
+    /// The tunnel's state, its backlog and its place in the engine, which are no signals:
     /// they ride in what alignment would waste here.
     pub(super) state: AtomicU8,
+    /// The ways that have bytes which their sink has not taken, as bits.
+    pub(super) backlog: AtomicU8,
     pub(super) slot: AtomicU32,
     home: OnceLock<H>,
 }
@@ -26,6 +28,7 @@ impl<H> Signals<H> {
         Self {
             given: AtomicU8::new(0),
             state: AtomicU8::new(state),
+            backlog: AtomicU8::new(0),
             slot: AtomicU32::new(slot),
             home: OnceLock::new(),
         }

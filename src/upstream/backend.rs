@@ -150,15 +150,15 @@ impl Backend {
         }
     }
 
-    /// A client met what speaks against it; it may be ejected by that.
-    pub fn report(&self, report: config::Report) {
-        let Some(upstream) = self.home() else { return };
-        let Some(rule) = &upstream.settings().ejection else {
-            return;
+    /// A client met what speaks against it; whether it was ejected by that.
+    pub fn report(&self, report: config::Report) -> bool {
+        let Some(upstream) = self.home() else {
+            return false;
         };
-        if self.health.went_badly(rule, report) {
-            upstream.eject(self, rule, report);
-        }
+        let Some(rule) = &upstream.settings().ejection else {
+            return false;
+        };
+        self.health.went_badly(rule, report) && upstream.eject(self, rule, report)
     }
 
     /// How long a tunnel must last not to be an early end; `None` where nobody

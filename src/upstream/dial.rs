@@ -12,6 +12,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::Backend;
 use crate::config::BackendAddress;
+use crate::metrics::{Dialled, Metrics};
 use crate::net::{Keepalive, Socket, Transport, tune};
 use crate::tls;
 
@@ -29,6 +30,7 @@ pub struct Dialer {
     pub keepalive: Keepalive,
     /// For resolving, connecting and the TLS handshake together.
     pub timeout: Duration,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a backend could not be reached. Nothing has been sent to it, so another
@@ -49,6 +51,19 @@ pub enum DialError {
     Timeout,
 }
 
+impl DialError {
+    /// The word of the metrics.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Resolve(_) => "resolve",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) | Self::ServerName(_) => "tls",
+            Self::NotHttp2 => "not_http2",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 impl Dialer {
     /// # Errors
     /// See [`DialError`].
@@ -62,10 +77,17 @@ impl Dialer {
         backend: &Backend,
         tls: Option<&Arc<ClientConfig>>,
     ) -> Result<Transport, DialError> {
-        let deadline = Instant::now() + self.timeout;
-        timeout_at(deadline, self.open(backend, tls, deadline))
-            .await
-            .map_err(|_| DialError::Timeout)?
+        let start = Instant::now();
+        let deadline = start + self.timeout;
+        let dialled = timeout_at(deadline, self.open(backend, tls, deadline)).await;
+        let dialled = dialled.unwrap_or(Err(DialError::Timeout));
+        let labels = Dialled {
+            upstream: Arc::clone(backend.upstream()),
+            result: dialled.as_ref().map_or_else(DialError::label, |_| "ok"),
+        };
+        let duration = self.metrics.dial_duration.get(&labels);
+        duration.observe(start.elapsed().as_secs_f64());
+        dialled
     }
 
     async fn open(

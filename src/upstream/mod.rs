@@ -179,8 +179,8 @@ impl Upstream {
         }
     }
 
-    /// Ejects a backend, unless too many others are.
-    fn eject(&self, backend: &Backend, rule: &config::Ejection, report: config::Report) {
+    /// Ejects a backend, unless too many others are; whether it did.
+    fn eject(&self, backend: &Backend, rule: &config::Ejection, report: config::Report) -> bool {
         let deciding = self.ejecting.lock();
         let _deciding = deciding.unwrap_or_else(PoisonError::into_inner);
         let backends = self.backends();
@@ -189,9 +189,11 @@ impl Upstream {
             .filter(|one| one.ejected().is_some())
             .count();
         let most = rule.max_ejected * backends.list().len() as f64;
-        if (ejected + 1) as f64 <= most && backend.ejected().is_none() {
+        let may = (ejected + 1) as f64 <= most && backend.ejected().is_none();
+        if may {
             backend.health.eject(rule, report);
         }
+        may
     }
 }
 

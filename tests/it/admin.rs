@@ -103,7 +103,7 @@ async fn the_metrics_count_what_happens(over: Over) {
         tunnels.push(ws);
     }
     assert_eq!(proxy.metric("longhaul_tunnels_active").await, 3.0);
-    assert_eq!(proxy.metric("longhaul_tunnels_total").await, 3.0);
+    assert_eq!(proxy.metric("longhaul_tunnels_opened_total").await, 3.0);
     // A tunnel on a stream has a place of its own beside its connection's.
     let places = if over == Over::Http1 { 3.0 } else { 6.0 };
     settles(&proxy, "longhaul_connections_active", places).await;
@@ -128,7 +128,8 @@ async fn the_metrics_count_what_happens(over: Over) {
         ws.close(4000).await;
     }
     settles(&proxy, "longhaul_tunnels_active", 0.0).await;
-    let closed = "longhaul_tunnels_closed_total{ended_by=\"client\",cause=\"close\"}";
+    let closed =
+        "longhaul_tunnels_closed_total{ended_by=\"client\",cause=\"close\",close_code=\"4xxx\"";
     settles(&proxy, closed, 3.0).await;
     drop(wire);
     settles(&proxy, "longhaul_connections_active", 0.0).await;

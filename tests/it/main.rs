@@ -3,6 +3,7 @@
 //! One module for each paragraph of what longhaul must do. Nothing here may
 //! look inside the library.
 
+mod access_log;
 mod addresses;
 mod admin;
 mod admin_tcp;
@@ -17,6 +18,7 @@ mod demo;
 mod discovery;
 mod drained;
 mod drains;
+mod drill;
 mod early_ends;
 mod ejection;
 mod engine;
@@ -38,6 +40,10 @@ mod kit;
 mod listen;
 mod logs;
 mod manager;
+mod metrics;
+mod metrics_bounds;
+mod metrics_docs;
+mod metrics_process;
 mod operator;
 mod pace;
 mod pick;

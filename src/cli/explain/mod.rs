@@ -31,12 +31,12 @@ pub(super) fn explain(
     let request = request::request(arguments, url, &door)?;
     let mut text = String::new();
     tell::line(&mut text, "listener", &door.to_string());
-    let trusted = config.trusted_proxies.clone().into();
+    let settled = layers::Settled::by(config);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match door.redirects {
         Some(port) => {
             let answered =
-                runtime.block_on(layers::settle(trusted, Redirect { port }).call(request));
+                runtime.block_on(layers::settle(settled, Redirect { port }).call(request));
             if let Ok(answer) = &answered {
                 tell_redirect(&mut text, answer);
             }
@@ -48,7 +48,7 @@ pub(super) fn explain(
                 text: Arc::default(),
             };
             let told = Arc::clone(&innermost.text);
-            let answered = runtime.block_on(layers::settle(trusted, innermost).call(request));
+            let answered = runtime.block_on(layers::settle(settled, innermost).call(request));
             text.push_str(&told.lock().unwrap_or_else(PoisonError::into_inner));
             answered
         }

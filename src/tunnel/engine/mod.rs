@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
@@ -76,7 +76,7 @@ enum Message {
     /// There is an order, or a deadline is over.
     Told(Arc<Tunnel>),
     /// Whether the thread still goes round.
-    Ask(oneshot::Sender<()>),
+    Ask(oneshot::Sender<Instant>),
 }
 
 /// A tunnel that has ended.
@@ -171,14 +171,13 @@ impl Doors {
         }
     }
 
-    /// Has each thread answer. One that has ended drops the question.
-    pub(super) fn ask(&self) -> Vec<oneshot::Receiver<()>> {
-        let ask = |door: &Arc<Door>| {
-            let (answer, answered) = oneshot::channel();
-            let _ = door.inbox.push(Message::Ask(answer));
-            answered
-        };
-        self.0.iter().map(ask).collect()
+    /// Has a thread say when it came to answer; `None` if there are not so many.
+    /// One that has ended drops the question.
+    pub(super) fn ask(&self, thread: usize) -> Option<oneshot::Receiver<Instant>> {
+        let door = self.0.get(thread)?;
+        let (answer, answered) = oneshot::channel();
+        let _ = door.inbox.push(Message::Ask(answer));
+        Some(answered)
     }
 
     /// These doors and no others.

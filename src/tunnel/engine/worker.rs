@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -165,7 +166,7 @@ impl Worker {
                 Message::Adopt(adoption) => self.adopt(*adoption),
                 Message::Ask(answer) => {
                     // Whoever asked may have given up.
-                    let _ = answer.send(());
+                    let _ = answer.send(Instant::now());
                 }
                 Message::Told(tunnel) => {
                     let slot = tunnel.slot();

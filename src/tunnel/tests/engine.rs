@@ -415,10 +415,10 @@ fn a_thread_that_does_not_go_round_answers_no_question() {
     registry.set_engine(Some(Doors::of(doors.to_vec())));
     let mut answers = registry.ask_engine();
     turning.turn_once();
-    assert_eq!(answers[0].try_recv(), Ok(()));
+    assert!(answers[0].try_recv().is_ok());
     assert_eq!(answers[1].try_recv(), Err(TryRecvError::Empty));
     stuck.turn_once();
-    assert_eq!(answers[1].try_recv(), Ok(()));
+    assert!(answers[1].try_recv().is_ok());
 
     // One that has ended is not stuck: it drops the question.
     drop(stuck);
@@ -433,6 +433,6 @@ fn every_thread_of_an_engine_answers() {
     let answers = registry.ask_engine();
     assert_eq!(answers.len(), 3);
     for answer in answers {
-        assert_eq!(answer.blocking_recv(), Ok(()));
+        assert!(answer.blocking_recv().is_ok());
     }
 }

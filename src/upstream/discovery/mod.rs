@@ -203,10 +203,10 @@ impl Search {
     ) -> Option<Instant> {
         let result = if found.is_ok() { "ok" } else { "failed" };
         let labels = Discovered {
-            upstream: upstream.name().to_string(),
+            upstream: Arc::clone(upstream.name()),
             result,
         };
-        self.metrics.discoveries.get_or_create(&labels).inc();
+        self.metrics.discoveries.get(&labels).inc();
         match found {
             Ok(found) => {
                 if self.failures > 0 {

@@ -86,11 +86,11 @@ async fn run(
         let result = probe(current.dialer(), &backend, health).await;
         let error = result.err();
         let probed = Probed {
-            upstream: current.name().to_string(),
-            backend: backend.name().to_string(),
+            upstream: Arc::clone(current.name()),
+            backend: Arc::clone(backend.name()),
             result: error.as_ref().map_or("ok", |error| error.label()),
         };
-        metrics.probes.get_or_create(&probed).inc();
+        metrics.probes.get(&probed).inc();
         backend.health.probed(health, error.as_ref());
     }
 }

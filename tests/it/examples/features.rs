@@ -177,6 +177,8 @@ impl Example {
     async fn logging_and_limits(self) {
         let (_, event) = self.get("/asked?token=secret", "h", "").await;
         assert!(event.line.starts_with('{') && !event.line.contains("secret"));
+        assert_eq!(event.text("request_id").len(), 32, "{}", event.line);
+        assert_eq!(event.text("trace_id").len(), 32, "{}", event.line);
         let lines: String = (0..64).map(|n| format!("\r\nx-{n}: y")).collect();
         let head = format!("GET / HTTP/1.1\r\nHost: h{lines}");
         assert_eq!(self.ask(&head).await.head.status, 431);

@@ -14,6 +14,7 @@ mod message;
 mod process;
 mod proxy;
 mod raw;
+mod samples;
 mod site;
 mod tls;
 mod wire;

@@ -1,43 +1,8 @@
-//! The log: tracing events to standard error, as text or JSON, with settings
-//! that a reload can change.
-//!
-//! Lines are handed to a thread of their own through a bounded queue: a slow
-//! reader of the log loses lines and stalls no connection.
+//! Which events are written: the level of the log, and that of access lines.
 
-use std::io::stderr;
-
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Registry, fmt, reload};
 
-/// Lines that may wait for a slow reader.
-const QUEUED_LINES: usize = 65_536;
-
-/// The target of the events about requests and tunnels.
-const ACCESS: &str = "access";
-
-/// What a reload may change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub json: bool,
-    /// A filter such as `info` or `longhaul=debug`.
-    pub level: String,
-    /// Whether events of the target `access` are written.
-    pub access: bool,
-}
-
-type Filtered = tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
-type Format = Box<dyn Layer<Filtered> + Send + Sync>;
-
-/// The handle that changes the running log.
-#[derive(Clone)]
-pub struct Logging {
-    filter: reload::Handle<EnvFilter, Registry>,
-    format: reload::Handle<Format, Filtered>,
-    writer: NonBlocking,
-}
+use super::{ACCESS, Destination, Settings};
 
 /// Whether `level` is a filter that can be used.
 ///
@@ -50,52 +15,20 @@ pub fn check_level(level: &str) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-impl Logging {
-    /// Starts the log of this process. Dropping the guard writes out what is
-    /// queued.
-    ///
-    /// # Errors
-    /// If another one has been started before.
-    pub fn start(settings: &Settings) -> Result<(Self, WorkerGuard), TryInitError> {
-        let (writer, worker) = NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUED_LINES)
-            .thread_name("log")
-            .finish(stderr());
-        let (filter_layer, filter) = reload::Layer::new(filter(settings));
-        let (format_layer, format) = reload::Layer::new(format(settings, writer.clone()));
-        tracing_subscriber::registry()
-            .with(filter_layer)
-            .with(format_layer)
-            .try_init()?;
-        Ok((
-            Self {
-                filter,
-                format,
-                writer,
-            },
-            worker,
-        ))
-    }
-
-    /// Takes over new settings.
-    pub fn apply(&self, settings: &Settings) {
-        // Both fail only if the subscriber is gone, that is never in a process.
-        let _ = self.filter.reload(filter(settings));
-        let _ = self.format.reload(format(settings, self.writer.clone()));
-    }
-}
-
-fn filter(settings: &Settings) -> EnvFilter {
+pub(super) fn filter(settings: &Settings) -> EnvFilter {
     // The level was checked with the config; `info` if it was not.
     let filter = EnvFilter::builder()
         .parse(own_details(&settings.level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    if settings.access {
-        return filter;
-    }
-    // Replaces what `level` says of this target, if it says anything.
-    match format!("{ACCESS}=off").parse() {
-        Ok(off) => filter.add_directive(off),
+    // Replaces what `level` says of this target, if it says anything. What has a
+    // place of its own does not depend on the level of the rest.
+    let level = match (settings.access, settings.destination()) {
+        (true, Destination::Log) => return filter,
+        (true, _) => "info",
+        (false, _) => "off",
+    };
+    match format!("{ACCESS}={level}").parse() {
+        Ok(directive) => filter.add_directive(directive),
         Err(_) => filter,
     }
 }
@@ -119,19 +52,6 @@ fn own_details(level: &str) -> String {
     all.join(",")
 }
 
-fn format(settings: &Settings, writer: NonBlocking) -> Format {
-    let layer = fmt::layer().with_writer(writer).with_ansi(false);
-    if settings.json {
-        layer
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .boxed()
-    } else {
-        layer.boxed()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -139,7 +59,11 @@ mod tests {
 
     use tracing::subscriber::with_default;
 
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::{Registry, fmt};
+
     use super::*;
+    use crate::logging::AccessFormat;
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -157,11 +81,23 @@ mod tests {
 
     /// What is written of these events.
     fn lines(level: &str, access: bool, events: impl FnOnce()) -> String {
+        lines_to(level, access, Destination::Log, events)
+    }
+
+    /// The same with this place for access lines.
+    fn lines_to(
+        level: &str,
+        access: bool,
+        access_to: Destination,
+        events: impl FnOnce(),
+    ) -> String {
         let written = Written::default();
         let settings = Settings {
             json: false,
             level: level.to_owned(),
             access,
+            access_to,
+            access_format: AccessFormat::Json,
         };
         let writer = written.clone();
         let layer = fmt::layer().with_writer(move || writer.clone());
@@ -172,7 +108,11 @@ mod tests {
 
     /// Which of three events are written.
     fn written(level: &str, access: bool) -> String {
-        let text = lines(level, access, || {
+        written_to(level, access, Destination::Log)
+    }
+
+    fn written_to(level: &str, access: bool, access_to: Destination) -> String {
+        let text = lines_to(level, access, access_to, || {
             tracing::info!(target: "access", "[request]");
             tracing::info!("[other]");
             tracing::debug!("[detail]");
@@ -214,6 +154,14 @@ mod tests {
         assert_eq!(details("hyper=debug"), [false, false, true]);
         assert_eq!(details("debug,longhaul=info"), [false; 3]);
         assert_eq!(details("info"), [false; 3]);
+    }
+
+    #[test]
+    fn access_lines_with_a_place_of_their_own_have_no_level() {
+        let elsewhere = |level, access| written_to(level, access, Destination::Stdout);
+        assert_eq!(elsewhere("warn", true), "request - -");
+        assert_eq!(elsewhere("off", true), "request - -");
+        assert_eq!(elsewhere("debug", false), "- other detail");
     }
 
     #[test]

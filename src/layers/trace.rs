@@ -1,0 +1,221 @@
+//! What a request is called by those who follow it: its `X-Request-Id`, and the
+//! trace that its `traceparent` names (W3C Trace Context).
+//!
+//! An id is passed on from trusted proxies and otherwise made; a trace is passed
+//! on from anyone, as longhaul records none of its own, or begun if the config
+//! says so.
+//!
+//! Invariant: with `request_id` set, a backend never sees an id of an untrusted
+//! peer, and exactly one.
+
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tower::{Layer, Service};
+
+use super::{Settled, is_trusted};
+use crate::exchange::{Body, Exchange, Refusal};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// As which servers of CGI's kind read the same (RFC 3875 section 4.1.18).
+const FOLDED: &str = "x_request_id";
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The longest id that is taken from a trusted proxy.
+const LONGEST_ID: usize = 128;
+
+/// The only version of `traceparent` that there is, and its length.
+const VERSION: &str = "00";
+const LENGTH: usize = 55;
+
+#[derive(Clone, Debug)]
+pub struct TraceLayer {
+    pub by: Settled,
+}
+
+#[derive(Clone, Debug)]
+pub struct TraceService<S> {
+    inner: S,
+    by: Settled,
+}
+
+impl<S> Layer<S> for TraceLayer {
+    type Service = TraceService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TraceService {
+            inner,
+            by: self.by.clone(),
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for TraceService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
+{
+    type Response = Response<Body>;
+    type Error = Refusal;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(exchange) = request.extensions().get::<Exchange>().cloned() {
+            let trusted = is_trusted(&exchange.client, &self.by.trusted);
+            let headers = request.headers_mut();
+            let id = self.by.request_id.then(|| request_id(headers, trusted));
+            let trace = trace(headers, self.by.begin_traces);
+            if id.is_some() || trace.is_some() {
+                exchange.record.update(|entry| {
+                    entry.request_id = id;
+                    entry.trace_id = trace;
+                });
+            }
+        }
+        self.inner.call(request)
+    }
+}
+
+/// Sees to it that there is one id, and says which.
+fn request_id(headers: &mut HeaderMap, trusted: bool) -> Box<str> {
+    let told = headers.get(&REQUEST_ID).filter(|_| trusted);
+    let told = told.and_then(|id| id.to_str().ok());
+    let usable = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && !id.contains(' ');
+    let id = match told.filter(usable) {
+        Some(told) => told.to_owned(),
+        None => format!("{:032x}", rand::random::<u128>()),
+    };
+    headers.remove(FOLDED);
+    if let Ok(value) = HeaderValue::try_from(id.as_str()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    id.into()
+}
+
+/// The id of the trace that the request belongs to; begins one if `begin` and
+/// there is none.
+fn trace(headers: &mut HeaderMap, begin: bool) -> Option<Box<str>> {
+    let mut told = headers.get_all(&TRACE_PARENT).iter();
+    let told = match (told.next(), told.next()) {
+        (Some(one), None) => one.to_str().ok().and_then(trace_id),
+        _ => None,
+    };
+    if told.is_some() || !begin {
+        return told;
+    }
+    // Zero would be no id.
+    let (trace, parent) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
+    // Sampled: many who come after record only what the first one asked for.
+    let value = format!("{VERSION}-{trace:032x}-{parent:016x}-01");
+    headers.insert(TRACE_PARENT, HeaderValue::try_from(value).ok()?);
+    // It belongs to the parent that was none.
+    headers.remove(&TRACE_STATE);
+    Some(format!("{trace:032x}").into())
+}
+
+/// The trace in a `traceparent`, if that is one (section 3.2.2). Of versions to
+/// come, what they have in common with the first.
+fn trace_id(value: &str) -> Option<Box<str>> {
+    let hex = |part: &str, length: usize| {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        part.len() == length && part.bytes().all(digit)
+    };
+    let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let mut parts = value.splitn(5, '-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let (parent, flags) = (parts.next()?, parts.next()?);
+    let whole = version != VERSION || value.len() == LENGTH;
+    let good = hex(version, 2)
+        && version != "ff"
+        && whole
+        && hex(trace, 32)
+        && !zero(trace)
+        && hex(parent, 16)
+        && !zero(parent)
+        && hex(flags, 2);
+    good.then(|| trace.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn what_is_a_trace_parent() {
+        assert_eq!(trace_id(PARENT).as_deref(), Some(TRACE));
+        let later = format!("{}-more", PARENT.replacen("00", "cc", 1));
+        assert_eq!(trace_id(&later).as_deref(), Some(TRACE));
+        for wrong in [
+            &PARENT.replacen("00", "ff", 1),
+            &PARENT.to_uppercase(),
+            &PARENT.replace("4bf", "4bg"),
+            &PARENT.replace(TRACE, &"0".repeat(32)),
+            &PARENT.replace("00f067aa0ba902b7", "0000000000000000"),
+            &format!("{PARENT}-more"),
+            &PARENT[..LENGTH - 1].to_owned(),
+            &String::new(),
+        ] {
+            assert_eq!(trace_id(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_untouched_or_begun() {
+        let mut told = headers(&[("traceparent", PARENT), ("tracestate", "a=1")]);
+        let before = told.clone();
+        for begin in [false, true] {
+            assert_eq!(trace(&mut told, begin).as_deref(), Some(TRACE));
+            assert_eq!(told, before);
+        }
+        let wrong = [("traceparent", "what"), ("tracestate", "a=1")];
+        let twice = [("traceparent", PARENT), ("traceparent", PARENT)];
+        for pairs in [&[][..], &wrong, &twice] {
+            let mut told = headers(pairs);
+            let before = told.clone();
+            assert_eq!(trace(&mut told, false), None);
+            assert_eq!(told, before);
+            let begun = trace(&mut told, true).unwrap();
+            let value = told[TRACE_PARENT].to_str().unwrap();
+            assert_eq!(trace_id(value), Some(begun));
+            assert_eq!(
+                (told.get_all(TRACE_PARENT).iter().count(), told.len()),
+                (1, 1)
+            );
+        }
+    }
+
+    #[test]
+    fn an_id_is_believed_of_trusted_proxies_only() {
+        let told = || headers(&[("x-request-id", "abc-1"), (FOLDED, "evil")]);
+        let mut believed = told();
+        assert_eq!(&*request_id(&mut believed, true), "abc-1");
+        let seen = believed[REQUEST_ID].to_str().unwrap();
+        assert_eq!((seen, believed.len()), ("abc-1", 1));
+        let long = "a".repeat(LONGEST_ID + 1);
+        for (mut told, trusted) in [
+            (told(), false),
+            (headers(&[]), true),
+            (headers(&[("x-request-id", long.as_str())]), true),
+            (headers(&[("x-request-id", "a b")]), true),
+        ] {
+            let id = request_id(&mut told, trusted);
+            assert_eq!(id.len(), 32, "{id}");
+            assert_eq!((told[REQUEST_ID].to_str().unwrap(), told.len()), (&*id, 1));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The operator's drill: a tunnel is cut in a way that nobody tells, and who did
+//! it and why is read from one line of the log, and from the metrics alone.
+
+use std::collections::BTreeMap;
+
+use rand::seq::SliceRandom;
+use serde_json::json;
+
+use crate::kit::{
+    Event, Opcode, Over, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked,
+    over_each, plain, soon,
+};
+
+over_each!(whoever_cut_it_is_told_by_one_line_and_by_the_metrics);
+
+/// How a tunnel is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    IdleClock,
+    MaxLifetime,
+    BackendGone,
+    BackendReset,
+    BackendClosed,
+    ClientGone,
+    ClientReset,
+    ClientClosed,
+    Drain,
+    Operator,
+}
+
+const CUTS: [Cut; 10] = [
+    Cut::IdleClock,
+    Cut::MaxLifetime,
+    Cut::BackendGone,
+    Cut::BackendReset,
+    Cut::BackendClosed,
+    Cut::ClientGone,
+    Cut::ClientReset,
+    Cut::ClientClosed,
+    Cut::Drain,
+    Cut::Operator,
+];
+
+/// What is found: side, cause and close code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    ended_by: String,
+    cause: String,
+    close_code: String,
+}
+
+impl Finding {
+    fn new(ended_by: &str, cause: &str, close_code: &str) -> Self {
+        Self {
+            ended_by: ended_by.to_owned(),
+            cause: cause.to_owned(),
+            close_code: close_code.to_owned(),
+        }
+    }
+
+    /// By one access line.
+    fn of_line(line: &Event) -> Self {
+        let cause = line.text("cause");
+        let (cause, code) = cause.split_once(' ').unwrap_or((cause, ""));
+        Self::new(line.text("ended_by"), cause, code)
+    }
+
+    /// By which counter has grown between two looks.
+    fn of_metrics(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Self {
+        let closed = after.iter().filter(|(name, value)| {
+            let grown = before.get(*name).is_none_or(|old| *value > old);
+            name.starts_with("longhaul_tunnels_closed_total{") && grown
+        });
+        let grown: Vec<&String> = closed.map(|(name, _)| name).collect();
+        let [name] = grown[..] else {
+            panic!("one end, told by {grown:?}");
+        };
+        let label = |label: &str| {
+            let (_, rest) = name.split_once(&format!("{label}=\"")).expect("the label");
+            rest.split('"').next().expect("its end").to_owned()
+        };
+        Self::new(&label("ended_by"), &label("cause"), &label("close_code"))
+    }
+}
+
+impl Cut {
+    fn finding(self) -> Finding {
+        match self {
+            Self::IdleClock => Finding::new("longhaul", "idle_timeout", ""),
+            Self::MaxLifetime => Finding::new("longhaul", "max_lifetime", ""),
+            Self::BackendGone => Finding::new("backend", "eof", ""),
+            Self::BackendReset => Finding::new("backend", "reset", ""),
+            Self::BackendClosed => Finding::new("backend", "close", "1011"),
+            Self::ClientGone => Finding::new("client", "eof", ""),
+            Self::ClientReset => Finding::new("client", "reset", ""),
+            Self::ClientClosed => Finding::new("client", "close", "1001"),
+            Self::Drain => Finding::new("longhaul", "drain", ""),
+            Self::Operator => Finding::new("longhaul", "operator", ""),
+        }
+    }
+
+    /// Where a tunnel must go to be cut so.
+    fn path(self) -> &'static str {
+        match self {
+            Self::IdleClock => "/idle",
+            Self::MaxLifetime => "/old",
+            _ => "/",
+        }
+    }
+
+    async fn cut(self, proxy: &Proxy, mut client: Wire, mut server: Wire) {
+        match self {
+            Self::IdleClock | Self::MaxLifetime => farewell(client, server).await,
+            Self::BackendGone => {
+                server.finish().await;
+                client.eof().await;
+            }
+            Self::ClientGone => {
+                client.finish().await;
+                server.eof().await;
+            }
+            Self::BackendReset => {
+                server.abort();
+                client.end().await;
+            }
+            Self::ClientReset => {
+                client.abort();
+                server.end().await;
+            }
+            Self::BackendClosed => {
+                let close = close_payload(1011);
+                server.send(plain(Opcode::Close, true, &close)).await;
+                client.frame().await;
+                client.send(masked(Opcode::Close, true, &close)).await;
+                server.frame().await;
+            }
+            Self::ClientClosed => {
+                let close = close_payload(1001);
+                client.send(masked(Opcode::Close, true, &close)).await;
+                server.frame().await;
+                server.send(plain(Opcode::Close, true, &close)).await;
+                client.frame().await;
+            }
+            Self::Drain => {
+                let order = json!({ "upstream": "app", "backend": "a", "state": "draining" });
+                assert_eq!(proxy.ask_admin("/backends", Some(order)).await.0, 200);
+                farewell(client, server).await;
+                let back = json!({ "upstream": "app", "backend": "a", "state": "active" });
+                assert_eq!(proxy.ask_admin("/backends", Some(back)).await.0, 200);
+            }
+            Self::Operator => {
+                let order = json!({ "all": true });
+                assert_eq!(proxy.ask_admin("/tunnels/close", Some(order)).await.0, 200);
+                farewell(client, server).await;
+            }
+        }
+    }
+}
+
+/// Both sides are told, and go.
+async fn farewell(mut client: Wire, mut server: Wire) {
+    let code = client.frame().await.close_code().expect("a code");
+    server.frame().await;
+    let close = close_payload(code);
+    client.send(masked(Opcode::Close, true, &close)).await;
+    server.send(plain(Opcode::Close, true, &close)).await;
+}
+
+async fn open(proxy: &Proxy, backend: &RawBackend, path: &str) -> (Wire, Wire) {
+    let mut client = proxy.connect().await;
+    client.send(handshake(path, "h", "")).await;
+    let mut server = backend.accept().await;
+    let request = server.request().await;
+    server.send(request.switching("")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    client.send(masked(Opcode::Text, true, b"up")).await;
+    assert_eq!(server.frame().await.text(), "up");
+    (client, server)
+}
+
+/// What the metrics say once they count one more end.
+async fn after_one_more(proxy: &Proxy, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let ends = |page: &BTreeMap<String, f64>| -> f64 {
+        let closed = page
+            .iter()
+            .filter(|(name, _)| name.starts_with("longhaul_tunnels_closed_total{"));
+        closed.map(|(_, value)| value).sum()
+    };
+    soon("one more end to be counted", async {
+        loop {
+            let page = proxy.samples().await;
+            if ends(&page) > ends(before) {
+                return page;
+            }
+        }
+    })
+    .await
+}
+
+async fn whoever_cut_it_is_told_by_one_line_and_by_the_metrics(over: Over) {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address()).more(
+        "[[routes]]\npath = '/idle'\nupstream = 'app'\nidle_timeout = '300ms'\n\
+         [[routes]]\npath = '/old'\nupstream = 'app'\nmax_lifetime = '300ms'\n\
+         [drain]\nwindow = '0s'\n",
+    );
+    let proxy = Proxy::start(site).await.over(over);
+    let mut cuts: Vec<Cut> = CUTS.iter().chain(&CUTS).copied().collect();
+    cuts.shuffle(&mut rand::rng());
+    let mut before = proxy.samples().await;
+    for (number, cut) in cuts.iter().enumerate() {
+        let log = proxy.log.tail();
+        let (client, server) = open(&proxy, &backend, cut.path()).await;
+        eprintln!("{number}: {cut:?}");
+        cut.cut(&proxy, client, server).await;
+        let line = log.wait("tunnel closed", &[]).await;
+        assert_eq!(
+            Finding::of_line(&line),
+            cut.finding(),
+            "{number} of {cuts:?}: {}",
+            line.line
+        );
+        let after = after_one_more(&proxy, &before).await;
+        assert_eq!(
+            Finding::of_metrics(&before, &after),
+            cut.finding(),
+            "{number} of {cuts:?}"
+        );
+        before = after;
+    }
+}

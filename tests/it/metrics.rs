@@ -1,0 +1,182 @@
+//! What the metrics say while and after things happen.
+
+use std::time::Duration;
+
+use crate::kit::{
+    Echo, Opcode, Over, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, nobody,
+    over_each, plain,
+};
+
+const TUNNELS: &str = "route=\"all\",upstream=\"app\",backend=\"a\"";
+
+fn passed(what: &str, direction: &str) -> String {
+    format!("longhaul_tunnel_{what}_total{{{TUNNELS},direction=\"{direction}\"}}")
+}
+
+over_each!(
+    what_passes_is_counted_while_the_tunnel_lives,
+    an_end_is_told_by_side_cause_and_close_code,
+    a_tunnel_is_stalled_while_a_side_takes_nothing,
+    handshakes_are_counted_by_outcome_and_timed,
+);
+
+async fn site(over: Over) -> (Proxy, RawBackend) {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address()).route("name = 'all'");
+    (Proxy::start(site).await.over(over), backend)
+}
+
+/// A tunnel, its client's and its backend's side.
+async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
+    let mut client = proxy.connect().await;
+    client.send(handshake("/", "h", "")).await;
+    let mut server = backend.accept().await;
+    let request = server.request().await;
+    server.send(request.switching("")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    (client, server)
+}
+
+async fn what_passes_is_counted_while_the_tunnel_lives(over: Over) {
+    let (proxy, backend) = site(over).await;
+    let (mut client, mut server) = open(&proxy, &backend).await;
+    proxy
+        .settles(&format!("longhaul_tunnels_active{{{TUNNELS}}}"), 1.0)
+        .await;
+    let (up, down) = (
+        masked(Opcode::Text, true, &[b'u'; 1000]),
+        plain(Opcode::Text, true, b"down"),
+    );
+    for round in 1..4_usize {
+        client.send(&up).await;
+        server.frame().await;
+        server.send(&down).await;
+        client.frame().await;
+        let count = round as f64;
+        proxy
+            .settles(&passed("bytes", "in"), count * up.len() as f64)
+            .await;
+        proxy
+            .settles(&passed("bytes", "out"), count * down.len() as f64)
+            .await;
+        proxy.settles(&passed("messages", "in"), count).await;
+        proxy.settles(&passed("messages", "out"), count).await;
+    }
+    let counted = proxy.samples().await;
+    assert!(counted["longhaul_message_delay_seconds_count"] >= 1.0);
+    // After its end nothing is lost and nothing counted twice.
+    client.abort();
+    server.abort();
+    proxy
+        .settles(&format!("longhaul_tunnels_active{{{TUNNELS}}}"), 0.0)
+        .await;
+    proxy.log.wait("tunnel closed", &[]).await;
+    proxy
+        .settles(&passed("bytes", "in"), 3.0 * up.len() as f64)
+        .await;
+    proxy.settles(&passed("messages", "out"), 3.0).await;
+    let opened = format!("longhaul_tunnels_opened_total{{{TUNNELS}}}");
+    assert_eq!(proxy.samples().await[&opened], 1.0);
+}
+
+async fn an_end_is_told_by_side_cause_and_close_code(over: Over) {
+    let (proxy, backend) = site(over).await;
+    let ended = |by: &str, cause: &str, code: &str| {
+        format!(
+            "longhaul_tunnels_closed_total{{ended_by=\"{by}\",cause=\"{cause}\",\
+             close_code=\"{code}\",{TUNNELS}}}"
+        )
+    };
+    for (code, word) in [
+        (1000, "1000"),
+        (1011, "1011"),
+        (4321, "4xxx"),
+        (2999, "other"),
+    ] {
+        let (mut client, mut server) = open(&proxy, &backend).await;
+        client
+            .send(masked(Opcode::Close, true, &close_payload(code)))
+            .await;
+        server.frame().await;
+        server
+            .send(plain(Opcode::Close, true, &close_payload(code)))
+            .await;
+        client.frame().await;
+        drop((client, server));
+        proxy.settles(&ended("client", "close", word), 1.0).await;
+    }
+    let (mut client, mut server) = open(&proxy, &backend).await;
+    server.send(plain(Opcode::Close, true, &[])).await;
+    client.frame().await;
+    drop(server);
+    drop(client);
+    proxy.settles(&ended("backend", "close", "none"), 1.0).await;
+    let (client, server) = open(&proxy, &backend).await;
+    server.abort();
+    proxy.settles(&ended("backend", "reset", ""), 1.0).await;
+    drop(client);
+}
+
+async fn a_tunnel_is_stalled_while_a_side_takes_nothing(over: Over) {
+    let (proxy, backend) = site(over).await;
+    let stalled = format!("longhaul_tunnels_stalled{{{TUNNELS}}}");
+    let quiet = Duration::from_millis(300);
+    // Small frames, then one of 4 GB, whose payload nobody need look at.
+    let header = [&[0x82, 127][..], &4_000_000_000_u64.to_be_bytes()].concat();
+    for header in [&[][..], &header] {
+        let (mut client, mut server) = open(&proxy, &backend).await;
+        server.send(header).await;
+        let sent = header.len() + server.send_until_stalled(quiet).await;
+        assert_eq!(proxy.samples().await[&stalled], 0.0, "too early");
+        proxy.settles(&stalled, 1.0).await;
+        client.take(sent).await;
+        proxy.settles(&stalled, 0.0).await;
+    }
+}
+
+async fn handshakes_are_counted_by_outcome_and_timed(over: Over) {
+    let backend = Echo::start("a").await;
+    let site = Site::of(&[("a", backend.address())]).route("name = 'all'\npath = '/here/*'");
+    let more = format!(
+        "[[routes]]\nname = 'dead'\npath = '/dead'\nupstream = 'dead'\n\
+         [upstreams.dead]\nbackends = [{{ name = 'd', address = '{}' }}]",
+        nobody().await
+    );
+    let proxy = Proxy::start(site.more(&more)).await.over(over);
+    proxy.ws("/here").await.close(1000).await;
+    for (target, status) in [("/nowhere", 404), ("/dead", 502)] {
+        let mut wire = proxy.connect().await;
+        wire.send(handshake(target, "h", "")).await;
+        assert_eq!(wire.response().await.head.status, status);
+    }
+    let counted = |route: &str, outcome: &str| {
+        format!("longhaul_handshakes_total{{route=\"{route}\",outcome=\"{outcome}\"}}")
+    };
+    proxy.settles(&counted("all", "opened"), 1.0).await;
+    proxy.settles(&counted("", "no_route"), 1.0).await;
+    proxy.settles(&counted("dead", "dial_failed"), 1.0).await;
+    let page = proxy.samples().await;
+    for (name, count) in [
+        (
+            "longhaul_handshake_duration_seconds_count{outcome=\"opened\"}",
+            1.0,
+        ),
+        (
+            "longhaul_dial_duration_seconds_count{upstream=\"app\",result=\"ok\"}",
+            1.0,
+        ),
+        (
+            "longhaul_dial_duration_seconds_count{upstream=\"dead\",result=\"connect\"}",
+            1.0,
+        ),
+    ] {
+        assert_eq!(page.get(name), Some(&count), "{name}");
+    }
+    // A plain request is no handshake.
+    assert_eq!(proxy.get("/here").await.head.status, 200);
+    let page = proxy.samples().await;
+    assert!(
+        page.keys()
+            .all(|name| !name.contains("outcome=\"answered\""))
+    );
+}
