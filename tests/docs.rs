@@ -268,6 +268,11 @@ fn what_the_readme_shows_on_the_console_is_what_comes() {
 /// Where each row of the table of fixed bounds has its value from.
 const FIXED: &[(&str, &str, &str)] = &[
     (
+        "a header of the PROXY protocol",
+        "src/proxy_protocol/mod.rs",
+        "MAX_HEADER",
+    ),
+    (
         "head of a backend's answer",
         "src/upstream/connection.rs",
         "MAX_BUFFER",

@@ -113,6 +113,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "address",
             "mode",
+            "proxy_protocol",
             "certificates",
             "client_certificates",
             "tls_1_3_only",
@@ -122,6 +123,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "websocket_over_http2",
         ],
     ),
+    ("`proxy_protocol` of [listeners.NAME]", &["from", "timeout"]),
     ("`certificates` of [listeners.NAME]", &["chain", "key"]),
     (
         "`client_certificates` of [listeners.NAME]",
@@ -161,6 +163,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "scheme",
             "http2",
             "websocket_over_http2",
+            "proxy_protocol",
             "balance",
             "max_load",
             "sticky",
