@@ -106,7 +106,14 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "[admin]",
-        &["socket", "mode", "listen", "token_file", "read_token_file"],
+        &[
+            "socket",
+            "mode",
+            "operators",
+            "listen",
+            "token_file",
+            "read_token_file",
+        ],
     ),
     (
         "[listeners.NAME]",

@@ -26,6 +26,7 @@ use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
+use super::operators::Operators;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
 use crate::logging::{AccessFormat, Destination, Settings};
@@ -124,6 +125,8 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Who may do more there than read.
+    pub operators: Operators,
     /// For the same over TCP.
     pub listen: Option<SocketAddr>,
     /// Whoever shows the token in it may ask everything over TCP.

@@ -6,6 +6,7 @@
 mod access_log;
 mod addresses;
 mod admin;
+mod admin_roles;
 mod admin_tcp;
 mod admission;
 mod auth;
