@@ -146,6 +146,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "subprotocols",
             "auth",
             "upgrades",
+            "allowed_origins",
+            "missing_origin",
             "response_timeout",
             "response_idle_timeout",
             "handshake_timeout",

@@ -27,6 +27,7 @@ use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
 use super::operators::Operators;
+use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
 use crate::logging::{AccessFormat, Destination, Settings};
@@ -190,6 +191,8 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
+    /// Whose pages may ask for an upgrade; `None`: anybody's.
+    pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.
     pub response_timeout: Duration,
     /// Between two parts of a plain response; `None` is off.

@@ -27,6 +27,7 @@ mod entries;
 mod examples;
 mod explain;
 mod forward;
+mod guard;
 mod h2;
 mod h2_abuse;
 mod h2_backends;
