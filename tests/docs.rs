@@ -268,11 +268,6 @@ fn what_the_readme_shows_on_the_console_is_what_comes() {
 /// Where each row of the table of fixed bounds has its value from.
 const FIXED: &[(&str, &str, &str)] = &[
     (
-        "a header of the PROXY protocol",
-        "src/proxy_protocol/mod.rs",
-        "MAX_HEADER",
-    ),
-    (
         "head of a backend's answer",
         "src/upstream/connection.rs",
         "MAX_BUFFER",
@@ -364,6 +359,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "LINGER_BYTES",
     ),
     ("time for them", "src/tls/hello.rs", "LINGER"),
+    (
+        "a header of the PROXY protocol",
+        "src/proxy_protocol/mod.rs",
+        "MAX_HEADER",
+    ),
     (
         "turn of a TLS handshake, if others wait",
         "src/tls/accept.rs",

@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Most bytes of a header. Version 1 has 107 at most; version 2 could have 64 KiB,
 /// which nobody needs for two addresses and a few names.
-pub const MAX_HEADER: usize = 4096;
+pub const MAX_HEADER: usize = 4 * 1024;
 
 /// As many bytes as the shortest header has: `PROXY UNKNOWN` and the line's end.
 const SHORTEST: usize = 15;
