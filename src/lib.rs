@@ -12,6 +12,7 @@ pub mod config;
 mod drain;
 mod exchange;
 mod guard;
+mod identity;
 mod layers;
 mod logging;
 mod metrics;

@@ -365,6 +365,33 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MAX_HEADER",
     ),
     (
+        "passwords that wait to be hashed",
+        "src/identity/turns.rs",
+        "MOST_WAITING",
+    ),
+    ("time for that", "src/identity/turns.rs", "LONGEST"),
+    (
+        "right passwords that are remembered, of each users file",
+        "src/identity/users.rs",
+        "MOST_VERIFIED",
+    ),
+    (
+        "time for that, since one was hashed",
+        "src/identity/users.rs",
+        "REMEMBERED",
+    ),
+    ("a token", "src/identity/token.rs", "LONGEST"),
+    (
+        "keys that are tried on one token",
+        "src/identity/token.rs",
+        "MOST_TRIED",
+    ),
+    (
+        "a file of users, or of a JWK set",
+        "src/identity/mod.rs",
+        "MOST_BYTES",
+    ),
+    (
         "turn of a TLS handshake, if others wait",
         "src/tls/accept.rs",
         "TURN",

@@ -71,16 +71,18 @@ pub(super) fn auth(section: &Section<'_>) -> Option<Auth> {
     })
 }
 
-fn settable(value: &Value<'_>) -> Result<HeaderName, Wrong> {
+pub(super) fn settable(value: &Value<'_>) -> Result<HeaderName, Wrong> {
     let allowed = "the name of a header that is not about the message or the connection itself";
     let written = text(value, allowed)?;
-    match HeaderName::from_bytes(written.as_bytes()) {
-        Ok(name)
-            if !NEVER_SET.contains(&name.as_str())
-                && !name.as_str().starts_with("sec-websocket-") =>
-        {
-            Ok(name)
-        }
-        _ => wrong(value, allowed),
+    match settable_name(written) {
+        Some(name) => Ok(name),
+        None => wrong(value, allowed),
     }
+}
+
+pub(super) fn settable_name(written: &str) -> Option<HeaderName> {
+    let name = HeaderName::from_bytes(written.as_bytes()).ok()?;
+    let text = name.as_str();
+    let never = NEVER_SET.contains(&text) || text.starts_with("sec-websocket-");
+    (!never).then_some(name)
 }

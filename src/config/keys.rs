@@ -147,6 +147,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "headers",
             "subprotocols",
             "auth",
+            "basic_auth",
+            "jwt",
             "upgrades",
             "allowed_origins",
             "missing_origin",
@@ -165,6 +167,23 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     (
         "`auth` of [[routes]]",
         &["upstream", "path", "timeout", "set_headers", "close_code"],
+    ),
+    (
+        "`basic_auth` of [[routes]]",
+        &["users", "realm", "user_header"],
+    ),
+    (
+        "`jwt` of [[routes]]",
+        &[
+            "keys",
+            "from",
+            "algorithms",
+            "issuer",
+            "audience",
+            "leeway",
+            "set_headers",
+            "close_code",
+        ],
     ),
     (
         "[upstreams.NAME]",

@@ -25,6 +25,7 @@ use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
+use super::identity::{BasicAuth, Jwt};
 use super::named_files::NamedFiles;
 use super::operators::Operators;
 use super::origins::Origins;
@@ -193,6 +194,9 @@ pub struct Route {
     pub upstream: String,
     /// Who is asked first; `None`: nobody.
     pub auth: Option<Auth>,
+    /// What a request must carry itself, before that.
+    pub basic_auth: Option<BasicAuth>,
+    pub jwt: Option<Jwt>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
     /// Whose pages may ask for an upgrade; `None`: anybody's.

@@ -156,7 +156,8 @@ fn shared(root: &Section<'_>, draft: &mut Draft) {
         let allowed = "tables that each begin with [[routes]]";
         for element in routes.elements(allowed).unwrap_or_default() {
             let section = element.section("[[routes]]".to_owned(), "a table [[routes]]");
-            draft.routes.extend(section.and_then(route));
+            let found = section.and_then(|section| route(section, &mut draft.files));
+            draft.routes.extend(found);
         }
     }
     draft.misspells_upstreams |= root.mentions("upstreams") && root.value("upstreams").is_none();

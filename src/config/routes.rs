@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::auth::auth;
 use super::diagnostic::{Diagnostic, Place};
+use super::identity::{basic_auth, exclude_each_other, jwt};
 use super::model::{Clocks, PingSide, Pings, Route};
+use super::named_files::NamedFiles;
 use super::nearest::nearest;
 use super::origins::origins;
 use super::pattern::{HostPattern, PathPattern};
@@ -38,7 +40,7 @@ pub(super) struct RouteDraft {
 }
 
 /// `None` if it has no usable upstream, host or path.
-pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
+pub(super) fn route(section: Section<'_>, files: &mut NamedFiles) -> Option<RouteDraft> {
     let name = section.optional("name", label);
     let host_written = section.optional("host", |v| text(v, HOST).map(str::to_owned));
     let path_written = section.optional("path", |v| text(v, PATH).map(str::to_owned));
@@ -63,6 +65,8 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
         ),
         upstream: String::new(),
         auth: auth(&section),
+        basic_auth: basic_auth(&section, files),
+        jwt: jwt(&section, files),
         upgrades: upgrades(&section),
         origins: origins(&section),
         response_timeout: section.or("response_timeout", SECOND * 120, duration(POSITIVE)),
@@ -70,6 +74,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
         clocks: clocks(&section),
         place: written_at,
     };
+    exclude_each_other(&section);
     if route.upgrades.is_empty() {
         has_no_effect(&section, "allowed_origins", "`upgrades`");
     }

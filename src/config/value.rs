@@ -179,6 +179,14 @@ pub(super) const RETRY_AFTER: Range = Range {
     said: "a duration of whole seconds from \"1s\" to \"1d\"",
 };
 
+/// Of the `exp` of tokens, which counts in seconds.
+pub(super) const LEEWAY: Range = Range {
+    least: Duration::ZERO,
+    most: Duration::from_secs(600),
+    step: SECOND,
+    said: "a duration of whole seconds from \"0s\" to \"10m\"",
+};
+
 /// `TCP_KEEPIDLE` and `TCP_KEEPINTVL` count in seconds up to 32767 (tcp(7)).
 pub(super) const KEEPALIVE: Range = Range {
     least: SECOND,

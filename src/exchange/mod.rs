@@ -23,7 +23,7 @@ pub use client::{Client, Http, Place, TlsFacts};
 pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
 pub use record::{Entry, Line, Record, Words, loggable_path};
-pub use refusal::{Denial, Refusal};
+pub use refusal::{Challenge, Denial, Refusal};
 pub use stack::Stack;
 
 use crate::net::ClientLink;

@@ -12,6 +12,11 @@ use crate::ws::handshake;
 #[derive(Debug)]
 pub struct Denial(pub Response<Vec<u8>>);
 
+/// What a client is asked to show: the value of `WWW-Authenticate` (RFC 9110
+/// section 11.6.1).
+#[derive(Clone, Debug)]
+pub struct Challenge(pub String);
+
 /// Why longhaul answers a request itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -70,6 +75,13 @@ pub enum Refusal {
     BadProxyHeader(#[from] proxy_protocol::Mistake),
     #[error("the proxy left within its PROXY header")]
     ProxyLeft,
+    /// What the client is asked for.
+    #[error("the request does not say who it is from")]
+    NoCredentials(Challenge),
+    #[error("{1}")]
+    BadCredentials(Challenge, &'static str),
+    #[error("too many passwords wait to be checked")]
+    CredentialsBusy,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("a side left between the 101 and the tunnel")]
@@ -110,6 +122,7 @@ impl Refusal {
             Self::NoBackend
             | Self::BackendsFull(_)
             | Self::AuthFailed(_)
+            | Self::CredentialsBusy
             | Self::Stopping
             | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Dial(_)
@@ -120,7 +133,9 @@ impl Refusal {
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
             Self::AuthDenied(denial) => denial.0.status(),
-            Self::AuthExpired => StatusCode::UNAUTHORIZED,
+            Self::AuthExpired | Self::NoCredentials(_) | Self::BadCredentials(..) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::ClientLeft | Self::ProxyLeft => CLIENT_CLOSED_REQUEST,
         }
     }
@@ -153,6 +168,9 @@ impl Refusal {
             Self::ProxyHeaderTimeout => "proxy_header_timeout",
             Self::BadProxyHeader(_) => "bad_proxy_header",
             Self::ProxyLeft => "proxy_left",
+            Self::NoCredentials(_) => "no_credentials",
+            Self::BadCredentials(..) => "bad_credentials",
+            Self::CredentialsBusy => "credentials_busy",
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",
@@ -184,6 +202,11 @@ impl Refusal {
                 header::SEC_WEBSOCKET_VERSION,
                 HeaderValue::from_static(version),
             );
+        }
+        if let Self::NoCredentials(wanted) | Self::BadCredentials(wanted, _) = &self
+            && let Ok(wanted) = HeaderValue::from_str(&wanted.0)
+        {
+            headers.insert(header::WWW_AUTHENTICATE, wanted);
         }
         if let Self::BackendsFull(seconds) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

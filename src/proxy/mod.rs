@@ -8,6 +8,7 @@ mod attempt;
 mod auth;
 mod forward;
 mod handoff;
+mod identity;
 mod labels;
 mod origin;
 mod report;
@@ -22,15 +23,16 @@ use http::{Method, Request, Response};
 use tower::Service;
 
 pub use handoff::log_closed;
+pub use identity::Identity;
 pub use labels::SharedLabels;
 pub use sticky::{Affinity, affinity, sticky_key};
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply, loggable_path};
 use crate::guard;
 use crate::metrics::Metrics;
-use crate::tunnel::Registry;
+use crate::tunnel::{Expiry, Registry};
 use crate::upstream::Upstream;
 use crate::ws::handshake::{self, Upgrade};
 
@@ -47,6 +49,8 @@ pub struct Route {
     pub settings: config::Route,
     pub drain: config::Drain,
     pub upstream: Arc<Upstream>,
+    /// What a request must carry.
+    pub identity: Option<Identity>,
     /// Who is asked before.
     pub authority: Option<Authority>,
     pub labels: SharedLabels,
@@ -81,6 +85,9 @@ impl Service<Request<Body>> for Proxy {
             exchange.record.update(|entry| {
                 entry.route = Some(Arc::clone(&route.name));
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
+                if route.hides_query() {
+                    entry.path = loggable_path(request.uri(), false);
+                }
             });
             let upgrade = asked_upgrade(&route, &request)?;
             may_enter(&route, &request, upgrade.is_some())?;
@@ -88,12 +95,7 @@ impl Service<Request<Body>> for Proxy {
                 // It would be closed as soon as it was open.
                 return Err(Refusal::Stopping);
             }
-            let expiry = match &route.authority {
-                Some(authority) => {
-                    auth::authorize(authority, &route.metrics, &exchange, &mut request).await?
-                }
-                None => None,
-            };
+            let expiry = authorize(&route, &exchange, &mut request).await?;
             match upgrade {
                 Some(protocol) => {
                     upgrade::upgrade(route, exchange, request, protocol, expiry).await
@@ -102,6 +104,33 @@ impl Service<Request<Body>> for Proxy {
             }
         })
     }
+}
+
+impl Route {
+    /// Whether the query may hold a secret, whatever else the log shows.
+    fn hides_query(&self) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_some_and(Identity::may_be_in_query)
+    }
+}
+
+/// Lets the request pass by what it carries, and by whom the route asks. When
+/// the first of these ends, if ever.
+async fn authorize(
+    route: &Route,
+    exchange: &Exchange,
+    request: &mut Request<Body>,
+) -> Result<Option<Expiry>, Refusal> {
+    let shown = match &route.identity {
+        Some(identity) => identity.establish(request).await?,
+        None => None,
+    };
+    let granted = match &route.authority {
+        Some(authority) => auth::authorize(authority, &route.metrics, exchange, request).await?,
+        None => None,
+    };
+    let both = shown.into_iter().chain(granted);
+    Ok(both.min_by_key(|expiry| expiry.after))
 }
 
 /// The protocol to switch to, if the request asks for one that the route allows.

@@ -28,6 +28,7 @@ pub use prepare::{Prepared, Warning};
 
 use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};
 use crate::exchange::{Refusal, Stack};
+use crate::identity::{Turns, Users};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
@@ -45,6 +46,7 @@ pub struct State {
     pub roster: Arc<Roster>,
     pairs: Pairs,
     tickets: Tickets,
+    turns: Arc<Turns>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     names: Seen,
@@ -68,6 +70,8 @@ pub struct Snapshot {
     pub tls_handshakes: Arc<Semaphore>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub table: Arc<Table<RouteEntry>>,
+    /// By the path of their file, for the next generation.
+    users: BTreeMap<PathBuf, Arc<Users>>,
 }
 
 /// What a connection of one listener needs.
@@ -114,6 +118,7 @@ impl State {
             roster: Arc::default(),
             pairs: Pairs::default(),
             tickets: Tickets::default(),
+            turns: Arc::default(),
             registry: Registry::new(),
             metrics: Arc::default(),
             names: Seen::default(),

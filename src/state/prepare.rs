@@ -16,13 +16,16 @@ use tower::Layer;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
-use crate::config::{self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme};
+use crate::config::{
+    self, BasicAuth, CertificatePair, Config, Diagnostic, Diagnostics, Jwt, Place, Scheme,
+};
 use crate::exchange::Stack;
+use crate::identity::{IdentityError, Keys, Tokens, Users};
 use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
 use crate::net::Keepalive;
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
 use crate::tls::{self, Freshness, Pair, ServerOptions};
 use crate::upstream::{Dialer, Upstream};
@@ -67,19 +70,22 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings: Diagnostics::default(),
         warnings: Vec::new(),
         renewed: Vec::new(),
+        users: BTreeMap::new(),
     };
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
+    let identities = work.identities();
     let Work {
         findings,
         warnings,
         renewed,
+        users,
         ..
     } = work;
     if !findings.is_empty() {
         return Err(findings);
     }
-    let table = Arc::new(routes(state, &config, &upstreams));
+    let table = Arc::new(routes(state, &config, &upstreams, identities));
     let listeners = config
         .listeners
         .iter()
@@ -111,6 +117,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         tls_handshakes,
         upstreams,
         table,
+        users,
     };
     Ok(Prepared {
         snapshot,
@@ -130,6 +137,7 @@ impl Snapshot {
             tls_handshakes: Arc::new(Semaphore::new(Config::empty().limits.max_tls_handshakes)),
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
+            users: BTreeMap::new(),
         }
     }
 }
@@ -160,8 +168,10 @@ fn routes(
     state: &State,
     config: &Config,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
+    identities: Vec<Option<Identity>>,
 ) -> Table<RouteEntry> {
-    let entries = config.routes.iter().filter_map(|settings| {
+    let settled = config.routes.iter().zip(identities);
+    let entries = settled.filter_map(|(settings, identity)| {
         // The config has checked that every route's upstream is there.
         let upstream = upstreams.get(&settings.upstream)?;
         let authority = settings.auth.as_ref().and_then(|auth| {
@@ -176,6 +186,7 @@ fn routes(
             settings: settings.clone(),
             drain: config.drain.with(&upstream.settings().drain),
             upstream: Arc::clone(upstream),
+            identity,
             authority,
             labels: proxy::SharedLabels::default(),
             registry: Arc::clone(&state.registry),
@@ -189,6 +200,12 @@ fn routes(
     Table::new(entries)
 }
 
+fn token(settings: &Jwt) -> Result<Identity, IdentityError> {
+    let keys = Keys::load(&settings.keys, &settings.algorithms)?;
+    let tokens = Box::new(Tokens::new(settings, keys));
+    Ok(Identity::Token(settings.clone(), tokens))
+}
+
 /// The part of the work that can fail.
 struct Work<'a> {
     state: &'a State,
@@ -197,6 +214,7 @@ struct Work<'a> {
     findings: Diagnostics,
     warnings: Vec<Warning>,
     renewed: Vec<PathBuf>,
+    users: BTreeMap<PathBuf, Arc<Users>>,
 }
 
 impl Work<'_> {
@@ -263,6 +281,33 @@ impl Work<'_> {
             made.insert(name.clone(), Arc::new(upstream));
         }
         made
+    }
+
+    /// Of each route, in their order.
+    fn identities(&mut self) -> Vec<Option<Identity>> {
+        let config = self.config;
+        let each = config.routes.iter().map(|route| {
+            let made = match (&route.basic_auth, &route.jwt) {
+                (Some(settings), _) => self.password(settings).map(Some),
+                (None, Some(settings)) => token(settings).map(Some),
+                (None, None) => Ok(None),
+            };
+            made.unwrap_or_else(|error| {
+                let file = route.basic_auth.as_ref().map(|it| &*it.users);
+                let file = file.or_else(|| route.jwt.as_ref().map(|it| &*it.keys));
+                self.find(file, &route.place.0, error.to_string());
+                None
+            })
+        });
+        each.collect()
+    }
+
+    fn password(&mut self, settings: &BasicAuth) -> Result<Identity, IdentityError> {
+        let (file, current) = (&settings.users, self.state.snapshot());
+        let before = self.users.get(file).or_else(|| current.users.get(file));
+        let users = Users::load(file, &self.state.turns, before)?;
+        self.users.insert(file.clone(), Arc::clone(&users));
+        Ok(Identity::Password(settings.clone(), users))
     }
 
     fn upstream_tls(&mut self, settings: &config::Upstream) -> Option<Arc<ClientConfig>> {

@@ -91,6 +91,12 @@ impl World {
             self.setup.write(chain, &pair.chain);
             self.setup.write(key, &pair.key);
         }
+        if let Some(users) = text("users") {
+            self.setup.write(users, features::USERS);
+        }
+        if let Some(keys) = text("keys") {
+            self.setup.write(keys, features::KEYS);
+        }
         if let Some(ca) = text("ca") {
             self.setup.write(ca, self.authority.pem());
         }
@@ -167,6 +173,8 @@ fn expected(config: &Table, route: &Table, listener: &Table) -> u16 {
         _ if listener.contains_key("redirect_to_https") => 308,
         // The echo backend speaks no TLS, and longhaul must insist on it.
         Some("https") => 502,
+        // Neither a password nor a token is shown.
+        _ if route.contains_key("basic_auth") || route.contains_key("jwt") => 401,
         _ if route.contains_key("subprotocols") => 101,
         _ => 200,
     }

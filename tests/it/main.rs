@@ -36,6 +36,7 @@ mod h2_pressure;
 mod h2_rules;
 mod h2_stalls;
 mod h2_unprocessed;
+mod identity;
 mod impact;
 mod in_flight;
 mod kit;

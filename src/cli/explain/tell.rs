@@ -43,6 +43,7 @@ pub(super) fn tell(
     }
     proxy::may_enter(&route, &request, asked.is_some())?;
     tell_origin(text, &route, &request, asked.is_some());
+    tell_identity(text, &route);
     tell_backend(text, &route, &request);
     renew_hop_by_hop(request.headers_mut(), asked.as_deref());
     tell_head(text, &request);
@@ -75,6 +76,22 @@ fn tell_routes(text: &mut String, snapshot: &Snapshot, request: &Request<Body>) 
         );
     }
     line(text, "order", PRECEDENCE);
+}
+
+/// What a request must show; whether this one does is not looked at.
+fn tell_identity(text: &mut String, route: &proxy::Route) {
+    let settings = &route.settings;
+    if let Some(basic_auth) = &settings.basic_auth {
+        let users = basic_auth.users.display();
+        line(text, "shows", &format!("a password of {users}"));
+    }
+    if let Some(jwt) = &settings.jwt {
+        let keys = jwt.keys.display();
+        line(text, "shows", &format!("a token signed by a key of {keys}"));
+    }
+    if let Some(auth) = &settings.auth {
+        line(text, "asks", &format!("{} about it", auth.upstream));
+    }
 }
 
 /// Why a page may open a tunnel, where not all may.

@@ -71,6 +71,14 @@ fn opened(title: &str) -> String {
         "`rebalance` of [upstreams.NAME]" => "[upstreams.b]\n\
              backends = [{ address = \"b:1\" }]\n[upstreams.b.rebalance]\n"
             .to_owned(),
+        "`basic_auth` of [[routes]]" => {
+            REST.replace("routes = [{ upstream = \"a\" }]", "")
+                + "[[routes]]\nupstream = \"a\"\n[routes.basic_auth]\nusers = \"u\"\n"
+        }
+        "`jwt` of [[routes]]" => {
+            REST.replace("routes = [{ upstream = \"a\" }]", "")
+                + "[[routes]]\nupstream = \"a\"\n[routes.jwt]\nkeys = \"k\"\n"
+        }
         "`auth` of [[routes]]" => {
             REST.replace("routes = [{ upstream = \"a\" }]", "")
                 + "[[routes]]\nupstream = \"a\"\n[routes.auth]\nupstream = \"a\"\n"

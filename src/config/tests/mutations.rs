@@ -73,7 +73,8 @@ fn walk<'a>(
     for (name, value) in table {
         let key = name.get_ref().as_ref();
         each(key, value, (!free_keys).then(|| name.span()));
-        let free = !free_keys && matches!(key, "listeners" | "upstreams" | "headers");
+        let free =
+            !free_keys && matches!(key, "listeners" | "upstreams" | "headers" | "set_headers");
         walk_value(key, value, free, each);
     }
 }

@@ -12,6 +12,11 @@ use crate::kit::{
 /// What a proxy in front says of a client.
 pub const HEADER: &str = "PROXY TCP4 198.51.100.7 198.51.100.1 4711 443\r\n";
 
+/// The password of `ann` is `secret`.
+pub const USERS: &str = "ann:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+/// A key that nobody has.
+pub const KEYS: &str = r#"{"keys": [{"kty": "oct", "alg": "HS256", "k": "dGhpcnR5LXR3byBieXRlcywgdGhhdCBpcyBlbm91Z2g"}]}"#;
+
 pub struct Example {
     pub proxy: Proxy,
     pub authority: Authority,
@@ -24,6 +29,7 @@ impl Example {
         match file {
             "admission.toml" => self.admission().await,
             "auth.toml" => self.auth().await,
+            "basic-auth.toml" => self.basic_auth().await,
             "behind-a-proxy.toml" => self.behind_a_proxy().await,
             "discovery-dns.toml" => self.discovery_dns().await,
             "discovery-file.toml" => self.discovery_file().await,
@@ -35,6 +41,7 @@ impl Example {
             "http2.toml" => self.http2().await,
             "https-backends.toml" => self.https_backends().await,
             "includes.toml" => self.includes().await,
+            "jwt.toml" => self.jwt().await,
             "least-connections.toml" => self.least_connections().await,
             "logging-and-limits.toml" => self.logging_and_limits().await,
             "minimal.toml" => self.minimal().await,
@@ -95,6 +102,30 @@ impl Example {
         let mut wire = self.public().await;
         wire.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
         wire.end().await;
+    }
+
+    async fn basic_auth(self) {
+        // As a client of the name and the password sends it.
+        let lines = "\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\nX-User: root";
+        let (response, _) = self.get("/staff/x", "localhost", lines).await;
+        assert_eq!(response.head.status, 200);
+        let seen = self.backend.requests().pop().expect("a request");
+        assert_eq!(seen.all("x-user"), ["ann"]);
+        let (response, event) = self.get("/staff/y", "localhost", "").await;
+        assert_eq!(response.head.status, 401);
+        assert_eq!(event.text("refusal"), "no_credentials");
+        let (response, _) = self.get("/else", "localhost", "").await;
+        assert_eq!(response.head.status, 200);
+    }
+
+    async fn jwt(self) {
+        let mut wire = self.public().await;
+        let forged = "Sec-WebSocket-Protocol: chat, bearer.eyJhbGciOiJub25lIn0.e30.\r\n";
+        wire.send(handshake("/", "h", forged)).await;
+        assert_eq!(wire.response_head().await.status, 401);
+        let refusal = [("refusal", "bad_credentials")];
+        self.proxy.log.wait("request", &refusal).await;
+        assert_eq!(self.backend.connections(), 0);
     }
 
     async fn drain(self) {

@@ -1,0 +1,65 @@
+//! Who a request is from, by what it carries itself: a password (`users`) or a
+//! signed token (`token`).
+//!
+//! It reads the files that know them when a snapshot is made, and dials nobody.
+//! Finding a token in a request, and what becomes of the request, is `proxy`'s.
+//!
+//! Invariant: no secret of a client, nor a key, is in a log line, an error or a
+//! `Debug` of this room.
+
+mod keys;
+mod token;
+mod turns;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+pub use keys::Keys;
+pub use token::{Claims, Tokens};
+pub use turns::Turns;
+pub use users::{Users, Verdict};
+
+/// Of a users file, or of one of keys.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{0} cannot be read: {1}")]
+    Read(PathBuf, io::Error),
+    #[error("{file}:{line}: {what}")]
+    User {
+        file: PathBuf,
+        line: usize,
+        what: &'static str,
+    },
+    #[error("{0} has no users")]
+    NoUsers(PathBuf),
+    #[error("{0} is no JWK set: {1}")]
+    NotKeys(PathBuf, serde_json::Error),
+    #[error("key {1} of {0}: {2}")]
+    Key(PathBuf, usize, &'static str),
+    #[error("{0} has no key that `algorithms` can use")]
+    NoKeys(PathBuf),
+}
+
+fn read(path: &Path) -> Result<String, IdentityError> {
+    let read = || {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut text = String::new();
+        file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+        match text.len() as u64 > MOST_BYTES {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(text),
+        }
+    };
+    read().map_err(|error| IdentityError::Read(path.to_owned(), error))
+}

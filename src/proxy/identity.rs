@@ -1,0 +1,157 @@
+//! Who a request is from, by what it carries: a password or a token, before
+//! anybody is asked or dialled.
+//!
+//! Invariant: a request that does not say who it is, as its route wants it, goes
+//! no further.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+
+use super::sticky::{cookie, query};
+use crate::config::{BasicAuth, Jwt, TokenSource};
+use crate::exchange::{Body, Challenge, Refusal};
+use crate::identity::{Claims, Tokens, Users, Verdict};
+use crate::tunnel::Expiry;
+use crate::ws::handshake::tokens;
+
+/// What a route wants to be shown.
+#[derive(Debug)]
+pub enum Identity {
+    Password(BasicAuth, Arc<Users>),
+    Token(Jwt, Box<Tokens>),
+}
+
+impl Identity {
+    /// Whether a secret may be in the query, which no log may show then.
+    pub(super) fn may_be_in_query(&self) -> bool {
+        let is_query = |source: &TokenSource| matches!(source, TokenSource::Query(_));
+        matches!(self, Self::Token(settings, _) if settings.from.iter().any(is_query))
+    }
+
+    /// Lets the request pass, with what the backend is told of it. When what was
+    /// shown ends, if ever.
+    pub(super) async fn establish(
+        &self,
+        request: &mut Request<Body>,
+    ) -> Result<Option<Expiry>, Refusal> {
+        match self {
+            Self::Password(settings, users) => {
+                let name = name(settings, users, request.headers()).await?;
+                if let Some(header) = &settings.user_header {
+                    set(request.headers_mut(), header, Some(&name));
+                }
+                Ok(None)
+            }
+            Self::Token(settings, tokens) => {
+                let claims = claims(settings, tokens, request)?;
+                for (header, claim) in &settings.set_headers {
+                    set(request.headers_mut(), header, claims.text(claim).as_deref());
+                }
+                Ok(Some(Expiry {
+                    after: claims.left,
+                    code: settings.close_code,
+                }))
+            }
+        }
+    }
+}
+
+/// What is true, and nothing that the client says.
+fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&str>) {
+    headers.remove(name);
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+/// The name of a user whose password is right.
+async fn name(
+    settings: &BasicAuth,
+    users: &Arc<Users>,
+    headers: &HeaderMap,
+) -> Result<String, Refusal> {
+    let challenge = || {
+        let realm = &settings.realm;
+        Challenge(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
+    };
+    let Some(shown) = authorization(headers, "basic") else {
+        return Err(Refusal::NoCredentials(challenge()));
+    };
+    let decoded = shown.and_then(|shown| STANDARD.decode(shown).ok());
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = text.as_ref().and_then(|text| text.split_once(':'));
+    let Some((name, password)) = pair else {
+        let why = "the credentials are malformed";
+        return Err(Refusal::BadCredentials(challenge(), why));
+    };
+    match users.check(name, password).await {
+        Verdict::Right => Ok(name.to_owned()),
+        Verdict::Wrong => {
+            let why = "the user or the password is wrong";
+            Err(Refusal::BadCredentials(challenge(), why))
+        }
+        Verdict::Busy => Err(Refusal::CredentialsBusy),
+    }
+}
+
+/// What the token says that the request shows, if it is good.
+fn claims(settings: &Jwt, tokens: &Tokens, request: &mut Request<Body>) -> Result<Claims, Refusal> {
+    let found = settings.from.iter().find_map(|source| {
+        let found = find(source, request.uri(), request.headers())?;
+        Some((source, found?.to_owned()))
+    });
+    let Some((source, token)) = found else {
+        let challenge = Challenge("Bearer".to_owned());
+        return Err(Refusal::NoCredentials(challenge));
+    };
+    let checked = tokens.check(&token, SystemTime::now());
+    let claims = checked.map_err(|why| {
+        // RFC 6750 section 3.1.
+        let challenge = Challenge("Bearer error=\"invalid_token\"".to_owned());
+        Refusal::BadCredentials(challenge, why)
+    })?;
+    if let TokenSource::Subprotocol(prefix) = source {
+        withdraw(request.headers_mut(), prefix);
+    }
+    Ok(claims)
+}
+
+/// `Some(None)`: it is there and cannot be read.
+fn find<'a>(source: &TokenSource, uri: &'a Uri, headers: &'a HeaderMap) -> Option<Option<&'a str>> {
+    match source {
+        TokenSource::Bearer => authorization(headers, "bearer"),
+        TokenSource::Cookie(name) => cookie(headers, name).map(Some),
+        TokenSource::Query(name) => query(uri, name).map(Some),
+        TokenSource::Subprotocol(prefix) => tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL)
+            .find_map(|offered| offered.strip_prefix(&**prefix))
+            .map(Some),
+    }
+}
+
+/// What stands behind this scheme in the one `Authorization`.
+fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<Option<&'a str>> {
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let line = lines.next()?.to_str().ok()?;
+    let (found, shown) = line.split_once(' ')?;
+    let is_one = lines.next().is_none();
+    found
+        .eq_ignore_ascii_case(scheme)
+        .then(|| is_one.then(|| shown.trim()))
+}
+
+/// The backend is not offered what is no protocol.
+fn withdraw(headers: &mut HeaderMap, prefix: &str) {
+    let name = header::SEC_WEBSOCKET_PROTOCOL;
+    let offered: Vec<_> = tokens(headers, &name)
+        .filter(|offered| !offered.starts_with(prefix))
+        .collect();
+    let rest = HeaderValue::from_str(&offered.join(", ")).ok();
+    headers.remove(&name);
+    if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+        headers.insert(name, rest);
+    }
+}
