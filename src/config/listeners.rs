@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
 use super::named_files::NamedFiles;
-use super::section::{Section, Value, Wrong};
+use super::networks::networks;
+use super::section::{Section, Value, Wrong, has_no_effect};
 use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong_near};
 
 const ADDRESS: &str = "an address and port such as \"[::]:443\" or \"127.0.0.1:8080\", \
@@ -27,6 +28,7 @@ pub(super) fn listener(
     let redirect_port = section.optional("redirect_port", integer(1, u16::MAX));
     let http2 = section.or("http2", true, boolean);
     let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
+    let networks = networks(&section);
     let plain = section.value("certificates").is_none();
 
     if redirect && !plain {
@@ -62,6 +64,14 @@ pub(super) fn listener(
         without("mode", "a `unix:` address");
     }
 
+    if matches!(address, Some(ListenAddress::Unix { .. })) {
+        // Who comes by a file has no address.
+        has_no_effect(&section, "allowed_networks", "an IP address");
+        if !networks.denied.is_empty() {
+            has_no_effect(&section, "denied_networks", "an IP address");
+        }
+    }
+
     let written_at = section.written_at();
     section.finish();
     let address = match address? {
@@ -80,6 +90,7 @@ pub(super) fn listener(
         redirect_to_https: redirect.then(|| redirect_port.unwrap_or(443)),
         http2,
         websocket_over_http2: websocket_over_http2.unwrap_or(true),
+        networks,
         place: written_at,
     };
     Some((listener, at))

@@ -26,6 +26,7 @@ use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
+use super::networks::Networks;
 use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
@@ -149,6 +150,8 @@ pub struct Listener {
     pub http2: bool,
     /// Whether they may open WebSockets over it (RFC 8441).
     pub websocket_over_http2: bool,
+    /// Where connections may come from.
+    pub networks: Networks,
     pub place: WrittenAt,
 }
 
@@ -188,6 +191,8 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
+    /// Where its clients may come from.
+    pub networks: Networks,
     /// Whose pages may ask for an upgrade; `None`: anybody's.
     pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.

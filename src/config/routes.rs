@@ -9,6 +9,7 @@ use super::auth::auth;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{Clocks, PingSide, Pings, Route};
 use super::nearest::nearest;
+use super::networks::networks;
 use super::origins::origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::section::{Section, Value, Wrong, describe, has_no_effect};
@@ -64,6 +65,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
         upstream: String::new(),
         auth: auth(&section),
         upgrades: upgrades(&section),
+        networks: networks(&section),
         origins: origins(&section),
         response_timeout: section.or("response_timeout", SECOND * 120, duration(POSITIVE)),
         response_idle_timeout: section.or("response_idle_timeout", None, duration_or_off(POSITIVE)),

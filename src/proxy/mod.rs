@@ -132,6 +132,14 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
 /// # Errors
 /// If it does not.
 pub fn may_enter(route: &Route, request: &Request<Body>, is_upgrade: bool) -> Result<(), Refusal> {
+    let networks = &route.settings.networks;
+    let client = request
+        .extensions()
+        .get::<Exchange>()
+        .and_then(|it| it.client_ip);
+    if !guard::lets_in(networks, client) {
+        return Err(Refusal::NetworkDenied);
+    }
     match &route.settings.origins {
         Some(origins) if is_upgrade => guard::check_origin(origins, request.headers()),
         _ => Ok(()),

@@ -15,6 +15,7 @@ use super::Context;
 use super::bind::Listening;
 use super::connection::{self, Accepted};
 use crate::drain::{self, Drain, Stage, Watch};
+use crate::guard::Shut;
 use crate::metrics;
 use crate::net::{Peer, Refused, Socket};
 
@@ -192,6 +193,11 @@ impl Listener {
 
     /// Starts the connection's task, or says why not.
     fn admit(&self, socket: Socket, peer: Peer) -> Option<Refused> {
+        if let Err(shut) = self.ask(peer) {
+            self.count(shut.label());
+            tracing::debug!(listener = &*self.name, %peer, %shut, "connection refused");
+            return None;
+        }
         match self.context.limiter.admit(peer.ip()) {
             Ok(permit) => {
                 let accepted = Accepted {
@@ -207,12 +213,25 @@ impl Listener {
                 None
             }
             Err(refused) => {
-                let refusal = refused.label();
-                let counters = &self.context.state.metrics.connections_refused;
-                counters.get(&metrics::Refused { refusal }).inc();
+                self.count(refused.label());
                 Some(refused)
             }
         }
+    }
+
+    /// Asks the door of this moment's configuration.
+    fn ask(&self, peer: Peer) -> Result<(), Shut> {
+        let snapshot = self.context.state.snapshot();
+        match snapshot.came_by(&self.name) {
+            Some(listener) => listener.door.admit(peer.ip()),
+            // Its task will find that it is gone.
+            None => Ok(()),
+        }
+    }
+
+    fn count(&self, refusal: &'static str) {
+        let counters = &self.context.state.metrics.connections_refused;
+        counters.get(&metrics::Refused { refusal }).inc();
     }
 }
 

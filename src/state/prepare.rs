@@ -18,6 +18,7 @@ use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme};
 use crate::exchange::Stack;
+use crate::guard::Door;
 use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
@@ -90,6 +91,9 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
                 tls,
                 http2: listener.http2,
                 websocket_over_http2: listener.websocket_over_http2,
+                door: Door {
+                    networks: listener.networks.clone(),
+                },
                 stack,
             };
             (name.clone(), Arc::new(state))

@@ -8,7 +8,8 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::config::{Config, ListenAddress, Listener};
+use crate::config::{Config, ListenAddress, Listener, Networks};
+use crate::guard;
 use crate::server::Incumbent;
 
 pub(super) struct Door {
@@ -17,6 +18,8 @@ pub(super) struct Door {
     pub(super) secure: bool,
     /// As `X-Forwarded-Port` tells it; none for Unix sockets.
     pub(super) port: Option<u16>,
+    /// What it asks of connections.
+    pub(super) asked: guard::Door,
     /// The port of the redirect, if all that it does is redirect.
     pub(super) redirects: Option<u16>,
 }
@@ -58,6 +61,9 @@ pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
                 port => port,
             }),
             None => Some(wanted),
+        },
+        asked: guard::Door {
+            networks: chosen.map_or_else(Networks::default, |it| it.networks.clone()),
         },
         redirects: chosen.and_then(|listener| listener.redirect_to_https),
     }

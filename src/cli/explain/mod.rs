@@ -31,6 +31,15 @@ pub(super) fn explain(
     let request = request::request(arguments, url, &door)?;
     let mut text = String::new();
     tell::line(&mut text, "listener", &door.to_string());
+    let client = arguments.client.unwrap_or(request::CLIENT);
+    if let Err(shut) = door.asked.admit(Some(client)) {
+        tell::line(
+            &mut text,
+            "refused",
+            &format!("at accept ({}): {shut}", shut.label()),
+        );
+        return Ok(text);
+    }
     let settled = layers::Settled::by(config);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match door.redirects {

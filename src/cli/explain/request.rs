@@ -14,7 +14,7 @@ use crate::net::{ClientLink, Limiter, Peer};
 use crate::ws::handshake;
 
 /// Where the explained client comes from unless `--client` says.
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How the client spells its header names, line by line. hyper keeps the same,
 /// and writes names without a spelling in lower case.

@@ -153,6 +153,9 @@ impl Example {
                 .await;
             assert_eq!(wire.response_head().await.status, status, "{origin}");
         }
+        let (answer, event) = self.get("/internal/a", "h", "").await;
+        assert_eq!(answer.head.status, 403);
+        assert_eq!(event.text("refusal"), "network_denied");
     }
 
     async fn https_backends(self) {
