@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
 use super::named_files::NamedFiles;
-use super::networks::networks;
+use super::networks::{Networks, networks};
+use super::rate::rate;
+use super::route_limits::RateLimits;
 use super::section::{Section, Value, Wrong, has_no_effect};
 use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong_near};
 
@@ -29,17 +31,11 @@ pub(super) fn listener(
     let http2 = section.or("http2", true, boolean);
     let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
     let networks = networks(&section);
+    let rates = rates(&section);
     let plain = section.value("certificates").is_none();
 
     if redirect && !plain {
-        section.report(
-            "redirect_to_https",
-            format!(
-                "`redirect_to_https` and `certificates` in {} exclude each other: \
-                 the redirect is for a plain listener",
-                section.title
-            ),
-        );
+        exclude_each_other(&section);
     }
     let without = |key: &str, other: &str| {
         let title = &section.title;
@@ -65,13 +61,8 @@ pub(super) fn listener(
     }
 
     if matches!(address, Some(ListenAddress::Unix { .. })) {
-        // Who comes by a file has no address.
-        has_no_effect(&section, "allowed_networks", "an IP address");
-        if !networks.denied.is_empty() {
-            has_no_effect(&section, "denied_networks", "an IP address");
-        }
+        needs_addresses(&section, &networks);
     }
-
     let written_at = section.written_at();
     section.finish();
     let address = match address? {
@@ -91,9 +82,38 @@ pub(super) fn listener(
         http2,
         websocket_over_http2: websocket_over_http2.unwrap_or(true),
         networks,
+        rates,
         place: written_at,
     };
     Some((listener, at))
+}
+
+fn exclude_each_other(section: &Section<'_>) {
+    section.report(
+        "redirect_to_https",
+        format!(
+            "`redirect_to_https` and `certificates` in {} exclude each other: \
+             the redirect is for a plain listener",
+            section.title
+        ),
+    );
+}
+
+fn rates(section: &Section<'_>) -> RateLimits {
+    RateLimits {
+        all: section.optional("connection_rate", rate),
+        per_client: section.optional("connection_rate_per_address", rate),
+    }
+}
+
+/// Findings about what tells clients by their addresses: who comes by a file has
+/// none.
+fn needs_addresses(section: &Section<'_>, networks: &Networks) {
+    has_no_effect(section, "allowed_networks", "an IP address");
+    has_no_effect(section, "connection_rate_per_address", "an IP address");
+    if !networks.denied.is_empty() {
+        has_no_effect(section, "denied_networks", "an IP address");
+    }
 }
 
 /// `{ chain = .., key = .. }`, as listeners and upstreams have it.

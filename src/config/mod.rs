@@ -32,6 +32,7 @@ pub mod pattern;
 mod process;
 mod rate;
 mod rebalance;
+mod route_limits;
 mod routes;
 mod section;
 mod source;
@@ -55,6 +56,7 @@ pub use networks::Networks;
 pub use origins::{AllowedOrigin, Origins};
 pub use rate::{NoRate, Rate};
 pub use rebalance::Rebalance;
+pub use route_limits::{RateLimits, RouteLimits, TunnelLimits};
 pub use value::duration_of;
 
 #[cfg(test)]

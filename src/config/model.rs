@@ -30,6 +30,7 @@ use super::networks::Networks;
 use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
+use super::route_limits::{RateLimits, RouteLimits};
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 
@@ -152,6 +153,8 @@ pub struct Listener {
     pub websocket_over_http2: bool,
     /// Where connections may come from.
     pub networks: Networks,
+    /// Of new connections.
+    pub rates: RateLimits,
     pub place: WrittenAt,
 }
 
@@ -193,6 +196,8 @@ pub struct Route {
     pub upgrades: Vec<String>,
     /// Where its clients may come from.
     pub networks: Networks,
+    /// How much of it they may have.
+    pub limits: RouteLimits,
     /// Whose pages may ask for an upgrade; `None`: anybody's.
     pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.

@@ -223,7 +223,7 @@ impl Listener {
     fn ask(&self, peer: Peer) -> Result<(), Shut> {
         let snapshot = self.context.state.snapshot();
         match snapshot.came_by(&self.name) {
-            Some(listener) => listener.door.admit(peer.ip()),
+            Some(listener) => listener.door.admit(peer.ip(), Instant::now().into_std()),
             // Its task will find that it is gone.
             None => Ok(()),
         }

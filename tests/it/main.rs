@@ -51,6 +51,7 @@ mod pick;
 mod pings;
 mod probes;
 mod processes;
+mod rates;
 mod rebalance;
 mod registry;
 mod reload;

@@ -9,7 +9,6 @@ use std::fmt;
 use http::Uri;
 
 use crate::config::{Config, ListenAddress, Listener, Networks};
-use crate::guard;
 use crate::server::Incumbent;
 
 pub(super) struct Door {
@@ -18,8 +17,8 @@ pub(super) struct Door {
     pub(super) secure: bool,
     /// As `X-Forwarded-Port` tells it; none for Unix sockets.
     pub(super) port: Option<u16>,
-    /// What it asks of connections.
-    pub(super) asked: guard::Door,
+    /// Where connections may come from.
+    pub(super) asked: Networks,
     /// The port of the redirect, if all that it does is redirect.
     pub(super) redirects: Option<u16>,
 }
@@ -62,9 +61,7 @@ pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
             }),
             None => Some(wanted),
         },
-        asked: guard::Door {
-            networks: chosen.map_or_else(Networks::default, |it| it.networks.clone()),
-        },
+        asked: chosen.map_or_else(Networks::default, |it| it.networks.clone()),
         redirects: chosen.and_then(|listener| listener.redirect_to_https),
     }
 }

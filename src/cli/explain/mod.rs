@@ -15,6 +15,7 @@ use tower::Service;
 
 use super::args::CheckArguments;
 use crate::exchange::{Body, Refusal, Reply};
+use crate::guard;
 use crate::layers::{self, redirect::Redirect};
 use crate::server::Incumbent;
 use crate::state::{Prepared, Snapshot};
@@ -32,7 +33,8 @@ pub(super) fn explain(
     let mut text = String::new();
     tell::line(&mut text, "listener", &door.to_string());
     let client = arguments.client.unwrap_or(request::CLIENT);
-    if let Err(shut) = door.asked.admit(Some(client)) {
+    if !guard::lets_in(&door.asked, Some(client)) {
+        let shut = guard::Shut::Network;
         tell::line(
             &mut text,
             "refused",
