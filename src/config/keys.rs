@@ -106,7 +106,14 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "[admin]",
-        &["socket", "mode", "listen", "token_file", "read_token_file"],
+        &[
+            "socket",
+            "mode",
+            "operators",
+            "listen",
+            "token_file",
+            "read_token_file",
+        ],
     ),
     (
         "[listeners.NAME]",
@@ -139,6 +146,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "subprotocols",
             "auth",
             "upgrades",
+            "allowed_origins",
+            "missing_origin",
             "response_timeout",
             "response_idle_timeout",
             "handshake_timeout",

@@ -26,6 +26,8 @@ use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
+use super::operators::Operators;
+use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::rebalance::Rebalance;
 use crate::logging::{AccessFormat, Destination, Settings};
@@ -124,6 +126,8 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Who may do more there than read.
+    pub operators: Operators,
     /// For the same over TCP.
     pub listen: Option<SocketAddr>,
     /// Whoever shows the token in it may ask everything over TCP.
@@ -187,6 +191,8 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
+    /// Whose pages may ask for an upgrade; `None`: anybody's.
+    pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.
     pub response_timeout: Duration,
     /// Between two parts of a plain response; `None` is off.

@@ -26,6 +26,9 @@ pub enum Refusal {
     Handshake(#[from] handshake::Mistake),
     #[error("this route does not pass on the upgrade to {0}")]
     UpgradeNotAllowed(String),
+    /// With the origin.
+    #[error("the route is not for pages of {0}")]
+    OriginNotAllowed(String),
     #[error("CONNECT is not passed on")]
     Connect,
     #[error("the upstream has no backend that can be tried")]
@@ -101,6 +104,7 @@ impl Refusal {
             | Self::NotUpgraded(_)
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
             Self::AuthDenied(denial) => denial.0.status(),
             Self::AuthExpired => StatusCode::UNAUTHORIZED,
             Self::ClientLeft => CLIENT_CLOSED_REQUEST,
@@ -116,6 +120,7 @@ impl Refusal {
             Self::BadRequest(_) => "bad_request",
             Self::Handshake(_) => "bad_handshake",
             Self::UpgradeNotAllowed(_) => "upgrade_not_allowed",
+            Self::OriginNotAllowed(_) => "origin_not_allowed",
             Self::Connect => "connect",
             Self::NoBackend => "no_backend",
             Self::Dial(_) => "dial_failed",

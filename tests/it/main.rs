@@ -6,6 +6,7 @@
 mod access_log;
 mod addresses;
 mod admin;
+mod admin_roles;
 mod admin_tcp;
 mod admission;
 mod auth;
@@ -26,6 +27,7 @@ mod entries;
 mod examples;
 mod explain;
 mod forward;
+mod guard;
 mod h2;
 mod h2_abuse;
 mod h2_backends;

@@ -174,6 +174,7 @@ fn the_defaults_are_the_defaults() {
             let needed = match key {
                 "redirect_port" => "redirect_to_https = true\n",
                 "websocket_over_http2" if *title == "[upstreams.NAME]" => "http2 = true\n",
+                "missing_origin" => "allowed_origins = [\"same_host\"]\n",
                 _ => "",
             };
             let written = with_line(title, &format!("{needed}{key} = {default}"));

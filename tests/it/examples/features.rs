@@ -26,6 +26,7 @@ impl Example {
             "discovery-file.toml" => self.discovery_file().await,
             "drain.toml" => self.drain().await,
             "ejection.toml" => self.ejection().await,
+            "guard.toml" => self.guard().await,
             "hash-by-room.toml" => self.hash_by_room().await,
             "health.toml" => self.health().await,
             "http2.toml" => self.http2().await,
@@ -138,6 +139,19 @@ impl Example {
             assert_eq!(setting, allowed, "{listener}");
             let most = client.setting(Setting::MAX_CONCURRENT_STREAMS);
             assert_eq!(most, Some(500), "{listener}");
+        }
+    }
+
+    async fn guard(self) {
+        for (origin, status) in [
+            ("https://chat.example.com", 101),
+            ("https://evil.example", 403),
+        ] {
+            let mut wire = self.public().await;
+            let told = format!("Origin: {origin}\r\n");
+            wire.send(handshake("/ws/a", "chat.example.com", &told))
+                .await;
+            assert_eq!(wire.response_head().await.status, status, "{origin}");
         }
     }
 
