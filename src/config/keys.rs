@@ -106,13 +106,21 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "[admin]",
-        &["socket", "mode", "listen", "token_file", "read_token_file"],
+        &[
+            "socket",
+            "mode",
+            "operators",
+            "listen",
+            "token_file",
+            "read_token_file",
+        ],
     ),
     (
         "[listeners.NAME]",
         &[
             "address",
             "mode",
+            "proxy_protocol",
             "certificates",
             "client_certificates",
             "tls_1_3_only",
@@ -126,6 +134,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "connection_rate_per_address",
         ],
     ),
+    ("`proxy_protocol` of [listeners.NAME]", &["from", "timeout"]),
     ("`certificates` of [listeners.NAME]", &["chain", "key"]),
     (
         "`client_certificates` of [listeners.NAME]",
@@ -176,6 +185,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "scheme",
             "http2",
             "websocket_over_http2",
+            "proxy_protocol",
             "balance",
             "max_load",
             "sticky",

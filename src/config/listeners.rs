@@ -6,6 +6,7 @@ use super::diagnostic::{Diagnostic, Place};
 use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
 use super::named_files::NamedFiles;
 use super::networks::{Networks, networks};
+use super::proxy_protocol;
 use super::rate::rate;
 use super::route_limits::RateLimits;
 use super::section::{Section, Value, Wrong, has_no_effect};
@@ -23,6 +24,7 @@ pub(super) fn listener(
     let at = section.place_of("address");
     let address = section.required("address", address);
     let mode = section.optional("mode", mode);
+    let proxy_protocol = proxy_protocol::of_listener(&section, address.as_ref());
     let certificates = certificates(&section, files);
     let client_certificates = client_certificates(&section, files);
     let tls_1_3_only = section.or("tls_1_3_only", false, boolean);
@@ -60,7 +62,7 @@ pub(super) fn listener(
         without("mode", "a `unix:` address");
     }
 
-    if matches!(address, Some(ListenAddress::Unix { .. })) {
+    if proxy_protocol.is_none() && matches!(address, Some(ListenAddress::Unix { .. })) {
         needs_addresses(&section, &networks);
     }
     let written_at = section.written_at();
@@ -75,6 +77,7 @@ pub(super) fn listener(
     let listener = Listener {
         name: name.to_owned(),
         address,
+        proxy_protocol,
         certificates,
         client_certificates,
         tls_1_3_only,

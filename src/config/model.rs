@@ -27,12 +27,15 @@ use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
 use super::networks::Networks;
+use super::operators::Operators;
 use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
+use super::proxy_protocol::ProxyProtocol;
 use super::rebalance::Rebalance;
 use super::route_limits::{RateLimits, RouteLimits};
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
+use crate::proxy_protocol::Version;
 
 /// One whole configuration: what the main file and its includes say together.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +130,8 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Who may do more there than read.
+    pub operators: Operators,
     /// For the same over TCP.
     pub listen: Option<SocketAddr>,
     /// Whoever shows the token in it may ask everything over TCP.
@@ -140,6 +145,8 @@ pub struct Admin {
 pub struct Listener {
     pub name: String,
     pub address: ListenAddress,
+    /// `Some`: a PROXY header is required of every connection.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The first pair serves clients whose SNI matches none. Empty: plain.
     pub certificates: Vec<CertificatePair>,
     pub client_certificates: Option<ClientCertificates>,
@@ -247,6 +254,8 @@ pub enum PingSide {
 pub struct Upstream {
     pub name: String,
     pub scheme: Scheme,
+    /// What backends are told about the client before all else; `None`: nothing.
+    pub proxy_protocol: Option<Version>,
     /// Whether plain requests go over HTTP/2.
     pub http2: bool,
     /// Whether WebSockets go over it too (RFC 8441), where a backend allows it.

@@ -77,7 +77,7 @@ impl Entrance {
             record,
             client_ip: self.client.peer.ip(),
             speaks_for_others: false,
-            secure: self.client.tls.is_some(),
+            secure: self.client.is_secure(),
         });
         request
     }

@@ -4,6 +4,7 @@
 //! backs off and resumes by itself, with one warning for each such time.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,15 @@ impl Listener {
         }
     }
 
+    /// Under which address a connection counts. Behind a proxy that says whose it
+    /// is, under none until it has said so.
+    fn counted(&self, peer: Peer) -> Option<IpAddr> {
+        let snapshot = self.context.state.snapshot();
+        let state = snapshot.came_by(&self.name);
+        let is_told = state.is_some_and(|state| state.proxy_protocol.is_some());
+        peer.ip().filter(|_| !is_told)
+    }
+
     /// Starts the connection's task, or says why not.
     fn admit(&self, socket: Socket, peer: Peer) -> Option<Refused> {
         if let Err(shut) = self.ask(peer) {
@@ -198,7 +208,7 @@ impl Listener {
             tracing::debug!(listener = &*self.name, %peer, %shut, "connection refused");
             return None;
         }
-        match self.context.limiter.admit(peer.ip()) {
+        match self.context.limiter.admit(self.counted(peer)) {
             Ok(permit) => {
                 let accepted = Accepted {
                     listener: Arc::clone(&self.name),
@@ -219,13 +229,16 @@ impl Listener {
         }
     }
 
-    /// Asks the door of this moment's configuration.
+    /// Asks the door of this moment's configuration. Behind a proxy that says whose
+    /// the connection is, it is asked when that has been said.
     fn ask(&self, peer: Peer) -> Result<(), Shut> {
         let snapshot = self.context.state.snapshot();
         match snapshot.came_by(&self.name) {
-            Some(listener) => listener.door.admit(peer.ip(), Instant::now().into_std()),
+            Some(listener) if listener.proxy_protocol.is_none() => {
+                listener.door.admit(peer.ip(), Instant::now().into_std())
+            }
             // Its task will find that it is gone.
-            None => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -93,6 +93,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             let tls = tls.get(name).cloned();
             let stack = stack(state, &config, listener, &table);
             let state = ListenerState {
+                proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
                 http2: listener.http2,
                 websocket_over_http2: listener.websocket_over_http2,
@@ -149,7 +150,9 @@ fn uncounted(config: &Config) -> impl Iterator<Item = Warning> {
         .trusted_proxies
         .iter()
         .any(|net| net.contains(&local));
-    let is_file = |it: &&config::Listener| matches!(it.address, ListenAddress::Unix { .. });
+    let is_file = |it: &&config::Listener| {
+        matches!(it.address, ListenAddress::Unix { .. }) && it.proxy_protocol.is_none()
+    };
     let listeners = config.listeners.values().filter(is_file);
     let warning = move |listener: &config::Listener| {
         counts.filter(|_| !trusted).map(|route| Warning {
@@ -304,6 +307,7 @@ impl Work<'_> {
                 tls_http2: tls.as_deref().map(tls::client_config_for_http2),
                 tls,
                 http2: settings.http2,
+                proxy_protocol: settings.proxy_protocol,
                 server_name: settings.tls.server_name.clone(),
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,

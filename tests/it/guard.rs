@@ -139,3 +139,26 @@ async fn a_route_is_for_its_networks_alone(over: Over) {
     let refused = [("refusal", "network_denied"), ("status", "403")];
     proxy.log.wait("request", &refused).await;
 }
+
+#[tokio::test]
+async fn behind_a_proxy_a_listener_goes_by_whom_the_header_names() {
+    let backend = Echo::start("a").await;
+    let site = Site::of(&[backend.entry()])
+        .listener("proxy_protocol = { from = ['127.0.0.0/8'] }")
+        .listener("denied_networks = ['203.0.113.0/24', '127.0.0.0/8']");
+    let proxy = Proxy::start(site).await;
+    for (client, served) in [("203.0.113.7", false), ("198.51.100.7", true)] {
+        let mut wire = proxy.connect_plainly().await;
+        let header = format!("PROXY TCP4 {client} 198.51.100.2 4711 8443\r\n");
+        wire.send(header).await;
+        let _ = wire.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let head = wire.next_response_head().await;
+        assert_eq!(
+            head.is_some_and(|head| head.status == 200),
+            served,
+            "{client}"
+        );
+    }
+    let refused = "longhaul_connections_refused_total{refusal=\"network_denied\"}";
+    assert_eq!(proxy.metric(refused).await, 1.0);
+}

@@ -6,6 +6,7 @@
 mod access_log;
 mod addresses;
 mod admin;
+mod admin_roles;
 mod admin_tcp;
 mod admission;
 mod auth;
@@ -51,6 +52,8 @@ mod pick;
 mod pings;
 mod probes;
 mod processes;
+mod proxy_protocol;
+mod proxy_protocol_out;
 mod rates;
 mod rebalance;
 mod registry;
