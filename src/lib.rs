@@ -17,6 +17,7 @@ mod logging;
 mod metrics;
 pub mod net;
 mod proxy;
+pub mod proxy_protocol;
 pub mod route;
 mod server;
 mod state;

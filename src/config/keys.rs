@@ -120,6 +120,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         &[
             "address",
             "mode",
+            "proxy_protocol",
             "certificates",
             "client_certificates",
             "tls_1_3_only",
@@ -129,6 +130,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "websocket_over_http2",
         ],
     ),
+    ("`proxy_protocol` of [listeners.NAME]", &["from", "timeout"]),
     ("`certificates` of [listeners.NAME]", &["chain", "key"]),
     (
         "`client_certificates` of [listeners.NAME]",
@@ -170,6 +172,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "scheme",
             "http2",
             "websocket_over_http2",
+            "proxy_protocol",
             "balance",
             "max_load",
             "sticky",

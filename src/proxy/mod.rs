@@ -9,6 +9,7 @@ mod auth;
 mod forward;
 mod handoff;
 mod labels;
+mod origin;
 mod report;
 mod response_body;
 mod sticky;

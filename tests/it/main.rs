@@ -53,6 +53,8 @@ mod pick;
 mod pings;
 mod probes;
 mod processes;
+mod proxy_protocol;
+mod proxy_protocol_out;
 mod rebalance;
 mod registry;
 mod reload;

@@ -27,6 +27,9 @@ fn opened(title: &str) -> String {
     match title {
         "[admin]" => "[admin]\nsocket = \"a.sock\"\nlisten = \"127.0.0.1:1\"\n".to_owned(),
         "[listeners.NAME]" => "[listeners.b]\naddress = \"unix:b\"\n".to_owned(),
+        "`proxy_protocol` of [listeners.NAME]" => "[listeners.b]\naddress = \"[::]:2\"\n\
+             [listeners.b.proxy_protocol]\nfrom = [\"10.0.0.0/8\"]\n"
+            .to_owned(),
         "`certificates` of [listeners.NAME]" => {
             format!("{tls}[[listeners.b.certificates]]\n{pair}")
         }
