@@ -24,8 +24,7 @@ const USUAL: u64 = 100;
 const MOST_REASON: usize = 123;
 
 pub(super) fn list(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
-    let mut filter = filter(&mut fields)?;
-    filter.search = fields.text("search")?;
+    let filter = filter(&mut fields)?;
     let after = fields.number("after", u64::MAX)?.unwrap_or(0);
     let limit = fields.number("limit", MOST)?.unwrap_or(USUAL) as usize;
     fields.finish()?;
@@ -167,7 +166,6 @@ fn filter(fields: &mut Fields) -> Result<Filter, Wrong> {
         upstream: fields.text("upstream")?,
         backend: fields.text("backend")?,
         state: fields.word("state", states, State::of_word)?,
-        search: None,
     })
 }
 

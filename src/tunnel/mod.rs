@@ -18,7 +18,6 @@ mod bulk;
 mod clock;
 mod course;
 mod direction;
-mod ended;
 mod engine;
 mod entry;
 mod facts;
@@ -37,7 +36,6 @@ mod signals;
 mod sync;
 mod traffic;
 
-pub use ended::{Ended, LastEnded};
 pub use engine::{Engine, OnEnd};
 pub use entry::Tunnel;
 pub use facts::{CloseOrder, Facts, Labels, State};

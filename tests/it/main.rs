@@ -15,7 +15,6 @@ mod bounds;
 mod check;
 mod closes;
 mod crowd;
-mod dashboard;
 mod demo;
 mod discovery;
 mod drained;
