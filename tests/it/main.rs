@@ -65,5 +65,6 @@ mod start;
 mod stop;
 mod stream;
 mod terminal;
+mod top;
 mod tunnel;
 mod upgrade;
