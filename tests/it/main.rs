@@ -15,6 +15,7 @@ mod bounds;
 mod check;
 mod closes;
 mod crowd;
+mod dashboard;
 mod demo;
 mod discovery;
 mod drained;

@@ -116,6 +116,9 @@ pub struct ListArguments {
     pub socket: Socket,
     #[command(flatten)]
     pub which: Which,
+    /// With this text in the client's address, host, path, or a name
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
     /// Begin where another list has ended
     #[arg(long, value_name = "PLACE", default_value_t = 0)]
     pub after: u64,
