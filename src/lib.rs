@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 mod drain;
 mod exchange;
+mod foreign;
 mod guard;
 mod layers;
 mod logging;

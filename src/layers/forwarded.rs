@@ -65,6 +65,8 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(mut exchange) = request.extensions().get::<Exchange>().cloned() {
             let view = View::of(request.headers(), &exchange, &self.trusted);
+            let told = [FOR, FORWARDED].map(|name| request.headers().contains_key(name));
+            exchange.speaks_for_others = !view.trusted_peer && told.contains(&true);
             view.write(request.headers_mut());
             if view.client_ip() != exchange.client.peer.ip() {
                 let client = view.client_ip().map(|ip| ip.to_string());
@@ -295,6 +297,7 @@ mod tests {
             ),
             client,
             client_ip: None,
+            speaks_for_others: false,
             secure: false,
         };
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
