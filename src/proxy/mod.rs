@@ -27,6 +27,7 @@ pub use handoff::log_closed;
 pub use identity::Identity;
 pub use labels::SharedLabels;
 pub use sticky::{Affinity, affinity, sticky_key};
+pub(crate) use sticky::{cookie, query};
 
 use crate::config;
 use crate::drain::Stage;
