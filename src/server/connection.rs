@@ -28,6 +28,8 @@ use crate::tls;
 pub(super) struct Accepted {
     pub(super) listener: Arc<str>,
     pub(super) socket: Socket,
+    /// Whether the socket has its options from the listening one.
+    pub(super) tuned: bool,
     pub(super) peer: Peer,
     pub(super) permit: Permit,
     pub(super) context: Arc<Context>,
@@ -40,6 +42,7 @@ pub(super) async fn serve(accepted: Accepted) {
     let Accepted {
         listener,
         socket,
+        tuned,
         peer,
         permit,
         context,
@@ -55,7 +58,7 @@ pub(super) async fn serve(accepted: Accepted) {
         return;
     };
     let keepalive = Keepalive::from(snapshot.config.tcp);
-    if tune(&socket, &keepalive).is_err() {
+    if !tuned && tune(&socket, &keepalive).is_err() {
         // It was reset before it was accepted.
         return;
     }
