@@ -360,6 +360,11 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     ("time for them", "src/tls/hello.rs", "LINGER"),
     (
+        "a header of the PROXY protocol",
+        "src/proxy_protocol/mod.rs",
+        "MAX_HEADER",
+    ),
+    (
         "turn of a TLS handshake, if others wait",
         "src/tls/accept.rs",
         "TURN",

@@ -299,7 +299,7 @@ fn unsafe_code_is_in_one_file() {
             }
         }
     }
-    assert_eq!(found, ["src/server/inherit.rs"]);
+    assert_eq!(found, ["src/foreign.rs"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::closings::Closings;
 use super::fields::{Fields, Wrong};
+use super::person::{Person, changes};
 use super::{backends, impact, rebalance, status, tunnels};
 use crate::metrics;
 use crate::state::State;
@@ -48,26 +49,36 @@ impl Desk {
         })
     }
 
-    pub(super) async fn answer(&self, head: Parts, body: Incoming) -> Result<Answer, Wrong> {
+    pub(super) async fn answer(
+        &self,
+        person: &Person,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Answer, Wrong> {
         match head.method {
             Method::GET if head.uri.path() == "/metrics" => {
                 Fields::of_query(head.uri.query())?.finish()?;
                 Ok(self.metrics(&head.headers))
             }
-            Method::GET => self.get(head.uri.path(), head.uri.query()),
+            Method::GET => self.get(person, head.uri.path(), head.uri.query()),
             Method::POST => {
                 // Known to be a path before anything is read.
                 let path = head.uri.path();
                 if !is_posted(path) {
                     return Err(nothing(path));
                 }
-                self.post(path, &collect(body).await?).map(Answer::Json)
+                let body = collect(body).await?;
+                let answer = self.post(path, &body);
+                if changes(&head.method, path) {
+                    person.did(path, &body, &answer);
+                }
+                answer.map(Answer::Json)
             }
             _ => Err(not_allowed()),
         }
     }
 
-    fn get(&self, path: &str, query: Option<&str>) -> Result<Answer, Wrong> {
+    fn get(&self, person: &Person, path: &str, query: Option<&str>) -> Result<Answer, Wrong> {
         let fields = Fields::of_query(query)?;
         if let Some(id) = path.strip_prefix("/tunnels/").filter(|id| *id != "close") {
             fields.finish()?;
@@ -76,7 +87,7 @@ impl Desk {
         let answer = match path {
             "/status" => {
                 fields.finish()?;
-                status::status(&self.state, self.listening)
+                status::status(&self.state, self.listening, person)
             }
             "/tunnels" => tunnels::list(self, fields)?,
             "/backends" => backends::list(self, fields)?,

@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use super::access::Access;
 use super::desk::Desk;
+use super::person::Peer;
 use super::serve::serve;
 use super::token::TokenError;
 use crate::config;
@@ -35,7 +36,8 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 pub struct Admin {
     socket: Option<(UnixListener, SocketFile)>,
     listen: Option<TcpListener>,
-    access: Access,
+    of_socket: Access,
+    of_tcp: Access,
 }
 
 #[derive(Debug)]
@@ -59,8 +61,8 @@ impl Admin {
     /// # Errors
     /// If another process serves it, or the kernel refuses.
     pub fn bind(settings: &config::Admin) -> Result<Self, BindError> {
-        let access = Access::new(settings);
-        if let Some((file, error)) = access.unusable().pop() {
+        let of_tcp = Access::of_tcp(settings);
+        if let Some((file, error)) = of_tcp.unusable().pop() {
             return Err(BindError::Token(file, error));
         }
         let socket = settings.socket.as_deref().map(|path| {
@@ -73,7 +75,8 @@ impl Admin {
         Ok(Self {
             socket: socket.transpose()?,
             listen: listen.transpose()?,
-            access,
+            of_socket: Access::of_socket(settings),
+            of_tcp,
         })
     }
 
@@ -81,13 +84,18 @@ impl Admin {
     pub async fn serve(self, state: Arc<State>) -> Infallible {
         let listening = self.listen.as_ref().map(TcpListener::local_addr);
         let desk = Desk::new(state, listening.and_then(Result::ok));
-        let tokens = Arc::new(self.access);
+        let (of_socket, of_tcp) = (Arc::new(self.of_socket), Arc::new(self.of_tcp));
         let unix = async {
             match &self.socket {
                 None => std::future::pending().await,
                 Some((listener, _file)) => {
-                    let accept = async || listener.accept().await.map(|(stream, _)| stream);
-                    accept_all(accept, &desk, &Arc::new(Access::of_socket())).await
+                    let accept = async || {
+                        let (stream, _) = listener.accept().await?;
+                        let user = stream.peer_cred()?;
+                        let (uid, gid) = (user.uid(), user.gid());
+                        Ok((stream, Peer::User { uid, gid }))
+                    };
+                    accept_all(accept, &desk, &of_socket).await
                 }
             }
         };
@@ -95,8 +103,11 @@ impl Admin {
             match &self.listen {
                 None => std::future::pending().await,
                 Some(listener) => {
-                    let accept = async || listener.accept().await.map(|(stream, _)| stream);
-                    accept_all(accept, &desk, &tokens).await
+                    let accept = async || {
+                        let (stream, address) = listener.accept().await?;
+                        Ok((stream, Peer::Address(address)))
+                    };
+                    accept_all(accept, &desk, &of_tcp).await
                 }
             }
         };
@@ -130,7 +141,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn accept_all<S>(
-    accept: impl AsyncFn() -> io::Result<S>,
+    accept: impl AsyncFn() -> io::Result<(S, Peer)>,
     desk: &Arc<Desk>,
     access: &Arc<Access>,
 ) -> Infallible
@@ -142,8 +153,8 @@ where
         // It is never closed.
         let turn = Arc::clone(&turns).acquire_owned().await;
         match accept().await {
-            Ok(stream) => {
-                let served = serve(stream, Arc::clone(desk), Arc::clone(access));
+            Ok((stream, peer)) => {
+                let served = serve(stream, peer, Arc::clone(desk), Arc::clone(access));
                 tokio::spawn(async move {
                     served.await;
                     drop(turn);
@@ -160,7 +171,7 @@ where
 /// What stands in the way of its tokens: each file, why it is not usable, and
 /// whether that may be only for who asks.
 pub fn token_obstacles(settings: &config::Admin) -> Vec<(PathBuf, String, bool)> {
-    let unusable = Access::new(settings).unusable().into_iter();
+    let unusable = Access::of_tcp(settings).unusable().into_iter();
     let told = |(file, error): (PathBuf, TokenError)| {
         let denied = matches!(&error, TokenError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied);
         (file, error.to_string(), denied)

@@ -9,6 +9,8 @@ mod desk;
 mod fields;
 mod impact;
 mod listen;
+mod pages;
+mod person;
 mod rebalance;
 mod serve;
 mod status;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::access::Access;
 use super::desk::{Answer, Desk};
 use super::fields::Wrong;
+use super::person::{Peer, changes, denied};
 
 /// An operator's request is short.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,11 +25,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Within its time.
-pub(super) async fn serve<S>(stream: S, desk: Arc<Desk>, access: Arc<Access>)
+pub(super) async fn serve<S>(stream: S, peer: Peer, desk: Arc<Desk>, access: Arc<Access>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if timeout(CONNECTION_TIMEOUT, connection(stream, desk, access))
+    if timeout(CONNECTION_TIMEOUT, connection(stream, peer, desk, access))
         .await
         .is_err()
     {
@@ -36,13 +37,13 @@ where
     }
 }
 
-async fn connection<S>(stream: S, desk: Arc<Desk>, access: Arc<Access>)
+async fn connection<S>(stream: S, peer: Peer, desk: Arc<Desk>, access: Arc<Access>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
         let (desk, access) = (Arc::clone(&desk), Arc::clone(&access));
-        async move { Ok::<_, Infallible>(response(answer(&desk, &access, request).await)) }
+        async move { Ok::<_, Infallible>(response(answer(&desk, &access, peer, request).await)) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -55,10 +56,23 @@ where
     }
 }
 
-async fn answer(desk: &Desk, access: &Access, request: Request<Incoming>) -> Result<Answer, Wrong> {
+async fn answer(
+    desk: &Desk,
+    access: &Access,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Answer, Wrong> {
     let (head, body) = request.into_parts();
-    access.check(&head)?;
-    desk.answer(head, body).await
+    let path = head.uri.path();
+    match access.check(peer, &head) {
+        Ok(person) => desk.answer(&person, head, body).await,
+        Err(wrong) => {
+            if changes(&head.method, path) {
+                denied(peer, path, &wrong);
+            }
+            Err(wrong)
+        }
+    }
 }
 
 fn response(answer: Result<Answer, Wrong>) -> Response<Full<Bytes>> {
@@ -114,10 +128,15 @@ mod tests {
             let refused = crate::metrics::Refused { refusal };
             state.metrics.tls_failures.get(&refused).inc();
         }
+        let access = Access::Socket {
+            operators: crate::config::Operators::default(),
+            own: 0,
+        };
         let served = serve(
             server,
+            Peer::User { uid: 0, gid: 0 },
             Desk::new(state, None),
-            Arc::new(Access::of_socket()),
+            Arc::new(access),
         );
         let given_up = timeout(2 * CONNECTION_TIMEOUT, served).await;
         assert!(given_up.is_ok(), "still waiting");

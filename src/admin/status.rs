@@ -5,10 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::person::Person;
 use crate::state::{LastReload, State};
 use crate::upstream::{Ejected, LastAnswer, LastProbe, Listed, Standing, Upstream};
 
-pub(super) fn status(state: &State, admin: Option<SocketAddr>) -> Value {
+pub(super) fn status(state: &State, admin: Option<SocketAddr>, person: &Person) -> Value {
     let snapshot = state.snapshot();
     let facts = state.live.facts();
     let listeners: Vec<Value> = facts
@@ -24,6 +25,7 @@ pub(super) fn status(state: &State, admin: Option<SocketAddr>) -> Value {
         "last_reload": facts.last_reload.as_ref().map(last_reload),
         "listeners": listeners,
         "admin_listen": admin,
+        "asked_by": person.json(),
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
         "connections": state.metrics.connections_active.get(),

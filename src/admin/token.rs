@@ -1,6 +1,6 @@
-//! A secret in a file: read, and compared without telling how much was right.
+//! Secrets in a file: read, and compared without telling how much was right.
 //!
-//! Who is asked for it is `access`'s to know.
+//! Who is asked for one is `access`'s to know.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,11 +13,22 @@ use subtle::ConstantTimeEq;
 /// Shorter ones are guessed.
 const LEAST: usize = 16;
 const MOST: usize = 4096;
+/// Tokens of one file.
+const MOST_TOKENS: usize = 64;
+/// Of a file.
+const MOST_BYTES: u64 = 64 * 1024;
+const MOST_NAME: usize = 64;
 /// Nobody but the owner may write it, and others not even read it.
 const FORBIDDEN: u32 = 0o027;
 
-/// What a client must show.
-pub(super) struct Token(String);
+/// What a client must show one of.
+pub(super) struct Tokens(Vec<Token>);
+
+struct Token {
+    /// Whose it is, for the log.
+    name: Option<String>,
+    secret: String,
+}
 
 /// Why a token file is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +37,14 @@ pub enum TokenError {
     Io(#[from] io::Error),
     #[error("its mode is {0:04o}: others must have no right to it, nor its group to write it")]
     Mode(u32),
-    #[error("it must hold one word of {LEAST} to {MOST} printable characters")]
+    #[error(
+        "it must hold one word of {LEAST} to {MOST} printable characters, or up to \
+         {MOST_TOKENS} lines `NAME: TOKEN` with one each"
+    )]
     Content,
 }
 
-impl Token {
+impl Tokens {
     pub(super) fn read(path: &Path) -> Result<Self, TokenError> {
         // Of a pipe one would wait for a writer.
         if !fs::metadata(path)?.is_file() {
@@ -42,25 +56,54 @@ impl Token {
             return Err(TokenError::Mode(mode));
         }
         let mut text = Vec::new();
-        file.take(MOST as u64 + 2).read_to_end(&mut text)?;
+        let read = file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
         let text = String::from_utf8(text).map_err(|_| TokenError::Content)?;
-        let word = text.trim();
-        let printable = word.bytes().all(|byte| byte.is_ascii_graphic());
-        match printable && (LEAST..=MOST).contains(&word.len()) {
-            true => Ok(Self(word.to_owned())),
-            false => Err(TokenError::Content),
+        match parsed(&text) {
+            Some(tokens) if read as u64 <= MOST_BYTES => Ok(Self(tokens)),
+            _ => Err(TokenError::Content),
         }
     }
 
-    /// Whether it is this one; takes as long for every wrong one of its length.
-    pub(super) fn is(&self, shown: &str) -> bool {
-        self.0.as_bytes().ct_eq(shown.as_bytes()).into()
+    /// The name beside the token that was shown; `None` if it is none of these.
+    /// Takes as long for every wrong one of a length.
+    pub(super) fn name_of(&self, shown: &str) -> Option<Option<String>> {
+        let is = |token: &&Token| bool::from(token.secret.as_bytes().ct_eq(shown.as_bytes()));
+        self.0.iter().find(is).map(|token| token.name.clone())
     }
 }
 
-impl fmt::Debug for Token {
+/// One token alone, or a line for each with its name; comments begin with `#`
+/// and a space.
+fn parsed(text: &str) -> Option<Vec<Token>> {
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let tokens: Vec<Token> = lines.map(token).collect::<Option<_>>()?;
+    let alone = tokens.len() == 1;
+    let named = (1..=MOST_TOKENS).contains(&tokens.len());
+    let named = named && tokens.iter().all(|token| token.name.is_some());
+    (alone || named).then_some(tokens)
+}
+
+fn token(line: &str) -> Option<Token> {
+    let (name, secret) = match line.split_once(char::is_whitespace) {
+        None => (None, line),
+        Some((name, secret)) => (Some(name.strip_suffix(':')?), secret.trim_start()),
+    };
+    let printable = secret.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_secret = printable && (LEAST..=MOST).contains(&secret.len());
+    let is_word = |name: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+        (1..=MOST_NAME).contains(&name.len()) && name.chars().all(known)
+    };
+    (is_secret && name.is_none_or(is_word)).then(|| Token {
+        name: name.map(str::to_owned),
+        secret: secret.to_owned(),
+    })
+}
+
+impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
+        f.write_str("Tokens(..)")
     }
 }
 
@@ -87,13 +130,35 @@ mod tests {
         ] {
             write(&path, &text).unwrap();
             set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let token = Token::read(&path);
+            let token = Tokens::read(&path);
             assert_eq!(token.is_ok(), good, "{text:?} {mode:o}: {token:?}");
             if let Ok(token) = token {
-                assert!(token.is(secret));
-                assert!(!token.is(&secret[1..]) && !token.is("") && !token.is("0123456789abcdeF"));
+                assert_eq!(token.name_of(secret), Some(None));
+                for wrong in [&secret[1..], "", "0123456789abcdeF"] {
+                    assert_eq!(token.name_of(wrong), None);
+                }
             }
         }
-        assert!(Token::read(&dir.path().join("none")).is_err());
+        assert!(Tokens::read(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_file_of_several_says_whose_each_is() {
+        let (a, b) = ("a-token-of-sixteen", "another-of-sixteen");
+        let tokens = |text: &str| parsed(text).map(Tokens);
+        let both = tokens(&format!("# who\n\nalice: {a}\nbob@pc:  {b}\n")).unwrap();
+        assert_eq!(both.name_of(a), Some(Some("alice".to_owned())));
+        assert_eq!(both.name_of(b), Some(Some("bob@pc".to_owned())));
+        assert_eq!(both.name_of("alice"), None);
+        for wrong in [
+            format!("{a}\n{b}"),
+            format!("alice: {a}\n{b}"),
+            format!("al ice: {a}"),
+            format!(": {a}"),
+            "alice: short".to_owned(),
+            format!("alice: {a}\n").repeat(MOST_TOKENS + 1),
+        ] {
+            assert!(tokens(&wrong).is_none(), "{wrong:?}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::WrongConfig;
 use crate::admin::Admin;
 use crate::config::{self, Config};
+use crate::foreign;
 use crate::logging::{Logging, Settings};
 use crate::server::{self, Setup, StartError};
 use crate::state::State;
@@ -87,6 +88,7 @@ fn data_plane(config: &Config) -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(workers(config))
         .thread_name("worker")
+        .on_thread_park(foreign::give_back)
         .enable_all()
         .build()
         .context("the data plane cannot start")

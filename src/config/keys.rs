@@ -106,13 +106,21 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "[admin]",
-        &["socket", "mode", "listen", "token_file", "read_token_file"],
+        &[
+            "socket",
+            "mode",
+            "operators",
+            "listen",
+            "token_file",
+            "read_token_file",
+        ],
     ),
     (
         "[listeners.NAME]",
         &[
             "address",
             "mode",
+            "proxy_protocol",
             "certificates",
             "client_certificates",
             "tls_1_3_only",
@@ -122,6 +130,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "websocket_over_http2",
         ],
     ),
+    ("`proxy_protocol` of [listeners.NAME]", &["from", "timeout"]),
     ("`certificates` of [listeners.NAME]", &["chain", "key"]),
     (
         "`client_certificates` of [listeners.NAME]",
@@ -139,6 +148,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "subprotocols",
             "auth",
             "upgrades",
+            "allowed_origins",
+            "missing_origin",
             "response_timeout",
             "response_idle_timeout",
             "handshake_timeout",
@@ -161,6 +172,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "scheme",
             "http2",
             "websocket_over_http2",
+            "proxy_protocol",
             "balance",
             "max_load",
             "sticky",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
 use super::named_files::NamedFiles;
+use super::proxy_protocol;
 use super::section::{Section, Value, Wrong};
 use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong_near};
 
@@ -20,6 +21,7 @@ pub(super) fn listener(
     let at = section.place_of("address");
     let address = section.required("address", address);
     let mode = section.optional("mode", mode);
+    let proxy_protocol = proxy_protocol::of_listener(&section, address.as_ref());
     let certificates = certificates(&section, files);
     let client_certificates = client_certificates(&section, files);
     let tls_1_3_only = section.or("tls_1_3_only", false, boolean);
@@ -74,6 +76,7 @@ pub(super) fn listener(
     let listener = Listener {
         name: name.to_owned(),
         address,
+        proxy_protocol,
         certificates,
         client_certificates,
         tls_1_3_only,

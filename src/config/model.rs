@@ -26,10 +26,14 @@ use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
+use super::operators::Operators;
+use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
+use super::proxy_protocol::ProxyProtocol;
 use super::rebalance::Rebalance;
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
+use crate::proxy_protocol::Version;
 
 /// One whole configuration: what the main file and its includes say together.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +128,8 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Who may do more there than read.
+    pub operators: Operators,
     /// For the same over TCP.
     pub listen: Option<SocketAddr>,
     /// Whoever shows the token in it may ask everything over TCP.
@@ -137,6 +143,8 @@ pub struct Admin {
 pub struct Listener {
     pub name: String,
     pub address: ListenAddress,
+    /// `Some`: a PROXY header is required of every connection.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The first pair serves clients whose SNI matches none. Empty: plain.
     pub certificates: Vec<CertificatePair>,
     pub client_certificates: Option<ClientCertificates>,
@@ -187,6 +195,8 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
+    /// Whose pages may ask for an upgrade; `None`: anybody's.
+    pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.
     pub response_timeout: Duration,
     /// Between two parts of a plain response; `None` is off.
@@ -234,6 +244,8 @@ pub enum PingSide {
 pub struct Upstream {
     pub name: String,
     pub scheme: Scheme,
+    /// What backends are told about the client before all else; `None`: nothing.
+    pub proxy_protocol: Option<Version>,
     /// Whether plain requests go over HTTP/2.
     pub http2: bool,
     /// Whether WebSockets go over it too (RFC 8441), where a backend allows it.

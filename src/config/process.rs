@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::diagnostic::WrittenAt;
 use super::model::{Admin, Log, LogFormat};
 use super::nearest::nearest;
+use super::operators::operators;
 use super::section::{Section, Value, Wrong, has_no_effect};
 use super::value::{boolean, mode, one_of, path, share, socket_path, text, wrong, wrong_near};
 use crate::logging::{AccessFormat, Destination, FIELDS, Template, TemplateError, check_level};
@@ -48,6 +49,7 @@ pub(super) fn admin(section: Section<'_>) -> Option<Admin> {
     let admin = Admin {
         socket,
         mode: section.or("mode", 0o600, mode),
+        operators: operators(&section),
         listen: section.optional("listen", listen),
         token_file: section.optional("token_file", path),
         read_token_file: section.optional("read_token_file", path),
@@ -61,7 +63,11 @@ pub(super) fn admin(section: Section<'_>) -> Option<Admin> {
     }
     match (written("socket"), written("listen")) {
         (false, false) => section.missing("socket"),
-        (false, true) => has_no_effect(&section, "mode", "`socket`"),
+        (false, true) => {
+            for key in ["mode", "operators"] {
+                has_no_effect(&section, key, "`socket`");
+            }
+        }
         (true, _) => {}
     }
     let tokens = ["token_file", "read_token_file"].map(|key| section.value(key));

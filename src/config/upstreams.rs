@@ -12,6 +12,7 @@ use super::model::{
     Upstream, UpstreamTls,
 };
 use super::named_files::NamedFiles;
+use super::proxy_protocol;
 use super::rebalance::rebalance;
 use super::section::{Section, Value, Wrong, has_no_effect};
 use super::sticky;
@@ -36,6 +37,7 @@ const SAME_SITES: &[(&str, SameSite)] = &[
 pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles) -> Upstream {
     let scheme = section.or("scheme", Scheme::Http, one_of(SCHEMES));
     let (http2, websocket_over_http2) = http2(&section);
+    let proxy_protocol = proxy_protocol::of_upstream(&section, http2);
     let balance = section.or("balance", Balance::Hash, one_of(BALANCES));
     let max_load = section.or("max_load", None, times_or_off);
     if balance != Balance::Hash {
@@ -62,6 +64,7 @@ pub(super) fn upstream(name: &str, section: Section<'_>, files: &mut NamedFiles)
     let upstream = Upstream {
         name: name.to_owned(),
         scheme,
+        proxy_protocol,
         http2,
         websocket_over_http2,
         tls,

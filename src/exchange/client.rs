@@ -1,20 +1,32 @@
 //! Who is at the other end of a client connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::drain::Watch;
 use crate::net::{Peer, Permit};
+use crate::proxy_protocol::Origin;
 
-/// A client, as the transport says.
+/// A client, as the transport says, or the PROXY header before it.
 #[derive(Debug)]
 pub struct Client {
     pub listener: Arc<str>,
     pub peer: Peer,
-    /// The port the client connected to; `None` on a Unix socket.
-    pub local_port: Option<u16>,
+    /// What the client connected to; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// What a PROXY header said of it.
+    pub origin: Option<Box<Origin>>,
     pub tls: Option<TlsFacts>,
     pub http: Http,
     pub place: Arc<Place>,
+}
+
+impl Client {
+    /// Whether it speaks TLS, to longhaul or to the proxy that said so.
+    pub fn is_secure(&self) -> bool {
+        let told = self.origin.as_ref();
+        self.tls.is_some() || told.is_some_and(|origin| origin.tls.is_some())
+    }
 }
 
 /// What a connection holds as long as anything of it is alive; a tunnel does to

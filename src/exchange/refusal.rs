@@ -5,6 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::Body;
 use crate::net;
+use crate::proxy_protocol;
 use crate::ws::handshake;
 
 /// The answer of an auth upstream that denies a request.
@@ -26,6 +27,9 @@ pub enum Refusal {
     Handshake(#[from] handshake::Mistake),
     #[error("this route does not pass on the upgrade to {0}")]
     UpgradeNotAllowed(String),
+    /// With the origin.
+    #[error("the route is not for pages of {0}")]
+    OriginNotAllowed(String),
     #[error("CONNECT is not passed on")]
     Connect,
     #[error("the upstream has no backend that can be tried")]
@@ -57,6 +61,15 @@ pub enum Refusal {
     AuthFailed(String),
     #[error("what the auth upstream grants has already ended")]
     AuthExpired,
+    /// Before there is a request, and without an answer.
+    #[error("PROXY headers are not accepted from this address")]
+    UntrustedProxy,
+    #[error("the PROXY header did not come within its timeout")]
+    ProxyHeaderTimeout,
+    #[error("{0}")]
+    BadProxyHeader(#[from] proxy_protocol::Mistake),
+    #[error("the proxy left within its PROXY header")]
+    ProxyLeft,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("a side left between the 101 and the tunnel")]
@@ -80,12 +93,16 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::BadHost | Self::BadPath | Self::BadRequest(_) | Self::RequestBody(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::RequestBodyTimeout | Self::FirstByteTimeout | Self::RequestHeadTimeout => {
-                StatusCode::REQUEST_TIMEOUT
-            }
+            Self::BadHost
+            | Self::BadPath
+            | Self::BadRequest(_)
+            | Self::RequestBody(_)
+            | Self::BadProxyHeader(_) => StatusCode::BAD_REQUEST,
+            Self::RequestBodyTimeout
+            | Self::FirstByteTimeout
+            | Self::RequestHeadTimeout
+            | Self::ProxyHeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UntrustedProxy => StatusCode::FORBIDDEN,
             Self::BadHead(status, _) => *status,
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
@@ -101,9 +118,10 @@ impl Refusal {
             | Self::NotUpgraded(_)
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
             Self::AuthDenied(denial) => denial.0.status(),
             Self::AuthExpired => StatusCode::UNAUTHORIZED,
-            Self::ClientLeft => CLIENT_CLOSED_REQUEST,
+            Self::ClientLeft | Self::ProxyLeft => CLIENT_CLOSED_REQUEST,
         }
     }
 
@@ -116,6 +134,7 @@ impl Refusal {
             Self::BadRequest(_) => "bad_request",
             Self::Handshake(_) => "bad_handshake",
             Self::UpgradeNotAllowed(_) => "upgrade_not_allowed",
+            Self::OriginNotAllowed(_) => "origin_not_allowed",
             Self::Connect => "connect",
             Self::NoBackend => "no_backend",
             Self::Dial(_) => "dial_failed",
@@ -130,6 +149,10 @@ impl Refusal {
             Self::AuthDenied(_) => "auth_denied",
             Self::AuthFailed(_) => "auth_failed",
             Self::AuthExpired => "auth_expired",
+            Self::UntrustedProxy => "untrusted_proxy",
+            Self::ProxyHeaderTimeout => "proxy_header_timeout",
+            Self::BadProxyHeader(_) => "bad_proxy_header",
+            Self::ProxyLeft => "proxy_left",
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",

@@ -93,17 +93,13 @@ impl View {
         let client = &exchange.client;
         let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
         let trusted_peer = super::is_trusted(client, trusted);
-        let own_proto = if client.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let own_proto = if client.is_secure() { "https" } else { "http" };
         let mut view = Self {
             trusted_peer,
             chain: client.peer.ip().into_iter().collect(),
             proto: own_proto,
             host: headers.get(HOST).cloned(),
-            port: client.local_port.map(HeaderValue::from),
+            port: client.local.map(|local| HeaderValue::from(local.port())),
         };
         if !trusted_peer {
             return view;
@@ -286,7 +282,8 @@ mod tests {
         let client = Arc::new(Client {
             listener: "a".into(),
             peer: Peer::Tcp(peer.parse().unwrap()),
-            local_port: Some(443),
+            local: Some("192.0.2.1:443".parse().unwrap()),
+            origin: None,
             tls: None,
             http: crate::exchange::Http::One,
             place: Arc::new(Place {

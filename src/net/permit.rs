@@ -77,16 +77,7 @@ impl Limiter {
             limiter: Arc::clone(self),
             network: None,
         };
-        if let Some(network) = ip.map(client_network) {
-            let mut by_address = self.by_address();
-            let open = by_address.entry(network).or_insert(0);
-            if *open >= self.most_per_address.load(Ordering::Relaxed) {
-                drop(by_address);
-                return Err(Refused::AddressFull);
-            }
-            *open += 1;
-            permit.network = Some(network);
-        }
+        permit.count(ip)?;
         Ok(permit)
     }
 
@@ -98,10 +89,34 @@ impl Limiter {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.limiter.open.fetch_sub(1, Ordering::Relaxed);
-        let Some(network) = self.network else {
+impl Permit {
+    /// Counts under another address: who the client is may be known only when
+    /// the proxy before it has said so.
+    ///
+    /// # Errors
+    /// If as many are open from there as may be; it counts under none then.
+    pub fn count(&mut self, ip: Option<IpAddr>) -> Result<(), Refused> {
+        let network = ip.map(client_network);
+        if network == self.network {
+            return Ok(());
+        }
+        self.uncount();
+        let Some(network) = network else {
+            return Ok(());
+        };
+        let mut by_address = self.limiter.by_address();
+        let most = self.limiter.most_per_address.load(Ordering::Relaxed);
+        let open = by_address.get(&network).copied().unwrap_or(0);
+        if open >= most {
+            return Err(Refused::AddressFull);
+        }
+        by_address.insert(network, open + 1);
+        self.network = Some(network);
+        Ok(())
+    }
+
+    fn uncount(&mut self) {
+        let Some(network) = self.network.take() else {
             return;
         };
         let mut by_address = self.limiter.by_address();
@@ -111,6 +126,13 @@ impl Drop for Permit {
                 by_address.remove(&network);
             }
         }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limiter.open.fetch_sub(1, Ordering::Relaxed);
+        self.uncount();
     }
 }
 
@@ -131,7 +153,14 @@ mod tests {
         assert_eq!(limiter.admit(one).unwrap_err(), Refused::AddressFull);
         let third = limiter.admit(other).unwrap();
         assert_eq!(limiter.admit(None).unwrap_err(), Refused::Full);
-        drop((held, third));
+        // Whose it is may be said later.
+        let mut moved = third;
+        assert_eq!(moved.count(one), Err(Refused::AddressFull));
+        drop(held);
+        assert_eq!(moved.count(one), Ok(()));
+        assert_eq!(moved.count(neighbour), Ok(()), "the same network");
+        assert_eq!(limiter.by_address().len(), 1);
+        drop(moved);
         assert_eq!(limiter.open(), 0);
         assert!(limiter.by_address().is_empty());
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::origin::origin;
 use super::sticky::{Affinity, set_cookie};
 use super::{Route, report};
 use crate::config::Report;
 use crate::exchange::{Exchange, Record, Refusal};
 use crate::metrics::{Metrics, OfBackend};
+use crate::proxy_protocol::Header;
 use crate::upstream::{Backends, ConnectError, Connection, Full, Lease, Pass, Upstream};
 
 /// A connection to a backend and the right to use it.
@@ -42,6 +44,8 @@ pub(super) enum Purpose {
 pub(super) struct Towards<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) metrics: &'a Metrics,
+    /// For which client.
+    pub(super) exchange: &'a Exchange,
     /// Whose line tells of the backend that is picked, if any does.
     pub(super) record: Option<&'a Record>,
 }
@@ -52,16 +56,15 @@ impl<'a> Towards<'a> {
         Self {
             upstream: &route.upstream,
             metrics: &route.metrics,
+            exchange,
             record: Some(&exchange.record),
         }
     }
 }
 
-/// Connects to the first backend that admits it and can be reached. `secure`:
-/// the client speaks TLS, and so its cookie may only go there.
+/// Connects to the first backend that admits it and can be reached.
 pub(super) async fn connect(
     towards: &Towards<'_>,
-    secure: bool,
     affinity: &Affinity,
     purpose: Purpose,
 ) -> Result<Attempt, Refusal> {
@@ -79,10 +82,10 @@ pub(super) async fn connect(
                 entry.key = affinity.key;
             });
         }
-        match open(towards.upstream, &lease, purpose).await {
+        match open(towards, &lease, purpose).await {
             Ok(connection) => {
                 return Ok(Attempt {
-                    cookie: search.cookie(index, secure),
+                    cookie: search.cookie(index),
                     connection,
                     lease,
                     pass,
@@ -167,7 +170,9 @@ impl<'a> Search<'a> {
         first.or_else(|| self.backends.pick(self.affinity.key, &self.tried))
     }
 
-    fn cookie(&self, index: usize, secure: bool) -> Option<HeaderValue> {
+    fn cookie(&self, index: usize) -> Option<HeaderValue> {
+        // Of a client that speaks TLS it may only go there.
+        let secure = self.towards.exchange.secure;
         let sets = self.affinity.sets_cookie && self.own != Some(index);
         let value = sets.then(|| self.backends.get(index).cookie_value())?;
         set_cookie(&self.towards.upstream.settings().cookie, value, secure)
@@ -196,17 +201,22 @@ fn retry_after(least: Duration) -> u64 {
 }
 
 async fn open(
-    upstream: &Upstream,
+    towards: &Towards<'_>,
     lease: &Lease,
     purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
+    let upstream = towards.upstream;
     let (settings, dialer) = (upstream.settings(), upstream.dialer());
+    let header = match dialer.proxy_protocol {
+        None => Header::Local,
+        Some(_) => Header::Proxied(origin(towards.exchange)),
+    };
     match purpose {
         Purpose::Request | Purpose::RequestAnew if settings.http2 => {
             return Connection::shared(dialer, lease.backend()).await;
         }
         Purpose::WebSocket if settings.websocket_over_http2 => {
-            return Connection::for_websocket(dialer, lease.backend()).await;
+            return Connection::for_websocket(dialer, lease.backend(), &header).await;
         }
         _ => {}
     }
@@ -216,5 +226,5 @@ async fn open(
     {
         return Ok(connection);
     }
-    Connection::open(dialer, lease.backend()).await
+    Connection::open(dialer, lease.backend(), &header).await
 }

@@ -106,11 +106,12 @@ async fn ask(
     let towards = Towards {
         upstream,
         metrics,
+        exchange,
         record: None,
     };
     let mut purpose = Purpose::Request;
     loop {
-        let attempt = connect(&towards, exchange.secure, &affinity, purpose).await;
+        let attempt = connect(&towards, &affinity, purpose).await;
         let mut attempt = attempt.map_err(|refusal| failed(&refusal.to_string()))?;
         let mut again = Request::new(Body::empty());
         again.headers_mut().clone_from(&headers);

@@ -42,7 +42,7 @@ pub(super) async fn forward(
     // One for all of it: reaching a backend, its answer, and both once more.
     let mut deadline = Deadline::new(&route, &exchange);
     loop {
-        let attempt = connect(&towards, exchange.secure, &affinity, purpose);
+        let attempt = connect(&towards, &affinity, purpose);
         let mut attempt = timeout_at(deadline.at, attempt)
             .await
             .map_err(|_| Refusal::BackendTimeout("response_timeout"))??;

@@ -9,6 +9,7 @@ mod auth;
 mod forward;
 mod handoff;
 mod labels;
+mod origin;
 mod report;
 mod response_body;
 mod sticky;
@@ -27,6 +28,7 @@ pub use sticky::{Affinity, affinity, sticky_key};
 use crate::config;
 use crate::drain::Stage;
 use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply};
+use crate::guard;
 use crate::metrics::Metrics;
 use crate::tunnel::Registry;
 use crate::upstream::Upstream;
@@ -81,6 +83,7 @@ impl Service<Request<Body>> for Proxy {
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
             });
             let upgrade = asked_upgrade(&route, &request)?;
+            may_enter(&route, &request, upgrade.is_some())?;
             if upgrade.is_some() && exchange.client.place.watch.stage() != Stage::Running {
                 // It would be closed as soon as it was open.
                 return Err(Refusal::Stopping);
@@ -123,6 +126,17 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
         return Err(Refusal::UpgradeNotAllowed(protocol));
     }
     Ok(Some(protocol))
+}
+
+/// Whether the route lets the request in, by what is known without asking anybody.
+///
+/// # Errors
+/// If it does not.
+pub fn may_enter(route: &Route, request: &Request<Body>, is_upgrade: bool) -> Result<(), Refusal> {
+    match &route.settings.origins {
+        Some(origins) if is_upgrade => guard::check_origin(origins, request.headers()),
+        _ => Ok(()),
+    }
 }
 
 /// A handshake whose `Upgrade` or `Connection` got lost, most often in another

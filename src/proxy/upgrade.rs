@@ -131,7 +131,7 @@ async fn dialogue(
         purpose == Purpose::WebSocket && route.upstream.settings().websocket_over_http2;
     let mut again = may_be_http2.then(|| copy(&request));
     loop {
-        let attempt = connect(&towards, exchange.secure, affinity, purpose);
+        let attempt = connect(&towards, affinity, purpose);
         let mut attempt = timeout_at(deadline, attempt).await.map_err(late)??;
         let answer = ask(route, exchange, &mut attempt, request, may_half_close);
         let answer = timeout_at(deadline, answer).await;

@@ -13,13 +13,14 @@ use super::Context;
 use super::entrance::Entrance;
 use super::http1::Http1;
 use super::http2::Http2;
+use super::introduction::{Introduction, hear};
 use crate::config::Limits;
 use crate::drain::{Stage, Watch};
 use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
 use crate::metrics::{Metrics, Refused, TlsVersion};
 use crate::net::{
-    ClientFault, Keepalive, Opening, Peer, Permit, ReadDeadlines, Socket, Transport, read_opening,
-    tune,
+    self, ClientFault, Keepalive, Opening, Peer, Permit, ReadDeadlines, Socket, Transport,
+    read_opening, tune,
 };
 use crate::state::{ListenerState, Snapshot};
 use crate::tls;
@@ -41,10 +42,10 @@ pub(super) struct Accepted {
 pub(super) async fn serve(accepted: Accepted) {
     let Accepted {
         listener,
-        socket,
+        mut socket,
         tuned,
         peer,
-        permit,
+        mut permit,
         context,
         watch,
         listener_watch,
@@ -62,26 +63,33 @@ pub(super) async fn serve(accepted: Accepted) {
         // It was reset before it was accepted.
         return;
     }
-    let local_port = local_port(&socket);
     let mut stopping = watch.clone();
+    let known = tokio::select! {
+        biased;
+        known = introduce(&mut socket, peer, &state) => known,
+        () = stopping.reached(Stage::Draining) => return,
+    };
+    let Some(known) = admit(known, &mut permit, (&listener, peer), &metrics) else {
+        return;
+    };
+    let peer = known.peer;
     let dressed = tokio::select! {
         biased;
         dressed = dress(socket, &state, &snapshot) => dressed,
         () = stopping.reached(Stage::Draining) => return,
     };
     let dressed = match dressed {
-        Ok(dressed) => {
-            count_tls(&metrics, dressed.tls.as_ref());
-            dressed
-        }
+        Ok(dressed) => dressed,
         Err(error) => return log_tls_failure(&listener, peer, &metrics, &error),
     };
+    count_tls(&metrics, dressed.tls.as_ref());
     let opening = dressed.opening;
     let watches = (watch.clone(), listener_watch);
     let client = Arc::new(Client {
         listener,
         peer,
-        local_port,
+        local: known.local,
+        origin: known.origin,
         tls: dressed.tls,
         http: dressed.http,
         place: Arc::new(Place {
@@ -104,6 +112,35 @@ pub(super) async fn serve(accepted: Accepted) {
             }
         }
     }
+}
+
+/// Who the client is; `None` if the connection ended before that was said.
+async fn introduce(
+    socket: &mut Socket,
+    peer: Peer,
+    state: &ListenerState,
+) -> Result<Option<Introduction>, Refusal> {
+    match &state.proxy_protocol {
+        None => Ok(Some(Introduction::of(socket, peer))),
+        Some(rule) => hear(socket, peer, rule).await,
+    }
+}
+
+/// Counts the connection under its client's address; `None` if it ends here.
+fn admit(
+    known: Result<Option<Introduction>, Refusal>,
+    permit: &mut Permit,
+    (listener, peer): (&str, Peer),
+    metrics: &Metrics,
+) -> Option<Introduction> {
+    let known = known
+        .map_err(|refusal| log_refused(listener, peer, metrics, &refusal))
+        .ok()??;
+    permit
+        .count(known.peer.ip())
+        .map_err(|refused| count_refused(listener, known.peer, metrics, refused))
+        .ok()?;
+    Some(known)
 }
 
 /// Serves what the client speaks.
@@ -250,19 +287,23 @@ pub(super) fn of_fault(fault: ClientFault) -> Option<Refusal> {
     }
 }
 
-fn local_port(socket: &Socket) -> Option<u16> {
-    match socket {
-        Socket::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
-        Socket::Unix(_) => None,
-    }
+/// The client that a proxy has named has as many connections as it may have.
+fn count_refused(listener: &str, peer: Peer, metrics: &Metrics, refused: net::Refused) {
+    let refusal = refused.label();
+    metrics.connections_refused.get(&Refused { refusal }).inc();
+    tracing::debug!(listener, client = %peer, %refused, "connection refused");
 }
 
 pub(super) fn log_refusal(client: &Client, metrics: &Metrics, refusal: &Refusal) {
+    log_refused(&client.listener, client.peer, metrics, refusal);
+}
+
+fn log_refused(listener: &str, peer: Peer, metrics: &Metrics, refusal: &Refusal) {
     metrics.refused(refusal.label());
     tracing::info!(
         target: "access",
-        listener = &*client.listener,
-        client = %client.peer,
+        listener,
+        client = %peer,
         status = refusal.status().as_u16(),
         refusal = refusal.label(),
         reason = %refusal,

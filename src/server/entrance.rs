@@ -76,7 +76,7 @@ impl Entrance {
             link: Arc::clone(link),
             record,
             client_ip: self.client.peer.ip(),
-            secure: self.client.tls.is_some(),
+            secure: self.client.is_secure(),
         });
         request
     }

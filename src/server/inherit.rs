@@ -1,12 +1,7 @@
 //! Sockets that the service manager has bound for us (`systemd.socket(5)`).
-//!
-//! The only file with `unsafe` code in longhaul (`tests/tidy.rs` looks). Miri has
-//! nothing to say about it: what is at stake is who owns a descriptor, not
-//! memory.
-
-use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::bind::Listening;
+use crate::foreign;
 
 /// An inherited socket and its `FileDescriptorName`.
 #[derive(Debug)]
@@ -28,17 +23,7 @@ pub(super) fn sockets() -> Vec<Inherited> {
     };
     passed
         .filter_map(|(fd, name)| {
-            // SAFETY: `from_raw_fd` wants a descriptor that is open and that
-            // nobody else owns. `listen_fds_with_names` gives some only if
-            // `LISTEN_PID` is this very process, and has made a system call on
-            // each that fails unless it is open. The service manager passed
-            // them before the program began, so no part of it had made one of
-            // these numbers its own (that the manager counts right is its
-            // contract, `sd_listen_fds(3)`). This is called once, so that none
-            // gets two owners.
-            #[allow(unsafe_code)]
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            Listening::inherit(fd)
+            Listening::inherit(foreign::inherited(fd))
                 .inspect_err(|error| tracing::warn!(name, %error, "inherited socket not usable"))
                 .ok()
                 .map(|socket| Inherited { name, socket })

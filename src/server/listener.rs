@@ -4,6 +4,7 @@
 //! backs off and resumes by itself, with one warning for each such time.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,10 +199,19 @@ impl Listener {
         self.context.state.snapshot().config.tcp.into()
     }
 
+    /// Under which address a connection counts. Behind a proxy that says whose it
+    /// is, under none until it has said so.
+    fn counted(&self, peer: Peer) -> Option<IpAddr> {
+        let snapshot = self.context.state.snapshot();
+        let state = snapshot.came_by(&self.name);
+        let is_told = state.is_some_and(|state| state.proxy_protocol.is_some());
+        peer.ip().filter(|_| !is_told)
+    }
+
     /// Starts the connection's task, or says why not. `tuned`: the socket has its
     /// options.
     fn admit(&self, socket: Socket, peer: Peer, tuned: bool) -> Option<Refused> {
-        match self.context.limiter.admit(peer.ip()) {
+        match self.context.limiter.admit(self.counted(peer)) {
             Ok(permit) => {
                 let accepted = Accepted {
                     listener: Arc::clone(&self.name),

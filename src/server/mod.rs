@@ -12,6 +12,7 @@ mod entrance;
 mod http1;
 mod http2;
 mod inherit;
+mod introduction;
 mod lag;
 mod listener;
 mod listeners;

@@ -26,7 +26,7 @@ pub use changes::changes;
 pub use live::{LastReload, Live};
 pub use prepare::{Prepared, Warning};
 
-use crate::config::{BackendState, Config, Diagnostics};
+use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};
 use crate::exchange::{Refusal, Stack};
 use crate::metrics::Metrics;
 use crate::proxy;
@@ -73,6 +73,8 @@ pub struct Snapshot {
 /// What a connection of one listener needs.
 #[derive(Debug)]
 pub struct ListenerState {
+    /// `Some`: a PROXY header is required of every connection.
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether its clients may speak HTTP/2.
     pub http2: bool,

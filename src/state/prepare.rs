@@ -87,6 +87,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
             let tls = tls.get(name).cloned();
             let stack = stack(state, &config, listener, &table);
             let state = ListenerState {
+                proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
                 http2: listener.http2,
                 websocket_over_http2: listener.websocket_over_http2,
@@ -250,6 +251,7 @@ impl Work<'_> {
                 tls_http2: tls.as_deref().map(tls::client_config_for_http2),
                 tls,
                 http2: settings.http2,
+                proxy_protocol: settings.proxy_protocol,
                 server_name: settings.tls.server_name.clone(),
                 keepalive: Keepalive::from(config.tcp),
                 timeout: settings.dial_timeout,

@@ -20,6 +20,7 @@ use super::http2::{Answered, Carrier, Shared, absolute};
 use super::{Backend, DialError, Dialer};
 use crate::exchange::Body;
 use crate::net::{BackendIo, Finish};
+use crate::proxy_protocol::Header;
 
 /// Most bytes of a response head, and of what is read ahead.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -136,9 +137,10 @@ impl Connection {
     pub async fn for_websocket(
         dialer: &Arc<Dialer>,
         backend: &Backend,
+        header: &Header,
     ) -> Result<Self, ConnectError> {
         match Shared::to(dialer, backend).await? {
-            None => Self::open(dialer, backend).await,
+            None => Self::open(dialer, backend, header).await,
             Some(shared) => Ok(Self {
                 sender: Sender::Stream(shared),
                 driver: None,
@@ -181,8 +183,12 @@ impl Connection {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn open(dialer: &Arc<Dialer>, backend: &Backend) -> Result<Self, ConnectError> {
-        let io = BackendIo::new(dialer.dial(backend).await?);
+    pub async fn open(
+        dialer: &Arc<Dialer>,
+        backend: &Backend,
+        header: &Header,
+    ) -> Result<Self, ConnectError> {
+        let io = BackendIo::new(dialer.dial(backend, header).await?);
         let io = io.with_patience(dialer.keepalive.user_timeout);
         let finish = io.finish_handle();
         let (sender, connection) = http1::Builder::new()
@@ -243,6 +249,10 @@ impl Connection {
     pub fn give_back(self, backend: &Arc<Backend>, most: usize) {
         if !matches!(self.sender, Sender::Http1(_)) {
             // It is kept where it was shared.
+            return;
+        }
+        if self.dialer.proxy_protocol.is_some() {
+            // It is one client's.
             return;
         }
         if !backend.is_retired() && !self.finish.is_wanted() && !self.is_closed() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, TlsStream};
@@ -14,6 +15,7 @@ use super::Backend;
 use crate::config::BackendAddress;
 use crate::metrics::{Dialled, Metrics};
 use crate::net::{Keepalive, Socket, Transport, tune};
+use crate::proxy_protocol::{Header, Version};
 use crate::tls;
 
 /// How the backends of one upstream are dialled.
@@ -25,6 +27,8 @@ pub struct Dialer {
     pub tls_http2: Option<Arc<ClientConfig>>,
     /// Whether plain requests go over HTTP/2.
     pub http2: bool,
+    /// With which PROXY header a connection begins; `None`: with none.
+    pub proxy_protocol: Option<Version>,
     /// The name to verify; `None` is the host of the address.
     pub server_name: Option<String>,
     pub keepalive: Keepalive,
@@ -65,21 +69,28 @@ impl DialError {
 }
 
 impl Dialer {
+    /// `header` is what the backend is told, if it is told anything.
+    ///
     /// # Errors
     /// See [`DialError`].
-    pub(super) async fn dial(&self, backend: &Backend) -> Result<Transport, DialError> {
-        self.dial_for(backend, self.tls.as_ref()).await
+    pub(super) async fn dial(
+        &self,
+        backend: &Backend,
+        header: &Header,
+    ) -> Result<Transport, DialError> {
+        self.dial_for(backend, header, self.tls.as_ref()).await
     }
 
     /// With the TLS of one protocol.
     pub(super) async fn dial_for(
         &self,
         backend: &Backend,
+        header: &Header,
         tls: Option<&Arc<ClientConfig>>,
     ) -> Result<Transport, DialError> {
         let start = Instant::now();
         let deadline = start + self.timeout;
-        let dialled = timeout_at(deadline, self.open(backend, tls, deadline)).await;
+        let dialled = timeout_at(deadline, self.open(backend, header, tls, deadline)).await;
         let dialled = dialled.unwrap_or(Err(DialError::Timeout));
         let labels = Dialled {
             upstream: Arc::clone(backend.upstream()),
@@ -93,11 +104,12 @@ impl Dialer {
     async fn open(
         &self,
         backend: &Backend,
+        header: &Header,
         tls: Option<&Arc<ClientConfig>>,
         deadline: Instant,
     ) -> Result<Transport, DialError> {
         let address = backend.address();
-        let socket = match address {
+        let mut socket = match address {
             BackendAddress::Tcp { host, port } => {
                 let found = backend.resolver.addresses(host, *port).await;
                 let addresses = found.map_err(DialError::Resolve)?;
@@ -110,6 +122,11 @@ impl Dialer {
             ),
         };
         tune(&socket, &self.keepalive).map_err(DialError::Connect)?;
+        if let Some(version) = self.proxy_protocol {
+            let header = version.write(header);
+            let written = socket.write_all(&header).await;
+            written.map_err(DialError::Connect)?;
+        }
         let Some(config) = tls else {
             return Ok(Transport::Plain(socket));
         };

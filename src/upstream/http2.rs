@@ -27,6 +27,7 @@ use super::{Backend, ConnectError};
 use crate::exchange::Body;
 use crate::net::Transport;
 use crate::net::http2::{Chunk, Place, Ready, Stream, StreamBody, Tunnel};
+use crate::proxy_protocol::Header;
 use crate::ws::handshake::WEBSOCKET;
 
 /// Streams of one connection before another one is opened, whatever more the
@@ -333,9 +334,12 @@ impl From<h2::Error> for ConnectError {
 }
 
 impl Dialer {
-    /// Dials for HTTP/2: with TLS it must be agreed on.
+    /// Dials for HTTP/2: with TLS it must be agreed on. No client is named, for the
+    /// connection is nobody's; the config has no PROXY header beside it.
     async fn dial_http2(&self, backend: &Backend) -> Result<Transport, DialError> {
-        let transport = self.dial_for(backend, self.tls_http2.as_ref()).await?;
+        let transport = self
+            .dial_for(backend, &Header::Local, self.tls_http2.as_ref())
+            .await?;
         match &transport {
             Transport::Tls(stream) if stream.get_ref().1.alpn_protocol() != Some(b"h2") => {
                 Err(DialError::NotHttp2)

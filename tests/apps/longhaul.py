@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+OWN = '\n[admin]\nsocket = "admin.sock"\n[log]\nformat = "json"\n'
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 APPS = ROOT / "tests" / "apps"
 DEADLINE = 20
@@ -35,13 +36,12 @@ def binary():
 class Longhaul:
     """A running longhaul; use it in a `with` statement."""
 
-    def __init__(self, config, command=()):
+    def __init__(self, config, command=(), own=OWN):
+        """`own` is what these tests need of a config; the admin socket has that name."""
         self.directory = tempfile.TemporaryDirectory(prefix="longhaul-app-")
         self.path = pathlib.Path(self.directory.name)
         self.config = self.path / "longhaul.toml"
-        self.config.write_text(
-            config + '\n[admin]\nsocket = "admin.sock"\n[log]\nformat = "json"\n'
-        )
+        self.config.write_text(config + own)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.path / "notify.sock"))
         self.ready = threading.Event()

@@ -61,8 +61,10 @@ impl World {
                 }
                 "address" if text.starts_with("[::]:") => PORT_0.clone_into(text),
                 // One of the proxies in front is this test.
-                "trusted_proxies" if text == "192.0.2.7" => "127.0.0.1".clone_into(text),
+                "trusted_proxies" | "from" if text == "192.0.2.7" => "127.0.0.1".clone_into(text),
                 "address" => *text = self.another_address(),
+                // The echo backend expects no header.
+                "proxy_protocol" => "off".clone_into(text),
                 _ => {}
             },
             _ => {}
@@ -215,6 +217,9 @@ async fn every_example_starts_and_its_first_route_answers() {
                     .expect("a TLS handshake"),
                 false => dial(&address).await,
             };
+            if listener.contains_key("proxy_protocol") {
+                wire.send(features::HEADER).await;
+            }
             wire.send(request(&route)).await;
             let head = wire.response_head().await;
             let expected = expected(&config, &route, listener);

@@ -132,3 +132,27 @@ async fn what_a_redirecting_listener_answers_is_said() {
     let output = explain(&proxy, "https://localhost/", &[]);
     assert!(output.contains("none speaks TLS"), "{output}");
 }
+
+#[tokio::test]
+async fn it_says_which_origin_is_let_in_and_which_is_not() {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address()).route("allowed_origins = ['https://*.a.example']");
+    let proxy = Proxy::start(site).await;
+    for (line, wanted) in [
+        (
+            "Origin: https://b.a.example",
+            "origin    let in by \"https://*.a.example\"\n",
+        ),
+        (
+            "Origin: https://a.example",
+            "refused   403 Forbidden (origin_not_allowed): the route is not for pages of https://a.example\n",
+        ),
+        (
+            "X: none",
+            "origin    none told, which missing_origin allows\n",
+        ),
+    ] {
+        let text = explain(&proxy, "ws://localhost/", &[line]);
+        assert!(text.contains(wanted), "{wanted:?} in\n{text}");
+    }
+}

@@ -56,7 +56,7 @@ async fn given_up(proxy: &Proxy, side: &str) -> Event {
     assert_eq!(end, (side, "ping_timeout"), "{}", event.line);
     assert_eq!(proxy.status().await["tunnels"], 0);
     let closed = "longhaul_tunnels_closed_total";
-    let this = format!("{closed}{{ended_by=\"{side}\",cause=\"ping_timeout\"}}");
+    let this = format!("{closed}{{ended_by=\"{side}\",cause=\"ping_timeout\",");
     assert_eq!(proxy.metric(&this).await, 1.0);
     assert_eq!(proxy.metric(closed).await, 1.0);
     event

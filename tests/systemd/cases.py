@@ -77,7 +77,7 @@ class Case:
 
     def prepare(self):
         manager = self.manager
-        sockets = ("longhaul.socket", "longhaul-plain.socket", "longhaul-both.socket")
+        sockets = ("longhaul-public.socket", "longhaul-plain.socket", "longhaul-both.socket")
         manager.ctl("stop", *sockets, "longhaul.service", check=False)
         manager.ctl("reset-failed", check=False)
         for leftover in manager.units.glob("longhaul.service.d/*"):
@@ -143,7 +143,7 @@ def a_bad_config_is_not_restarted(case):
 
 def sockets_activate_it_and_outlive_it(case):
     manager = case.manager
-    manager.ctl("start", "longhaul.socket", "longhaul-plain.socket")
+    manager.ctl("start", "longhaul-public.socket", "longhaul-plain.socket")
     assert manager.show("ActiveState") == "inactive"
     assert get(PLAIN) == 200
     assert manager.show("ActiveState") == "active"
@@ -188,7 +188,7 @@ def inherited(case, ports):
 
 def a_restart_behind_sockets_refuses_nobody(case):
     manager = case.manager
-    manager.ctl("start", "longhaul.socket", "longhaul-plain.socket")
+    manager.ctl("start", "longhaul-public.socket", "longhaul-plain.socket")
     assert get(PLAIN) == 200
     refused, tried, done = [], [], threading.Event()
 
@@ -395,6 +395,11 @@ SYSTEM = [
 
 
 def run_all(manager):
+    return play(manager, Case, BOTH + (SYSTEM if manager.mode == "system" else []))
+
+
+def play(manager, kind, functions):
+    """Each function with a `kind` of its own, and what became of it as a line."""
     backend = Backend()
     try:
         manager.await_up()
@@ -402,9 +407,9 @@ def run_all(manager):
         print(f"failed systemd comes up: {error}", flush=True)
         for line in manager.log.splitlines()[-60:]:
             print(f"    systemd: {line}", flush=True)
-    for function in BOTH + (SYSTEM if manager.mode == "system" else []):
+    for function in functions:
         name = function.__name__
-        case = Case(manager, backend)
+        case = kind(manager, backend)
         SERVICE_LOG.write_text("")
         os.chmod(SERVICE_LOG, 0o666)
         try:

@@ -61,33 +61,7 @@ def build(shipped, binary, certificates):
     staged = {path: Path(path).read_bytes() for path in shipped}
     program = Path(binary).read_bytes()
     pair = {path.name: path.read_bytes() for path in Path(certificates).iterdir()}
-    # Read before anything is covered.
-    groups = Path("/proc/self/cgroup").read_text()
-    unified = groups.strip().startswith("0::") and groups.count("\n") == 1
-
-    cover("/run")
-    for directory in ("/run/systemd/system", SCRATCH, "/run/etc"):
-        Path(directory).mkdir(parents=True)
-    subprocess.run(["cp", "-a", "/etc/.", "/run/etc"], check=True)
-    mount("--bind", "/run/etc", "/etc")
-    for directory in ("/var/lib", "/var/tmp", "/tmp", "/usr/local/bin"):
-        cover(directory)
-    for directory in ("/tmp", "/var/tmp"):
-        os.chmod(directory, 0o1777)
-    for kind in ("system", "user"):
-        cover(f"/usr/lib/systemd/{kind}-generators")
-        cover(f"/usr/lib/systemd/{kind}-environment-generators")
-        cover(f"/usr/lib/systemd/{kind}")
-        cover(f"/etc/systemd/{kind}")
-    cover("/sys/fs/cgroup")
-    if unified:
-        mount("-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
-    else:
-        Path("/sys/fs/cgroup/systemd").mkdir()
-        mount("-t", "cgroup", "-o", "none,name=systemd", "cgroup", "/sys/fs/cgroup/systemd")
-    mount("--bind", "/proc/sys", "/proc/sys")
-    mount("-o", "remount,bind,ro", "/proc/sys")
-
+    cover_all()
     Path("/usr/local/bin/longhaul").write_bytes(program)
     os.chmod("/usr/local/bin/longhaul", 0o755)
     for path, content in staged.items():
@@ -103,6 +77,66 @@ def build(shipped, binary, certificates):
             os.chmod(path, 0o640)
         else:
             os.chmod(path, 0o644)
+
+
+def build_for_package(package):
+    """A world without longhaul, into which dpkg may install it; the package's
+    path in there."""
+    content = Path(package).read_bytes()
+    cover_all(installable=True)
+    # A container's word that nothing may be started.
+    Path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)
+    inside = SCRATCH / "longhaul.deb"
+    inside.write_bytes(content)
+    return inside
+
+
+def layer(path, below=None):
+    """Writes to `path` go into memory; what is there stays visible."""
+    upper, work = (Path("/run/layers") / kind / path.strip("/") for kind in ("upper", "work"))
+    for directory in (upper, work, Path(path)):
+        directory.mkdir(parents=True, exist_ok=True)
+    options = f"lowerdir={below or path},upperdir={upper},workdir={work}"
+    mount("-t", "overlay", "-o", options, "overlay", path)
+
+
+def cover_all(installable=False):
+    """`installable`: with the programs and the list of packages of the machine,
+    to which dpkg may add."""
+    # Read before anything is covered.
+    groups = Path("/proc/self/cgroup").read_text()
+    unified = groups.strip().startswith("0::") and groups.count("\n") == 1
+
+    cover("/run")
+    for directory in ("/run/systemd/system", SCRATCH, "/run/etc"):
+        Path(directory).mkdir(parents=True)
+    subprocess.run(["cp", "-a", "/etc/.", "/run/etc"], check=True)
+    mount("--bind", "/run/etc", "/etc")
+    if installable:
+        layer("/usr")
+        Path("/run/dpkg").mkdir()
+        mount("--bind", "/var/lib/dpkg", "/run/dpkg")
+    for directory in ("/var/lib", "/var/tmp", "/tmp", "/usr/local/bin"):
+        cover(directory)
+    for directory in ("/tmp", "/var/tmp"):
+        os.chmod(directory, 0o1777)
+    if installable:
+        layer("/var/lib/dpkg", below="/run/dpkg")
+        # Where the package's service may write its log; empty, as after an install.
+        cover("/var/log")
+    for kind in ("system", "user"):
+        cover(f"/usr/lib/systemd/{kind}-generators")
+        cover(f"/usr/lib/systemd/{kind}-environment-generators")
+        cover(f"/usr/lib/systemd/{kind}")
+        cover(f"/etc/systemd/{kind}")
+    cover("/sys/fs/cgroup")
+    if unified:
+        mount("-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
+    else:
+        Path("/sys/fs/cgroup/systemd").mkdir()
+        mount("-t", "cgroup", "-o", "none,name=systemd", "cgroup", "/sys/fs/cgroup/systemd")
+    mount("--bind", "/proc/sys", "/proc/sys")
+    mount("-o", "remount,bind,ro", "/proc/sys")
     bring_loopback_up()
 
 
@@ -128,8 +162,8 @@ class Systemd:
         self.environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
         for name in STUBS:
             (self.units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
-        for name in ("longhaul.service", "longhaul.socket", "longhaul-plain.socket"):
-            self.install(name)
+        for unit in sorted(SCRATCH.glob("longhaul*.s*")):
+            self.install(unit.name)
 
     def install(self, name):
         """The shipped unit; as it is, or for users without what they cannot have."""

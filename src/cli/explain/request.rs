@@ -81,7 +81,8 @@ fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<
     let client = Arc::new(Client {
         listener: door.name().into(),
         peer: Peer::Tcp(SocketAddr::new(ip, 0)),
-        local_port: door.port,
+        local: door.port.map(|port| SocketAddr::new(ip, port)),
+        origin: None,
         tls: door.secure.then(TlsFacts::default),
         http: Http::One,
         place: Arc::new(Place {

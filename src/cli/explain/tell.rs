@@ -9,6 +9,7 @@ use super::request::Spelling;
 use crate::config::Balance;
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal, Target};
+use crate::guard;
 use crate::proxy::{self, Affinity};
 use crate::route::{self, PRECEDENCE};
 use crate::state::Snapshot;
@@ -40,6 +41,8 @@ pub(super) fn tell(
     if asked.as_deref() == Some(handshake::WEBSOCKET) {
         handshake::check_request(request.method(), request.version(), request.headers())?;
     }
+    proxy::may_enter(&route, &request, asked.is_some())?;
+    tell_origin(text, &route, &request, asked.is_some());
     tell_backend(text, &route, &request);
     renew_hop_by_hop(request.headers_mut(), asked.as_deref());
     tell_head(text, &request);
@@ -72,6 +75,18 @@ fn tell_routes(text: &mut String, snapshot: &Snapshot, request: &Request<Body>) 
         );
     }
     line(text, "order", PRECEDENCE);
+}
+
+/// Why a page may open a tunnel, where not all may.
+fn tell_origin(text: &mut String, route: &proxy::Route, request: &Request<Body>, is_upgrade: bool) {
+    let Some(origins) = route.settings.origins.as_ref().filter(|_| is_upgrade) else {
+        return;
+    };
+    let why = match guard::letting_in(origins, request.headers()) {
+        Some(allowed) => format!("let in by {:?}", allowed.to_string()),
+        None => "none told, which missing_origin allows".to_owned(),
+    };
+    line(text, "origin", &why);
 }
 
 fn tell_backend(text: &mut String, route: &proxy::Route, request: &Request<Body>) {

@@ -61,7 +61,11 @@ fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
 fn token(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file);
     let text = text.with_context(|| format!("the token file {}", file.display()))?;
-    let word = text.trim();
+    // Of several, the first; before it is its name.
+    let lines = text.lines().map(str::trim);
+    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let words = lines.next().unwrap_or_default().split_whitespace();
+    let word = words.last().unwrap_or_default();
     match word.bytes().all(|byte| byte.is_ascii_graphic()) && !word.is_empty() {
         true => Ok(word.to_owned()),
         false => bail!("the token file {} holds no token", file.display()),

@@ -27,6 +27,9 @@ fn opened(title: &str) -> String {
     match title {
         "[admin]" => "[admin]\nsocket = \"a.sock\"\nlisten = \"127.0.0.1:1\"\n".to_owned(),
         "[listeners.NAME]" => "[listeners.b]\naddress = \"unix:b\"\n".to_owned(),
+        "`proxy_protocol` of [listeners.NAME]" => "[listeners.b]\naddress = \"[::]:2\"\n\
+             [listeners.b.proxy_protocol]\nfrom = [\"10.0.0.0/8\"]\n"
+            .to_owned(),
         "`certificates` of [listeners.NAME]" => {
             format!("{tls}[[listeners.b.certificates]]\n{pair}")
         }
@@ -174,6 +177,7 @@ fn the_defaults_are_the_defaults() {
             let needed = match key {
                 "redirect_port" => "redirect_to_https = true\n",
                 "websocket_over_http2" if *title == "[upstreams.NAME]" => "http2 = true\n",
+                "missing_origin" => "allowed_origins = [\"same_host\"]\n",
                 _ => "",
             };
             let written = with_line(title, &format!("{needed}{key} = {default}"));

@@ -22,6 +22,7 @@ use super::slab::Slab;
 use super::sock::Sock;
 use super::splice::Splicing;
 use super::{Adoption, Door, End, Message, OnEnd};
+use crate::foreign;
 use crate::tunnel::clock::Ticks;
 use crate::tunnel::outcome::{Cause, Outcome, Side};
 use crate::tunnel::registry::{Registry, Ticket};
@@ -167,6 +168,9 @@ impl Worker {
                 Message::Ask(answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.send(Instant::now());
+                    // Once a second, since that is how often the watch over late
+                    // threads asks.
+                    foreign::give_back();
                 }
                 Message::Told(tunnel) => {
                     let slot = tunnel.slot();

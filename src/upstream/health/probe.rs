@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::answer::{self, Heard};
 use crate::config::{self, BackendAddress, Probe, ProbeRequest};
 use crate::exchange::Body;
+use crate::proxy_protocol::Header;
 use crate::upstream::{Backend, ConnectError, Connection, DialError, Dialer};
 use crate::ws::handshake::{self, BadAnswer, Mistake, WEBSOCKET};
 
@@ -75,13 +76,13 @@ pub(super) async fn probe(
 async fn ask(dialer: &Arc<Dialer>, backend: &Backend, probe: &Probe) -> Result<Heard, ProbeError> {
     match probe {
         Probe::Tcp => {
-            drop(dialer.dial(backend).await?);
+            drop(dialer.dial(backend, &Header::Local).await?);
             Ok(Heard::Enough)
         }
         Probe::Http { request, body } => {
             let mut connection = match dialer.http2 {
                 true => Connection::shared(dialer, backend).await?,
-                false => Connection::open(dialer, backend).await?,
+                false => Connection::open(dialer, backend, &Header::Local).await?,
             };
             let sent = connection.send(plain(request, backend.address())).await;
             let response = sent.map_err(|error| ProbeError::Http(error.into_error()))?;
@@ -96,7 +97,7 @@ async fn ask(dialer: &Arc<Dialer>, backend: &Backend, probe: &Probe) -> Result<H
             Ok(Heard::Enough)
         }
         Probe::WebSocket { request, ping } => {
-            let mut connection = Connection::open(dialer, backend).await?;
+            let mut connection = Connection::open(dialer, backend, &Header::Local).await?;
             shake_hands(&mut connection, request, backend.address(), *ping).await
         }
     }

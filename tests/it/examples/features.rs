@@ -9,6 +9,9 @@ use crate::kit::{
     Authority, Echo, End, Event, Proxy, Response, TlsVersion, Wire, Ws, dial, handshake, soon,
 };
 
+/// What a proxy in front says of a client.
+pub const HEADER: &str = "PROXY TCP4 198.51.100.7 198.51.100.1 4711 443\r\n";
+
 pub struct Example {
     pub proxy: Proxy,
     pub authority: Authority,
@@ -26,6 +29,7 @@ impl Example {
             "discovery-file.toml" => self.discovery_file().await,
             "drain.toml" => self.drain().await,
             "ejection.toml" => self.ejection().await,
+            "guard.toml" => self.guard().await,
             "hash-by-room.toml" => self.hash_by_room().await,
             "health.toml" => self.health().await,
             "http2.toml" => self.http2().await,
@@ -38,6 +42,7 @@ impl Example {
             "mutual-tls.toml" => self.mutual_tls().await,
             "other-upgrades.toml" => self.other_upgrades().await,
             "path-and-header-routing.toml" => self.routing().await,
+            "proxy-protocol.toml" => self.proxy_protocol().await,
             "redirect.toml" => self.redirect().await,
             "socketio.toml" => self.socketio().await,
             "sticky-cookie.toml" => self.sticky_cookie().await,
@@ -81,6 +86,15 @@ impl Example {
             Some("198.51.100.7, 127.0.0.1")
         );
         assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    }
+
+    async fn proxy_protocol(self) {
+        let asked = |event: &Event| event.message == "request" && event.has("backend");
+        let event = self.proxy.log.wait_for(asked).await;
+        assert_eq!(event.text("client"), "198.51.100.7:4711");
+        let mut wire = self.public().await;
+        wire.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        wire.end().await;
     }
 
     async fn drain(self) {
@@ -138,6 +152,19 @@ impl Example {
             assert_eq!(setting, allowed, "{listener}");
             let most = client.setting(Setting::MAX_CONCURRENT_STREAMS);
             assert_eq!(most, Some(500), "{listener}");
+        }
+    }
+
+    async fn guard(self) {
+        for (origin, status) in [
+            ("https://chat.example.com", 101),
+            ("https://evil.example", 403),
+        ] {
+            let mut wire = self.public().await;
+            let told = format!("Origin: {origin}\r\n");
+            wire.send(handshake("/ws/a", "chat.example.com", &told))
+                .await;
+            assert_eq!(wire.response_head().await.status, status, "{origin}");
         }
     }
 

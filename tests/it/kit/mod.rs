@@ -35,7 +35,7 @@ pub use proxy::{Over, Proxy, Setup, alone, dial, dial_from, longhaul};
 pub use raw::{RawBackend, Stuck, nobodies, nobody};
 pub use site::Site;
 pub use tls::{Authority, Pair, TlsClient, TlsVersion};
-pub use wire::{End, Wire};
+pub use wire::{End, Transport, Wire};
 pub use ws::{ACCEPT, KEY, Ws, handshake, switching};
 
 /// How long anything that must happen may take.

@@ -191,9 +191,18 @@ impl TlsClient {
 
     /// Connects with `name` as SNI and as the name to verify (an IP address: no SNI).
     pub async fn connect(&self, address: &str, name: &str) -> std::io::Result<Wire> {
+        let stream = soon("a connection", TcpStream::connect(address)).await?;
+        self.over(Wire::new(Transport::Tcp(stream)), name).await
+    }
+
+    /// The same on a connection that is there.
+    pub async fn over(&self, wire: Wire, name: &str) -> std::io::Result<Wire> {
         let name = ServerName::try_from(name.to_owned()).expect("a server name");
+        let (Transport::Tcp(stream), ahead) = wire.into_parts() else {
+            panic!("no TCP");
+        };
+        assert!(ahead.is_empty(), "unread bytes");
         soon("a TLS handshake", async {
-            let stream = TcpStream::connect(address).await?;
             let connector = TlsConnector::from(Arc::new(self.config.clone()));
             let tls = connector.connect(name, stream).await?;
             Ok(Wire::new(Transport::Tls(Box::new(tls.into()))))

@@ -333,6 +333,16 @@ impl Wire {
         self.ahead.drain(..n).collect()
     }
 
+    /// The next bytes, with nothing read ahead of what follows.
+    pub async fn take_exactly(&mut self, n: usize) -> Vec<u8> {
+        assert!(self.ahead.is_empty(), "bytes that were read ahead");
+        let mut bytes = vec![0; n];
+        soon("to receive", self.transport.read_exact(&mut bytes))
+            .await
+            .expect("to receive");
+        bytes
+    }
+
     /// Everything up to a clean end.
     pub async fn rest(&mut self) -> Vec<u8> {
         let (bytes, end) = self.rest_and_end().await;

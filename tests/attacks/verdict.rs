@@ -1,0 +1,111 @@
+//! What must be true while an attack lasts, and afterwards.
+
+use std::fs;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use crate::Attack;
+use crate::good::{Crowd, Latency, TUNNELS};
+use crate::ground::Proxied;
+use crate::kit::{Proxy, eventually};
+
+/// An echo that is later has been late, even through a build that is not optimised, on a
+/// machine that does other things.
+const LATE: Duration = Duration::from_secs(1);
+/// What an allocator may keep in pages that are not wholly free, in bytes: it does not
+/// add up from one attack to the next.
+const KEPT: u64 = 48 << 20;
+
+pub struct Verdict {
+    quiet: Latency,
+    memory: u64,
+    descriptors: usize,
+}
+
+impl Verdict {
+    pub async fn of_the_quiet(proxied: &Proxied, crowd: &Crowd) -> Self {
+        settle(&proxied.proxy).await;
+        crowd.latency();
+        crowd.two_rounds().await;
+        let quiet = crowd.latency();
+        let (memory, descriptors) = (proxied.proxy.memory(), proxied.proxy.descriptors());
+        println!("quiet: {quiet:?}, {memory} B, {descriptors} descriptors");
+        Self {
+            quiet,
+            memory,
+            descriptors,
+        }
+    }
+
+    /// Runs the attack beside the crowd and judges it.
+    pub async fn beside(
+        &mut self,
+        name: &str,
+        most: u64,
+        proxied: &Proxied,
+        crowd: &Crowd,
+        attack: Attack,
+    ) {
+        let proxy = &proxied.proxy;
+        crowd.latency();
+        let before = proxy.cpu();
+        forget_peak(proxy);
+        tokio::join!(proxied.suffer(attack), crowd.two_rounds());
+        let beside = crowd.latency();
+        let spent = proxy.cpu() - before;
+        let grown = peak(proxy).saturating_sub(self.memory);
+        println!("{name}: {beside:?}, {spent:?} on a core, memory +{grown} B of {most}");
+        assert!(grown < most + KEPT, "{name}: memory grew by {grown} B");
+        self.judge(name, beside);
+        settle(proxy).await;
+        self.back(name, proxy).await;
+    }
+
+    /// On a machine that does nothing else, twice the quiet figure; on any other nothing
+    /// that somebody would notice. Both beside what the machine makes of it.
+    fn judge(&self, name: &str, beside: Latency) {
+        let allowed = match std::env::var_os("LONGHAUL_QUIET") {
+            Some(_) => 2 * self.quiet.through + beside.direct.saturating_sub(self.quiet.direct),
+            None => LATE + 3 * beside.direct,
+        };
+        let quiet = self.quiet;
+        assert!(beside.through < allowed, "{name}: {beside:?}, {quiet:?}");
+    }
+
+    /// Descriptors are those of before; so is the memory, but for what is kept.
+    async fn back(&self, name: &str, proxy: &Proxy) {
+        // Each thread of the engine may keep four empty pipes.
+        let pipes = 8 * available_parallelism().expect("a count").get();
+        let back = || proxy.descriptors() <= self.descriptors + pipes;
+        eventually(format!("{name}: the descriptors to come back"), back).await;
+        let back = || proxy.memory() < self.memory + KEPT;
+        eventually(format!("{name}: the memory to come back"), back).await;
+    }
+
+    pub async fn at_the_end(&self, proxied: &Proxied) {
+        let (memory, descriptors) = (proxied.proxy.memory(), proxied.proxy.descriptors());
+        println!("at the end: {memory} B, {descriptors} descriptors");
+        assert!(proxied.proxy.running());
+    }
+}
+
+/// Waits until the tunnels are those of the crowd.
+async fn settle(proxy: &Proxy) {
+    while proxy.status().await["tunnels"] != TUNNELS {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Has the kernel measure the highest resident memory from now on (proc(5),
+/// `clear_refs`).
+fn forget_peak(proxy: &Proxy) {
+    fs::write(format!("/proc/{}/clear_refs", proxy.pid()), "5").expect("to forget the peak");
+}
+
+/// The highest resident memory since, in bytes.
+fn peak(proxy: &Proxy) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid())).expect("status");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.expect("VmHWM").split_whitespace().nth(1);
+    1024 * number.expect("a number").parse::<u64>().expect("a number")
+}
