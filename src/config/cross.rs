@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diagnostic::{Diagnostic, Place};
 use super::draft::Draft;
 use super::findings::Findings;
-use super::model::{Admin, ListenAddress, Listener, Route};
+use super::model::{Admin, ListenAddress, Listener, Route, StickySource};
 use super::nearest::nearest;
 use super::routes::RouteDraft;
 
@@ -73,9 +73,30 @@ fn upstreams(draft: &Draft, findings: &Findings) {
             &draft_route.upstream_at,
             &route.name,
         );
+        sticky_keys(draft, findings, draft_route);
         if let Some(auth) = &route.auth {
             unknown(draft, findings, &auth.upstream, &auth.place.0, &route.name);
         }
+    }
+}
+
+/// A cookie of longhaul's own is no key.
+fn sticky_keys(draft: &Draft, findings: &Findings, draft_route: &RouteDraft) {
+    let route = &draft_route.route;
+    if route.limits.tunnels.per_sticky_key.is_none() {
+        return;
+    }
+    let Some(upstream) = draft.upstreams.get(&route.upstream) else {
+        return;
+    };
+    let is_key = |source: &StickySource| *source != StickySource::OwnCookie;
+    if !upstream.sticky.iter().any(is_key) {
+        let message = format!(
+            "`max_tunnels_per_sticky_key` in route `{}` has no effect: upstream `{}` has no \
+             sticky key",
+            route.name, route.upstream
+        );
+        findings.push(Diagnostic::new(draft_route.upstream_at.clone(), message));
     }
 }
 

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
 use super::named_files::NamedFiles;
+use super::networks::{Networks, networks};
 use super::proxy_protocol;
-use super::section::{Section, Value, Wrong};
+use super::rate::rate;
+use super::route_limits::RateLimits;
+use super::section::{Section, Value, Wrong, has_no_effect};
 use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong_near};
 
 const ADDRESS: &str = "an address and port such as \"[::]:443\" or \"127.0.0.1:8080\", \
@@ -29,17 +32,12 @@ pub(super) fn listener(
     let redirect_port = section.optional("redirect_port", integer(1, u16::MAX));
     let http2 = section.or("http2", true, boolean);
     let websocket_over_http2 = section.optional("websocket_over_http2", boolean);
+    let networks = networks(&section);
+    let rates = rates(&section);
     let plain = section.value("certificates").is_none();
 
     if redirect && !plain {
-        section.report(
-            "redirect_to_https",
-            format!(
-                "`redirect_to_https` and `certificates` in {} exclude each other: \
-                 the redirect is for a plain listener",
-                section.title
-            ),
-        );
+        exclude_each_other(&section);
     }
     let without = |key: &str, other: &str| {
         let title = &section.title;
@@ -64,6 +62,9 @@ pub(super) fn listener(
         without("mode", "a `unix:` address");
     }
 
+    if proxy_protocol.is_none() && matches!(address, Some(ListenAddress::Unix { .. })) {
+        needs_addresses(&section, &networks);
+    }
     let written_at = section.written_at();
     section.finish();
     let address = match address? {
@@ -83,9 +84,39 @@ pub(super) fn listener(
         redirect_to_https: redirect.then(|| redirect_port.unwrap_or(443)),
         http2,
         websocket_over_http2: websocket_over_http2.unwrap_or(true),
+        networks,
+        rates,
         place: written_at,
     };
     Some((listener, at))
+}
+
+fn exclude_each_other(section: &Section<'_>) {
+    section.report(
+        "redirect_to_https",
+        format!(
+            "`redirect_to_https` and `certificates` in {} exclude each other: \
+             the redirect is for a plain listener",
+            section.title
+        ),
+    );
+}
+
+fn rates(section: &Section<'_>) -> RateLimits {
+    RateLimits {
+        all: section.optional("connection_rate", rate),
+        per_client: section.optional("connection_rate_per_address", rate),
+    }
+}
+
+/// Findings about what tells clients by their addresses: who comes by a file has
+/// none.
+fn needs_addresses(section: &Section<'_>, networks: &Networks) {
+    has_no_effect(section, "allowed_networks", "an IP address");
+    has_no_effect(section, "connection_rate_per_address", "an IP address");
+    if !networks.denied.is_empty() {
+        has_no_effect(section, "denied_networks", "an IP address");
+    }
 }
 
 /// `{ chain = .., key = .. }`, as listeners and upstreams have it.

@@ -26,11 +26,13 @@ use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::named_files::NamedFiles;
+use super::networks::Networks;
 use super::operators::Operators;
 use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::proxy_protocol::ProxyProtocol;
 use super::rebalance::Rebalance;
+use super::route_limits::{RateLimits, RouteLimits};
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 use crate::proxy_protocol::Version;
@@ -156,6 +158,10 @@ pub struct Listener {
     pub http2: bool,
     /// Whether they may open WebSockets over it (RFC 8441).
     pub websocket_over_http2: bool,
+    /// Where connections may come from.
+    pub networks: Networks,
+    /// Of new connections.
+    pub rates: RateLimits,
     pub place: WrittenAt,
 }
 
@@ -195,6 +201,10 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Lower-case upgrade protocols that this route passes on.
     pub upgrades: Vec<String>,
+    /// Where its clients may come from.
+    pub networks: Networks,
+    /// How much of it they may have.
+    pub limits: RouteLimits,
     /// Whose pages may ask for an upgrade; `None`: anybody's.
     pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.

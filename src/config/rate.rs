@@ -25,6 +25,11 @@ impl Rate {
         Self { count, per: 1 }
     }
 
+    /// How many, in its unit of time.
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
     /// From one to the next.
     pub fn interval(self) -> Duration {
         Duration::from_secs(self.per) / self.count

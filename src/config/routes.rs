@@ -9,8 +9,10 @@ use super::auth::auth;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{Clocks, PingSide, Pings, Route};
 use super::nearest::nearest;
+use super::networks::networks;
 use super::origins::origins;
 use super::pattern::{HostPattern, PathPattern};
+use super::route_limits::{route_limits, without_upgrades};
 use super::section::{Section, Value, Wrong, describe, has_no_effect};
 use super::value::{
     POSITIVE, SECOND, duration, duration_or_off, label, one_of, share, text, wrong, wrong_near,
@@ -64,6 +66,8 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
         upstream: String::new(),
         auth: auth(&section),
         upgrades: upgrades(&section),
+        networks: networks(&section),
+        limits: route_limits(&section),
         origins: origins(&section),
         response_timeout: section.or("response_timeout", SECOND * 120, duration(POSITIVE)),
         response_idle_timeout: section.or("response_idle_timeout", None, duration_or_off(POSITIVE)),
@@ -72,6 +76,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
     };
     if route.upgrades.is_empty() {
         has_no_effect(&section, "allowed_origins", "`upgrades`");
+        without_upgrades(&section);
     }
     section.finish();
     let host_written = host_written.unwrap_or_else(|| "*".to_owned());

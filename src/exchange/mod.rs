@@ -40,6 +40,8 @@ pub struct Exchange {
     /// The client's address, through trusted proxies; `None` on Unix sockets
     /// that no trusted header speaks for.
     pub client_ip: Option<IpAddr>,
+    /// Whether the peer told of other clients, and was not believed.
+    pub speaks_for_others: bool,
     /// Whether the client speaks TLS, to longhaul or to a trusted proxy.
     pub secure: bool,
 }

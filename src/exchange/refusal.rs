@@ -27,9 +27,26 @@ pub enum Refusal {
     Handshake(#[from] handshake::Mistake),
     #[error("this route does not pass on the upgrade to {0}")]
     UpgradeNotAllowed(String),
+    #[error("the route is not for this network")]
+    NetworkDenied,
     /// With the origin.
     #[error("the route is not for pages of {0}")]
     OriginNotAllowed(String),
+    // Of these seven, with the seconds to wait before the next try.
+    #[error("the route has as many handshakes as it may have in this time")]
+    HandshakeRate(u64),
+    #[error("the client has made as many handshakes as it may in this time")]
+    HandshakeRatePerClient(u64),
+    #[error("the route has as many requests as it may have in this time")]
+    RequestRate(u64),
+    #[error("the client has sent as many requests as it may in this time")]
+    RequestRatePerClient(u64),
+    #[error("the route has as many tunnels as it may have")]
+    MaxTunnels(u64),
+    #[error("the client has as many tunnels as it may have")]
+    MaxTunnelsPerClient(u64),
+    #[error("the sticky key has as many tunnels as it may have")]
+    MaxTunnelsPerStickyKey(u64),
     #[error("CONNECT is not passed on")]
     Connect,
     #[error("the upstream has no backend that can be tried")]
@@ -118,7 +135,14 @@ impl Refusal {
             | Self::NotUpgraded(_)
             | Self::BackendHandshake(_) => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::NetworkDenied | Self::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::HandshakeRate(_)
+            | Self::HandshakeRatePerClient(_)
+            | Self::RequestRate(_)
+            | Self::RequestRatePerClient(_)
+            | Self::MaxTunnels(_)
+            | Self::MaxTunnelsPerClient(_)
+            | Self::MaxTunnelsPerStickyKey(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::AuthDenied(denial) => denial.0.status(),
             Self::AuthExpired => StatusCode::UNAUTHORIZED,
             Self::ClientLeft | Self::ProxyLeft => CLIENT_CLOSED_REQUEST,
@@ -134,7 +158,15 @@ impl Refusal {
             Self::BadRequest(_) => "bad_request",
             Self::Handshake(_) => "bad_handshake",
             Self::UpgradeNotAllowed(_) => "upgrade_not_allowed",
+            Self::NetworkDenied => "network_denied",
             Self::OriginNotAllowed(_) => "origin_not_allowed",
+            Self::HandshakeRate(_) => "handshake_rate",
+            Self::HandshakeRatePerClient(_) => "handshake_rate_per_client",
+            Self::RequestRate(_) => "request_rate",
+            Self::RequestRatePerClient(_) => "request_rate_per_client",
+            Self::MaxTunnels(_) => "max_tunnels",
+            Self::MaxTunnelsPerClient(_) => "max_tunnels_per_client",
+            Self::MaxTunnelsPerStickyKey(_) => "max_tunnels_per_sticky_key",
             Self::Connect => "connect",
             Self::NoBackend => "no_backend",
             Self::Dial(_) => "dial_failed",
@@ -185,13 +217,28 @@ impl Refusal {
                 HeaderValue::from_static(version),
             );
         }
-        if let Self::BackendsFull(seconds) = self {
+        if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if !self.keeps_connection() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Seconds until it is worth another try.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::BackendsFull(seconds)
+            | Self::HandshakeRate(seconds)
+            | Self::HandshakeRatePerClient(seconds)
+            | Self::RequestRate(seconds)
+            | Self::RequestRatePerClient(seconds)
+            | Self::MaxTunnels(seconds)
+            | Self::MaxTunnelsPerClient(seconds)
+            | Self::MaxTunnelsPerStickyKey(seconds) => Some(*seconds),
+            _ => None,
+        }
     }
 
     /// Whether another request may follow on the same connection. Upgrades that

@@ -68,9 +68,11 @@ where
         let exchange = request.extensions().get::<Exchange>();
         let view = exchange.map(|exchange| View::of(request.headers(), exchange, &self.trusted));
         if let Some(view) = view {
+            let told = [FOR, FORWARDED].map(|name| request.headers().contains_key(name));
             view.write(request.headers_mut());
-            if let Some(exchange) = request.extensions_mut().get_mut() {
+            if let Some(exchange) = request.extensions_mut().get_mut::<Exchange>() {
                 view.tell(exchange);
+                exchange.speaks_for_others = !view.trusted_peer && told.contains(&true);
             }
         }
         self.inner.call(request)
@@ -301,6 +303,7 @@ mod tests {
             ),
             client,
             client_ip: None,
+            speaks_for_others: false,
             secure: false,
         };
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();

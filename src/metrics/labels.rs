@@ -51,6 +51,9 @@ labels! {
     /// The same of one route; empty where none was found.
     ShakenOn { route: Arc<str>, outcome: &'static str, }
 
+    /// A route by its name.
+    OfRoute { route: Arc<str>, }
+
     /// How dialling went.
     Dialled { upstream: Arc<str>, result: &'static str, }
 
@@ -119,6 +122,7 @@ macro_rules! named {
 
 named! {
     ShakenOn by route;
+    OfRoute by route;
     Dialled by upstream;
     OfBackend by backend;
     Probed by backend;

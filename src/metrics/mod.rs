@@ -25,7 +25,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use labels::{
-    Answer, Dialled, Discovered, End, InState, Names, OfBackend, OfCertificate, OfConfig,
+    Answer, Dialled, Discovered, End, InState, Names, OfBackend, OfCertificate, OfConfig, OfRoute,
     OfTunnels, OfWorker, Outcome, Passing, Probed, Refused, Reported, Shaken, ShakenOn, TlsVersion,
     close_code, status_class,
 };
@@ -51,6 +51,7 @@ pub struct Metrics {
     pub requests: Table<Answer, Counter>,
     pub refusals: Table<Refused, Counter>,
     pub handshakes: Table<ShakenOn, Counter>,
+    pub proxies_counted: Table<OfRoute, Counter>,
     pub handshake_duration: Table<Shaken, Histogram>,
     pub dial_duration: Table<Dialled, Histogram>,
     pub tunnels_opened: Table<OfTunnels, Counter>,
@@ -103,6 +104,7 @@ impl Default for Metrics {
             requests: Table::default(),
             refusals: Table::default(),
             handshakes: Table::default(),
+            proxies_counted: Table::default(),
             handshake_duration: Table::new(round_trips),
             dial_duration: Table::new(round_trips),
             tunnels_opened: Table::default(),
@@ -158,6 +160,7 @@ impl Metrics {
     /// Forgets what is counted under names that are no more.
     pub fn keep(&self, names: &dyn Names) {
         self.handshakes.keep(names);
+        self.proxies_counted.keep(names);
         self.dial_duration.keep(names);
         self.tunnels_opened.keep(names);
         self.tunnels_closed.keep(names);

@@ -77,6 +77,8 @@ impl Metrics {
         );
         let about = "Requests that longhaul answered itself, by reason";
         to.add("refusals", about, self.refusals.clone());
+        let about = "Requests of what looks like a proxy and was counted as one client";
+        to.add("proxies_counted", about, self.proxies_counted.clone());
         let about = "Requests for a tunnel, by what came of them";
         to.add("handshakes", about, self.handshakes.clone());
         let about = "From the request for a tunnel to the tunnel, or to the end without one";

@@ -13,6 +13,7 @@ use super::sticky::{Affinity, set_cookie};
 use super::{Route, report};
 use crate::config::Report;
 use crate::exchange::{Exchange, Record, Refusal};
+use crate::guard::retry_after;
 use crate::metrics::{Metrics, OfBackend};
 use crate::proxy_protocol::Header;
 use crate::upstream::{Backends, ConnectError, Connection, Full, Lease, Pass, Upstream};
@@ -192,12 +193,6 @@ impl<'a> Search<'a> {
             (None, None) => Refusal::NoBackend,
         }
     }
-}
-
-/// Seconds, up to twice as long, so that not all who were refused together come
-/// back together.
-fn retry_after(least: Duration) -> u64 {
-    rand::random_range(least.as_secs()..=2 * least.as_secs())
 }
 
 async fn open(

@@ -15,9 +15,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Route, report};
 use crate::exchange::{ClientUpgrade, Entry, Exchange, Http, Line, Place, Refusal, access_line};
+use crate::guard::TunnelPermit;
 use crate::metrics::{End, Metrics, OfTunnels, Passing, close_code};
 use crate::net::{BackendIo, Transport, http2};
-use crate::tunnel::{Cause, Expiry, Facts, Framing, Leg, Opening, Options, Outcome, Tunnel, run};
+use crate::tunnel::{
+    Cause, Expiry, Facts, Framing, Leg, OnEnd, Opening, Options, Outcome, Tunnel, run,
+};
 use crate::upstream::Lease;
 use crate::ws::handshake::WEBSOCKET;
 
@@ -29,6 +32,7 @@ pub(super) struct Handoff {
     pub(super) route: Arc<Route>,
     pub(super) exchange: Exchange,
     pub(super) lease: Lease,
+    pub(super) permit: Option<TunnelPermit>,
     pub(super) protocol: String,
     pub(super) deadline: Instant,
     /// When what was granted ends.
@@ -42,6 +46,7 @@ impl Handoff {
             route,
             exchange,
             lease,
+            permit,
             protocol,
             deadline,
             expiry,
@@ -70,12 +75,15 @@ impl Handoff {
             lease,
             _place: Arc::clone(&entry.client.place),
         };
-        run(
-            client,
-            backend,
-            ticket,
-            Box::new(move |outcome| last.closed(&outcome)),
-        );
+        let on_end: OnEnd = match permit {
+            None => Box::new(move |outcome| last.closed(&outcome)),
+            // Where tunnels are counted; elsewhere it takes no room.
+            Some(permit) => Box::new(move |outcome| {
+                drop(permit);
+                last.closed(&outcome);
+            }),
+        };
+        run(client, backend, ticket, on_end);
     }
 }
 

@@ -17,6 +17,7 @@ mod upgrade;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::{Method, Request, Response};
 use tower::Service;
@@ -28,8 +29,8 @@ pub use sticky::{Affinity, affinity, sticky_key};
 use crate::config;
 use crate::drain::Stage;
 use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply};
-use crate::guard;
-use crate::metrics::Metrics;
+use crate::guard::{self, Standing, Suspect, Suspicion, Verdict};
+use crate::metrics::{Metrics, OfRoute};
 use crate::tunnel::Registry;
 use crate::upstream::Upstream;
 use crate::ws::handshake::{self, Upgrade};
@@ -49,6 +50,9 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// Who is asked before.
     pub authority: Option<Authority>,
+    /// What clients have had of it, under earlier configurations too.
+    pub standing: Arc<Standing>,
+    pub suspicion: Suspicion,
     pub labels: SharedLabels,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
@@ -88,6 +92,7 @@ impl Service<Request<Body>> for Proxy {
                 // It would be closed as soon as it was open.
                 return Err(Refusal::Stopping);
             }
+            count(&route, &exchange, upgrade.is_some())?;
             let expiry = match &route.authority {
                 Some(authority) => {
                     auth::authorize(authority, &route.metrics, &exchange, &mut request).await?
@@ -133,9 +138,55 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
 /// # Errors
 /// If it does not.
 pub fn may_enter(route: &Route, request: &Request<Body>, is_upgrade: bool) -> Result<(), Refusal> {
+    let networks = &route.settings.networks;
+    let client = request
+        .extensions()
+        .get::<Exchange>()
+        .and_then(|it| it.client_ip);
+    if !guard::lets_in(networks, client) {
+        return Err(Refusal::NetworkDenied);
+    }
     match &route.settings.origins {
         Some(origins) if is_upgrade => guard::check_origin(origins, request.headers()),
         _ => Ok(()),
+    }
+}
+
+/// Counts a request against the rates of its route.
+fn count(route: &Route, exchange: &Exchange, is_upgrade: bool) -> Result<(), Refusal> {
+    let limits = &route.settings.limits;
+    if limits.count_clients() {
+        suspect(route, exchange);
+    }
+    let now = Instant::now();
+    route
+        .standing
+        .count(limits, is_upgrade, exchange.client_ip, now)
+}
+
+/// Says so, once for each configuration, if limits for each client count a proxy.
+fn suspect(route: &Route, exchange: &Exchange) {
+    let Some(address) = exchange.client_ip else {
+        return;
+    };
+    let suspect = Suspect {
+        address,
+        speaks_for_others: exchange.speaks_for_others,
+    };
+    let Verdict::Proxy { is_news } = route.suspicion.judge(suspect) else {
+        return;
+    };
+    let labels = OfRoute {
+        route: Arc::clone(&route.name),
+    };
+    route.metrics.proxies_counted.get(&labels).inc();
+    if is_news {
+        tracing::warn!(
+            route = &*route.name,
+            client = %address,
+            "limits for each client count what looks like a proxy, and with it all who come \
+             through it: name it in trusted_proxies and have it send X-Forwarded-For"
+        );
     }
 }
 

@@ -31,6 +31,10 @@ pub(super) async fn upgrade(
     let deadline = Instant::now() + route.settings.clocks.handshake_timeout;
     let offer = offer(&request, &protocol)?;
     let affinity = affinity(&route.upstream, &exchange, request.uri(), request.headers());
+    let limits = &route.settings.limits.tunnels;
+    let permit = route
+        .standing
+        .permit(limits, exchange.client_ip, affinity.key)?;
     let client = request
         .extensions_mut()
         .remove::<ClientUpgrade>()
@@ -78,6 +82,7 @@ pub(super) async fn upgrade(
         route,
         exchange,
         lease: attempt.lease,
+        permit,
         protocol,
         deadline,
         expiry,

@@ -69,7 +69,7 @@ pub(super) async fn serve(accepted: Accepted) {
         known = introduce(&mut socket, peer, &state) => known,
         () = stopping.reached(Stage::Draining) => return,
     };
-    let Some(known) = admit(known, &mut permit, (&listener, peer), &metrics) else {
+    let Some(known) = admit(known, &mut permit, (&listener, peer), &state, &metrics) else {
         return;
     };
     let peer = known.peer;
@@ -131,11 +131,20 @@ fn admit(
     known: Result<Option<Introduction>, Refusal>,
     permit: &mut Permit,
     (listener, peer): (&str, Peer),
+    state: &ListenerState,
     metrics: &Metrics,
 ) -> Option<Introduction> {
     let known = known
         .map_err(|refusal| log_refused(listener, peer, metrics, &refusal))
         .ok()??;
+    if state.proxy_protocol.is_some()
+        && let Err(shut) = state.door.admit(known.peer.ip(), Instant::now().into_std())
+    {
+        let refusal = shut.label();
+        metrics.connections_refused.get(&Refused { refusal }).inc();
+        tracing::debug!(listener, peer = %known.peer, %shut, "connection refused");
+        return None;
+    }
     permit
         .count(known.peer.ip())
         .map_err(|refused| count_refused(listener, known.peer, metrics, refused))

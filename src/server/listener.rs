@@ -17,6 +17,7 @@ use super::bind::Listening;
 use super::connection::{self, Accepted};
 use super::tuning::Tuning;
 use crate::drain::{self, Drain, Stage, Watch};
+use crate::guard::Shut;
 use crate::metrics;
 use crate::net::{Keepalive, Peer, Refused, Socket};
 
@@ -211,6 +212,11 @@ impl Listener {
     /// Starts the connection's task, or says why not. `tuned`: the socket has its
     /// options.
     fn admit(&self, socket: Socket, peer: Peer, tuned: bool) -> Option<Refused> {
+        if let Err(shut) = self.ask(peer) {
+            self.count(shut.label());
+            tracing::debug!(listener = &*self.name, %peer, %shut, "connection refused");
+            return None;
+        }
         match self.context.limiter.admit(self.counted(peer)) {
             Ok(permit) => {
                 let accepted = Accepted {
@@ -228,12 +234,28 @@ impl Listener {
                 None
             }
             Err(refused) => {
-                let refusal = refused.label();
-                let counters = &self.context.state.metrics.connections_refused;
-                counters.get(&metrics::Refused { refusal }).inc();
+                self.count(refused.label());
                 Some(refused)
             }
         }
+    }
+
+    /// Asks the door of this moment's configuration. Behind a proxy that says whose
+    /// the connection is, it is asked when that has been said.
+    fn ask(&self, peer: Peer) -> Result<(), Shut> {
+        let snapshot = self.context.state.snapshot();
+        match snapshot.came_by(&self.name) {
+            Some(listener) if listener.proxy_protocol.is_none() => {
+                listener.door.admit(peer.ip(), Instant::now().into_std())
+            }
+            // Its task will find that it is gone.
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn count(&self, refusal: &'static str) {
+        let counters = &self.context.state.metrics.connections_refused;
+        counters.get(&metrics::Refused { refusal }).inc();
     }
 }
 

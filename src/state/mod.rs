@@ -28,6 +28,7 @@ pub use prepare::{Prepared, Warning};
 
 use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};
 use crate::exchange::{Refusal, Stack};
+use crate::guard::Door;
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
@@ -80,6 +81,8 @@ pub struct ListenerState {
     pub http2: bool,
     /// Whether they may open WebSockets over it.
     pub websocket_over_http2: bool,
+    /// What is asked of each connection.
+    pub door: Door,
     /// The layers around every request.
     pub stack: Stack<Infallible>,
 }

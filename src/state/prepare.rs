@@ -4,8 +4,9 @@
 //! Nothing here is seen by others until the commit, and everything that can
 //! fail fails here, all findings at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,8 +17,11 @@ use tower::Layer;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
-use crate::config::{self, CertificatePair, Config, Diagnostic, Diagnostics, Place, Scheme};
+use crate::config::{
+    self, CertificatePair, Config, Diagnostic, Diagnostics, ListenAddress, Place, Scheme,
+};
 use crate::exchange::Stack;
+use crate::guard::{Counted, Door, Suspicion};
 use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
@@ -79,6 +83,8 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     if !findings.is_empty() {
         return Err(findings);
     }
+    let mut warnings = warnings;
+    warnings.extend(uncounted(&config));
     let table = Arc::new(routes(state, &config, &upstreams));
     let listeners = config
         .listeners
@@ -91,6 +97,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
                 tls,
                 http2: listener.http2,
                 websocket_over_http2: listener.websocket_over_http2,
+                door: door(state, &config, listener),
                 stack,
             };
             (name.clone(), Arc::new(state))
@@ -134,6 +141,48 @@ impl Snapshot {
     }
 }
 
+/// Listeners whose clients no limit for each client counts.
+fn uncounted(config: &Config) -> impl Iterator<Item = Warning> {
+    let counts = config.routes.iter().find(|it| it.limits.count_clients());
+    // Whoever comes by a file is on this machine.
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let trusted = config
+        .trusted_proxies
+        .iter()
+        .any(|net| net.contains(&local));
+    let is_file = |it: &&config::Listener| {
+        matches!(it.address, ListenAddress::Unix { .. }) && it.proxy_protocol.is_none()
+    };
+    let listeners = config.listeners.values().filter(is_file);
+    let warning = move |listener: &config::Listener| {
+        counts.filter(|_| !trusted).map(|route| Warning {
+            message: format!(
+                "limits for each client, as route `{}` has them, count nobody who comes by \
+                 listener `{}`, a Unix socket: who speaks there for its clients is to be in \
+                 trusted_proxies, as 127.0.0.1",
+                route.name, listener.name
+            ),
+            is_certificate_failure: false,
+        })
+    };
+    listeners
+        .filter_map(warning)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// What a listener asks of connections.
+fn door(state: &State, config: &Config, listener: &config::Listener) -> Door {
+    let current = state.snapshot();
+    let before = current.listeners.get(&listener.name);
+    Door {
+        networks: listener.networks.clone(),
+        rates: listener.rates,
+        trusted: config.trusted_proxies.clone().into(),
+        counted: before.map_or_else(Counted::default, |it| it.door.counted.clone()),
+    }
+}
+
 /// The layers of a listener.
 fn stack(
     state: &State,
@@ -161,6 +210,9 @@ fn routes(
     config: &Config,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
 ) -> Table<RouteEntry> {
+    let current = state.snapshot();
+    let routes = current.table.iter().map(|(_, entry)| &entry.route);
+    let before: HashMap<&str, _> = routes.map(|it| (&*it.name, &it.standing)).collect();
     let entries = config.routes.iter().filter_map(|settings| {
         // The config has checked that every route's upstream is there.
         let upstream = upstreams.get(&settings.upstream)?;
@@ -177,6 +229,10 @@ fn routes(
             drain: config.drain.with(&upstream.settings().drain),
             upstream: Arc::clone(upstream),
             authority,
+            standing: before
+                .get(&*settings.name)
+                .map_or_else(Arc::default, |standing| Arc::clone(standing)),
+            suspicion: Suspicion::default(),
             labels: proxy::SharedLabels::default(),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),

@@ -216,3 +216,30 @@ fn the_admin_socket_is_looked_at_too_and_placed() {
         assert!(said.contains(reason), "{said}");
     }
 }
+
+#[tokio::test]
+async fn clients_that_no_limit_counts_are_warned_about() {
+    let setup = Setup::new();
+    let file = setup.path("public.sock");
+    let site = Site::one("127.0.0.1:1")
+        .route("max_tunnels_per_client = 5")
+        .more(&format!(
+            "[listeners.file]\naddress = 'unix:{}'\n",
+            file.display()
+        ));
+    let proxy = setup.start(&site).await;
+    let output = check(&proxy);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let wanted = "limits for each client, as route `* /*` has them, count nobody who comes by \
+                  listener `file`, a Unix socket";
+    assert!(said.contains(wanted), "{said}");
+    proxy
+        .reload(site.top("trusted_proxies = ['127.0.0.1']"))
+        .await;
+    let output = check(&proxy);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("count nobody"), "{said}");
+}

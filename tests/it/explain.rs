@@ -156,3 +156,15 @@ async fn it_says_which_origin_is_let_in_and_which_is_not() {
         assert!(text.contains(wanted), "{wanted:?} in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn it_says_which_network_is_kept_out() {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address())
+        .listener("denied_networks = ['127.0.0.1']")
+        .route("allowed_networks = ['10.0.0.0/8']");
+    let proxy = Proxy::start(site).await;
+    let text = explain(&proxy, "http://localhost/", &[]);
+    let refused = "refused   at accept (network_denied): the listener is not for this network\n";
+    assert!(text.contains(refused), "{text}");
+}

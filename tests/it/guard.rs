@@ -1,8 +1,11 @@
-//! Who may come in: origins.
+//! Who may come in: networks and origins.
 
-use crate::kit::{Echo, Over, Proxy, Site, handshake, over_each};
+use crate::kit::{Authority, Echo, Over, Proxy, Setup, Site, dial_from, handshake, over_each};
 
-over_each!(a_page_of_another_site_opens_no_tunnel);
+over_each!(
+    a_page_of_another_site_opens_no_tunnel,
+    a_route_is_for_its_networks_alone,
+);
 
 /// The status of a handshake with these header lines.
 async fn shaken(proxy: &Proxy, headers: &str) -> u16 {
@@ -67,4 +70,95 @@ async fn a_page_of_another_site_opens_no_tunnel(over: Over) {
     proxy.reload(Site::of(&[backend.entry()])).await;
     let told = "Origin: https://evil.example\r\n";
     assert_eq!(shaken(&proxy, told).await, 101, "without a list");
+}
+
+#[tokio::test]
+async fn a_listener_closes_what_comes_from_elsewhere_before_tls() {
+    let backend = Echo::start("a").await;
+    let authority = Authority::new();
+    let pair = authority.pair(&["localhost"]);
+    let setup = Setup::new();
+    setup.write("site.pem", &pair.chain);
+    setup.write("site.key", &pair.key);
+    let site = |networks: &str| {
+        Site::of(&[backend.entry()]).listener(&format!(
+            "certificates = [{{ chain = 'site.pem', key = 'site.key' }}]\n{networks}"
+        ))
+    };
+    let closed = site("allowed_networks = ['127.0.0.0/28']\ndenied_networks = ['127.0.0.6']");
+    let proxy = setup.start(closed).await;
+    let address = proxy.address("main").await;
+    for denied in ["127.0.0.6", "127.0.0.16"] {
+        let mut wire = dial_from(denied, &address).await;
+        assert!(wire.rest().await.is_empty(), "{denied}");
+    }
+    let refused = "longhaul_connections_refused_total{refusal=\"network_denied\"}";
+    assert_eq!(proxy.metric(refused).await, 2.0);
+    assert_eq!(proxy.metric("longhaul_connections_total").await, 0.0);
+    let client = authority.client();
+    let mut kept = proxy.tls(&client, "localhost").await;
+
+    proxy.reload(site("denied_networks = ['127.0.0.1']")).await;
+    let mut wire = dial_from("127.0.0.1", &address).await;
+    assert!(wire.rest().await.is_empty());
+    kept.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(
+        kept.response().await.head.status,
+        200,
+        "it was let in before"
+    );
+    assert_eq!(proxy.metric("longhaul_tls_failures_total").await, 0.0);
+}
+
+async fn a_route_is_for_its_networks_alone(over: Over) {
+    let backend = Echo::start("a").await;
+    let site = Site::of(&[backend.entry()])
+        .top("trusted_proxies = ['127.0.0.9']")
+        .route("allowed_networks = ['192.0.2.0/24', '127.0.0.1']\ndenied_networks = ['192.0.2.6']");
+    let proxy = Proxy::start(site).await.over(over);
+    let told = |address: &str| format!("X-Forwarded-For: {address}\r\n");
+    assert_eq!(
+        shaken(&proxy, &told("192.0.2.6")).await,
+        101,
+        "not believed"
+    );
+    assert_eq!(proxy.get("/").await.head.status, 200);
+    for (address, status) in [
+        ("192.0.2.7", 101),
+        ("192.0.2.6", 403),
+        ("198.51.100.1", 403),
+        ("2001:db8::1", 403),
+    ] {
+        let mut wire = proxy.connect_from("127.0.0.9").await;
+        wire.send(handshake("/", "localhost", &told(address))).await;
+        assert_eq!(wire.response_head().await.status, status, "{address}");
+    }
+    let mut wire = proxy.connect_from("127.0.0.2").await;
+    wire.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(wire.response().await.head.status, 403, "a plain request");
+    let refused = [("refusal", "network_denied"), ("status", "403")];
+    proxy.log.wait("request", &refused).await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_a_listener_goes_by_whom_the_header_names() {
+    let backend = Echo::start("a").await;
+    let site = Site::of(&[backend.entry()])
+        .listener("proxy_protocol = { from = ['127.0.0.0/8'] }")
+        .listener("denied_networks = ['203.0.113.0/24', '127.0.0.0/8']");
+    let proxy = Proxy::start(site).await;
+    for (client, served) in [("203.0.113.7", false), ("198.51.100.7", true)] {
+        let mut wire = proxy.connect_plainly().await;
+        let header = format!("PROXY TCP4 {client} 198.51.100.2 4711 8443\r\n");
+        wire.send(header).await;
+        let _ = wire.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let head = wire.next_response_head().await;
+        assert_eq!(
+            head.is_some_and(|head| head.status == 200),
+            served,
+            "{client}"
+        );
+    }
+    let refused = "longhaul_connections_refused_total{refusal=\"network_denied\"}";
+    assert_eq!(proxy.metric(refused).await, 1.0);
 }

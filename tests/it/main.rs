@@ -54,6 +54,7 @@ mod probes;
 mod processes;
 mod proxy_protocol;
 mod proxy_protocol_out;
+mod rates;
 mod rebalance;
 mod registry;
 mod reload;

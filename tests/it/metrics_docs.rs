@@ -102,7 +102,7 @@ async fn eventful() -> (Proxy, Vec<Wire>) {
         "[listeners.tls]\naddress = '127.0.0.1:0'\n\
          certificates = [{{ chain = 'site.pem', key = 'site.key' }}]\n\
          [[routes]]\npath = '/dead'\nupstream = 'dead'\n\
-         [[routes]]\npath = '/full'\nupstream = 'full'\n\
+         [[routes]]\npath = '/full'\nupstream = 'full'\nmax_tunnels_per_client = 9\n\
          [[routes]]\npath = '/found'\nupstream = 'found'\n\
          [upstreams.dead]\nbackends = [{{ name = 'd', address = '{dead}' }}]\n\
          ejection = {{ failures = 1, max_ejected = 1.0 }}\n\
@@ -117,7 +117,9 @@ async fn eventful() -> (Proxy, Vec<Wire>) {
     let mut wires = Vec::new();
     for (target, status) in [("/full", 101), ("/full", 503), ("/dead", 502), ("/", 101)] {
         let mut wire = proxy.connect().await;
-        wire.send(handshake(target, "h", "")).await;
+        // What looks like a proxy and was not named as one.
+        let told = "X-Forwarded-For: 192.0.2.1\r\n";
+        wire.send(handshake(target, "h", told)).await;
         assert_eq!(wire.response_head().await.status, status, "{target}");
         wires.push(wire);
     }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::config::{Config, ListenAddress, Listener};
+use crate::config::{Config, ListenAddress, Listener, Networks};
 use crate::server::Incumbent;
 
 pub(super) struct Door {
@@ -17,6 +17,8 @@ pub(super) struct Door {
     pub(super) secure: bool,
     /// As `X-Forwarded-Port` tells it; none for Unix sockets.
     pub(super) port: Option<u16>,
+    /// Where connections may come from.
+    pub(super) asked: Networks,
     /// The port of the redirect, if all that it does is redirect.
     pub(super) redirects: Option<u16>,
 }
@@ -59,6 +61,7 @@ pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
             }),
             None => Some(wanted),
         },
+        asked: chosen.map_or_else(Networks::default, |it| it.networks.clone()),
         redirects: chosen.and_then(|listener| listener.redirect_to_https),
     }
 }

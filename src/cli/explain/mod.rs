@@ -15,6 +15,7 @@ use tower::Service;
 
 use super::args::CheckArguments;
 use crate::exchange::{Body, Refusal, Reply};
+use crate::guard;
 use crate::layers::{self, redirect::Redirect};
 use crate::server::Incumbent;
 use crate::state::{Prepared, Snapshot};
@@ -31,6 +32,16 @@ pub(super) fn explain(
     let request = request::request(arguments, url, &door)?;
     let mut text = String::new();
     tell::line(&mut text, "listener", &door.to_string());
+    let client = arguments.client.unwrap_or(request::CLIENT);
+    if !guard::lets_in(&door.asked, Some(client)) {
+        let shut = guard::Shut::Network;
+        tell::line(
+            &mut text,
+            "refused",
+            &format!("at accept ({}): {shut}", shut.label()),
+        );
+        return Ok(text);
+    }
     let settled = layers::Settled::by(config);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match door.redirects {

@@ -14,7 +14,7 @@ use crate::net::{ClientLink, Limiter, Peer};
 use crate::ws::handshake;
 
 /// Where the explained client comes from unless `--client` says.
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How the client spells its header names, line by line. hyper keeps the same,
 /// and writes names without a spelling in lower case.
@@ -95,6 +95,7 @@ fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<
         record: Record::new(Arc::clone(&client), method, String::new(), path),
         link: Arc::new(ClientLink::default()),
         client_ip: client.peer.ip(),
+        speaks_for_others: false,
         secure: door.secure,
         client,
     })

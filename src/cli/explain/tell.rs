@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Request;
 
 use super::request::Spelling;
-use crate::config::Balance;
+use crate::config::{Balance, Rate, RouteLimits};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal, Target};
 use crate::guard;
@@ -42,6 +42,7 @@ pub(super) fn tell(
         handshake::check_request(request.method(), request.version(), request.headers())?;
     }
     proxy::may_enter(&route, &request, asked.is_some())?;
+    tell_limits(text, &route.settings.limits, asked.is_some());
     tell_origin(text, &route, &request, asked.is_some());
     tell_backend(text, &route, &request);
     renew_hop_by_hop(request.headers_mut(), asked.as_deref());
@@ -75,6 +76,30 @@ fn tell_routes(text: &mut String, snapshot: &Snapshot, request: &Request<Body>) 
         );
     }
     line(text, "order", PRECEDENCE);
+}
+
+/// What it would be counted against.
+fn tell_limits(text: &mut String, limits: &RouteLimits, is_upgrade: bool) {
+    let rate = |key: &str, rate: Option<Rate>| rate.map(|rate| format!("{key} {rate}"));
+    let most = |key: &str, most: Option<usize>| most.map(|most| format!("{key} {most}"));
+    let (handshakes, requests, tunnels) = (limits.handshakes, limits.requests, limits.tunnels);
+    let counts: Vec<Option<String>> = match is_upgrade {
+        true => vec![
+            rate("handshake_rate", handshakes.all),
+            rate("handshake_rate_per_client", handshakes.per_client),
+            most("max_tunnels", tunnels.all),
+            most("max_tunnels_per_client", tunnels.per_client),
+            most("max_tunnels_per_sticky_key", tunnels.per_sticky_key),
+        ],
+        false => vec![
+            rate("request_rate", requests.all),
+            rate("request_rate_per_client", requests.per_client),
+        ],
+    };
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    if !counts.is_empty() {
+        line(text, "limits", &counts.join(", "));
+    }
 }
 
 /// Why a page may open a tunnel, where not all may.

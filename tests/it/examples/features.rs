@@ -166,6 +166,17 @@ impl Example {
                 .await;
             assert_eq!(wire.response_head().await.status, status, "{origin}");
         }
+        let mut wires = Vec::new();
+        for status in [101, 101, 429] {
+            let mut wire = self.public().await;
+            wire.send(handshake("/ws/a", "h", "Cookie: user=a\r\n"))
+                .await;
+            assert_eq!(wire.response_head().await.status, status);
+            wires.push(wire);
+        }
+        let (answer, event) = self.get("/internal/a", "h", "").await;
+        assert_eq!(answer.head.status, 403);
+        assert_eq!(event.text("refusal"), "network_denied");
     }
 
     async fn https_backends(self) {

@@ -1,0 +1,26 @@
+//! `allowed_networks` and `denied_networks`, as listeners and routes have them.
+//!
+//! The values beside their reader; who is let in is `guard`'s.
+
+use ipnet::IpNet;
+
+use super::section::Section;
+use super::value::network;
+
+/// Where clients may come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// Empty: everywhere.
+    pub allowed: Vec<IpNet>,
+    /// From here not, even if allowed.
+    pub denied: Vec<IpNet>,
+}
+
+const ALLOWED: &str = "an array of networks such as \"10.0.0.0/8\"";
+
+pub(super) fn networks(section: &Section<'_>) -> Networks {
+    Networks {
+        allowed: section.list("allowed_networks", ALLOWED, network),
+        denied: section.elements_or_none("denied_networks", ALLOWED, network),
+    }
+}

@@ -1,0 +1,124 @@
+//! A token bucket in eight bytes: the moment at which it will be full again
+//! (the "generic cell rate algorithm", ITU-T I.371).
+//!
+//! It reads no clock. A bucket that is full is the moment 0, and so is one that
+//! nobody has ever taken from: forgetting a full one changes nothing.
+
+use std::time::Duration;
+
+use crate::config::Rate;
+
+/// Nanoseconds since some beginning.
+pub(super) type Moment = u64;
+
+/// How many may come: as many at once as the rate counts, and one more whenever
+/// its share of the time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// From one token to the next.
+    interval: u64,
+    /// How far ahead of now the bucket's moment may be before one more is taken.
+    tolerance: u64,
+}
+
+impl From<Rate> for Pace {
+    fn from(rate: Rate) -> Self {
+        let interval = nanoseconds(rate.interval()).max(1);
+        Self {
+            interval,
+            tolerance: interval.saturating_mul(u64::from(rate.count()).saturating_sub(1)),
+        }
+    }
+}
+
+impl Pace {
+    /// Takes one token of the bucket that is full at `full`: when it will be so
+    /// then.
+    ///
+    /// # Errors
+    /// How long until there is one, if there is none.
+    pub(super) fn take(self, full: Moment, now: Moment) -> Result<Moment, Duration> {
+        match full.saturating_sub(now).checked_sub(self.tolerance) {
+            Some(early) if early > 0 => Err(Duration::from_nanos(early)),
+            _ => Ok(full.max(now).saturating_add(self.interval)),
+        }
+    }
+}
+
+/// Enough for five hundred years.
+pub(super) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pace(written: &str) -> Pace {
+        written.parse::<Rate>().unwrap().into()
+    }
+
+    #[test]
+    fn as_many_at_once_as_it_counts_and_then_one_by_one() {
+        let pace = pace("30/m");
+        let (mut full, second) = (0, 1_000_000_000);
+        for _ in 0..30 {
+            full = pace.take(full, 5 * second).unwrap();
+        }
+        assert_eq!(pace.take(full, 5 * second), Err(Duration::from_secs(2)));
+        assert_eq!(pace.take(full, 6 * second), Err(Duration::from_secs(1)));
+        full = pace.take(full, 7 * second).unwrap();
+        assert_eq!(pace.take(full, 7 * second), Err(Duration::from_secs(2)));
+        // After a minute it is full, and no fuller.
+        for _ in 0..30 {
+            full = pace.take(full, 100 * second).unwrap();
+        }
+        assert!(pace.take(full, 100 * second).is_err());
+    }
+
+    /// The same with a number of tokens, in as many parts of a token as an interval
+    /// has nanoseconds.
+    struct Model {
+        parts: u64,
+        at: Moment,
+    }
+
+    impl Model {
+        fn take(&mut self, pace: Pace, now: Moment) -> bool {
+            let most = pace.interval + pace.tolerance;
+            self.parts = (self.parts + now - self.at).min(most);
+            self.at = now;
+            let has = self.parts >= pace.interval;
+            self.parts -= if has { pace.interval } else { 0 };
+            has
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_bucket_of_tokens(
+            count in 1u32..50,
+            steps in prop::collection::vec(0u64..3_000_000_000, 1..200),
+        ) {
+            let pace = pace(&format!("{count}/m"));
+            let mut model = Model { parts: pace.interval + pace.tolerance, at: 0 };
+            let (mut full, mut now) = (0, 0);
+            for step in steps {
+                now += step;
+                let taken = pace.take(full, now);
+                prop_assert_eq!(taken.is_ok(), model.take(pace, now));
+                match taken {
+                    Ok(later) => full = later,
+                    // It says exactly when there is one.
+                    Err(wait) => {
+                        let wait = nanoseconds(wait);
+                        prop_assert!(pace.take(full, now + wait).is_ok());
+                        prop_assert!(pace.take(full, now + wait - 1).is_err());
+                    }
+                }
+            }
+        }
+    }
+}
