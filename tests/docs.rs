@@ -455,6 +455,50 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MOST_AT_ONCE",
     ),
     (
+        "watchers of the dashboard at once",
+        "src/admin/watch.rs",
+        "MOST",
+    ),
+    (
+        "for a watcher to take a message",
+        "src/admin/watch.rs",
+        "TAKING",
+    ),
+    (
+        "without a sign of life of a watcher",
+        "src/admin/watch.rs",
+        "SILENCE",
+    ),
+    (
+        "bytes that a watcher has not taken",
+        "src/admin/watch.rs",
+        "MOST_UNTAKEN",
+    ),
+    ("a message of a watcher", "src/admin/watch.rs", "MOST_HEARD"),
+    (
+        "a moment that watchers are told, at least",
+        "src/admin/live.rs",
+        "MOMENT",
+    ),
+    (
+        "it lasts as many times what it took to look",
+        "src/admin/live.rs",
+        "RESTS",
+    ),
+    (
+        "ended tunnels that are remembered",
+        "src/tunnel/ended.rs",
+        "KEPT",
+    ),
+    ("reloads that are remembered", "src/state/live.rs", "KEPT"),
+    (
+        "what a remembered reload says",
+        "src/state/live.rs",
+        "MOST_MESSAGE",
+    ),
+    ("tokens in a file", "src/admin/token.rs", "MOST_TOKENS"),
+    ("a file of tokens", "src/admin/token.rs", "MOST_BYTES"),
+    (
         "head of an admin request",
         "src/admin/serve.rs",
         "HEAD_TIMEOUT",

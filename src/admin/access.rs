@@ -4,6 +4,7 @@
 //! Invariant: with a token file configured nothing is answered without a token,
 //! also while the file cannot be read.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use http::request::Parts;
@@ -14,6 +15,7 @@ use super::pages::{self, forbidden};
 use super::person::{Peer, Person, Role, changes};
 use super::token::{TokenError, Tokens};
 use crate::config::{self, Operators};
+use crate::ws::handshake::tokens;
 
 const ROOT: u32 = 0;
 
@@ -44,10 +46,12 @@ impl Access {
     }
 
     pub(super) fn of_tcp(settings: &config::Admin) -> Self {
-        Self::Tcp(Files {
-            operator: settings.token_file.clone(),
-            reader: settings.read_token_file.clone(),
-        })
+        let (operator, reader) = (&settings.token_file, &settings.read_token_file);
+        Self::of_files(operator.clone(), reader.clone())
+    }
+
+    pub(super) fn of_files(operator: Option<PathBuf>, reader: Option<PathBuf>) -> Self {
+        Self::Tcp(Files { operator, reader })
     }
 
     /// The token files that are not usable now.
@@ -121,12 +125,14 @@ impl Files {
 
     /// Reads the files each time, so that another token holds at once.
     fn shown(&self, headers: &HeaderMap) -> Result<(String, Role), Wrong> {
-        let shown = bearer(headers).ok_or_else(unauthorized)?;
+        let shown = bearer(headers).map(Cow::Borrowed);
+        let shown = shown.or_else(|| offered(headers).map(Cow::Owned));
+        let shown = shown.ok_or_else(unauthorized)?;
         for (file, key, role) in [
             (&self.operator, "token_file", Role::Operator),
             (&self.reader, "read_token_file", Role::Reader),
         ] {
-            if let Some(name) = file.as_ref().and_then(|file| name_in(file, shown)) {
+            if let Some(name) = file.as_ref().and_then(|file| name_in(file, &shown)) {
                 let name = name.map(|name| format!(":{name}"));
                 return Ok((format!("{key}{}", name.unwrap_or_default()), role));
             }
@@ -156,6 +162,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim_start())
+}
+
+/// A page can give a WebSocket no header but this: the token in hex digits, as one
+/// of the subprotocols.
+fn offered(headers: &HeaderMap) -> Option<String> {
+    let mut offered = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    let digits = offered.find_map(|one| one.strip_prefix("longhaul.token."))?;
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = pairs.map(byte).collect();
+    String::from_utf8(bytes?).ok()
 }
 
 fn unauthorized() -> Wrong {

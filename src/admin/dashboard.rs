@@ -68,7 +68,10 @@ mod tests {
             headers.insert(header::HOST, host.parse().unwrap());
             let policy = policy("0", &headers);
             assert_eq!(policy.contains("ws://"), expected, "{policy}");
-            assert!(!policy.contains('*') && !policy.contains("unsafe"), "{policy}");
+            assert!(
+                !policy.contains('*') && !policy.contains("unsafe"),
+                "{policy}"
+            );
         }
     }
 

@@ -11,33 +11,40 @@ use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::closings::Closings;
 use super::fields::{Fields, Wrong};
+use super::live::{self, Live};
 use super::person::{Person, changes};
-use super::{backends, impact, rebalance, status, tunnels};
+use super::{backends, impact, rebalance, status, tunnels, watch};
 use crate::metrics;
 use crate::state::State;
 
 /// What an operator may say in a body; [`impact`] needs the most.
 const MOST_BODY: usize = 4 * 1024 * 1024;
 
-const PATHS: &str = "there are /status, /metrics, /tunnels, /tunnels/ID, /tunnels/close, \
-                     /backends, /rebalance, /impact and /closings";
+const PATHS: &str = "there are /, /status, /live, /watch, /metrics, /tunnels, /tunnels/ID, \
+                     /tunnels/ended, /tunnels/close, /backends, /rebalance, /reloads, /impact \
+                     and /closings";
+pub(super) const JSON: &str = "application/json";
 
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) state: Arc<State>,
     pub(super) closings: Closings,
+    pub(super) live: Live,
+    /// A place for each who watches.
+    pub(super) watchers: Arc<Semaphore>,
     /// Where it is asked over TCP.
-    listening: Option<SocketAddr>,
+    pub(super) listening: Option<SocketAddr>,
 }
 
 /// What is answered.
 pub(super) enum Answer {
     Json(Value),
     /// A page and its content type.
-    Metrics(String, &'static str),
+    Text(Bytes, &'static str),
 }
 
 impl Desk {
@@ -46,6 +53,8 @@ impl Desk {
             state,
             listening,
             closings: Closings::new(),
+            live: Live::default(),
+            watchers: Arc::new(Semaphore::new(watch::MOST)),
         })
     }
 
@@ -80,6 +89,11 @@ impl Desk {
 
     fn get(&self, person: &Person, path: &str, query: Option<&str>) -> Result<Answer, Wrong> {
         let fields = Fields::of_query(query)?;
+        if path == "/tunnels/ended" {
+            fields.finish()?;
+            let ended = live::ended(self, usize::MAX);
+            return Ok(Answer::Json(json!({ "ended": ended })));
+        }
         if let Some(id) = path.strip_prefix("/tunnels/").filter(|id| *id != "close") {
             fields.finish()?;
             return tunnels::show(self, id).map(Answer::Json);
@@ -89,8 +103,16 @@ impl Desk {
                 fields.finish()?;
                 status::status(&self.state, self.listening, person)
             }
+            "/live" => {
+                fields.finish()?;
+                return Ok(Answer::Text(self.live.now(self), JSON));
+            }
             "/tunnels" => tunnels::list(self, fields)?,
             "/backends" => backends::list(self, fields)?,
+            "/reloads" => {
+                fields.finish()?;
+                json!({ "reloads": live::reloads(self) })
+            }
             "/closings" => {
                 fields.finish()?;
                 json!({ "closings": self.closings.list() })
@@ -107,8 +129,8 @@ impl Desk {
         let accepted = headers.get_all(header::ACCEPT).iter();
         let mut accepted = accepted.filter_map(|value| value.to_str().ok());
         match accepted.any(|value| value.contains("application/openmetrics-text")) {
-            true => Answer::Metrics(page, metrics::OPEN_METRICS),
-            false => Answer::Metrics(metrics::plain(&page), metrics::PLAIN),
+            true => Answer::Text(page.into(), metrics::OPEN_METRICS),
+            false => Answer::Text(metrics::plain(&page).into(), metrics::PLAIN),
         }
     }
 
@@ -135,7 +157,8 @@ fn is_posted(path: &str) -> bool {
 
 fn nothing(path: &str) -> Wrong {
     match path {
-        "/status" | "/metrics" | "/tunnels" | "/closings" => not_allowed(),
+        "/" | "/status" | "/live" | "/watch" | "/metrics" | "/tunnels" | "/tunnels/ended"
+        | "/reloads" | "/closings" => not_allowed(),
         _ => Wrong::missing(format!("there is no such path; {PATHS}")),
     }
 }

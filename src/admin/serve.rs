@@ -5,19 +5,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::access::Access;
-use super::desk::{Answer, Desk};
+use super::dashboard;
+use super::desk::{Answer, Desk, JSON};
 use super::fields::Wrong;
 use super::person::{Peer, changes, denied};
+use super::watch::{self, Watcher};
 
 /// An operator's request is short.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,49 +46,61 @@ where
 {
     let service = service_fn(|request: Request<Incoming>| {
         let (desk, access) = (Arc::clone(&desk), Arc::clone(&access));
-        async move { Ok::<_, Infallible>(response(answer(&desk, &access, peer, request).await)) }
+        async move { Ok::<_, Infallible>(respond(desk, access, peer, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "admin connection ended");
     }
 }
 
-async fn answer(
-    desk: &Desk,
-    access: &Access,
+async fn respond(
+    desk: Arc<Desk>,
+    access: Arc<Access>,
     peer: Peer,
     request: Request<Incoming>,
-) -> Result<Answer, Wrong> {
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    match access.check(peer, &head) {
-        Ok(person) => desk.answer(&person, head, body).await,
-        Err(wrong) => {
-            if changes(&head.method, path) {
-                denied(peer, path, &wrong);
-            }
-            Err(wrong)
-        }
+) -> Response<Full<Bytes>> {
+    if request.method() == Method::GET && request.uri().path() == "/" {
+        return dashboard::page(request.headers());
     }
+    let answer = answer(desk, access, peer, request).await;
+    answer.unwrap_or_else(|wrong| {
+        let error = json!({ "error": wrong.message });
+        response(wrong.status, error.to_string().into(), JSON)
+    })
 }
 
-fn response(answer: Result<Answer, Wrong>) -> Response<Full<Bytes>> {
-    let json = "application/json";
-    let (status, kind, text) = match answer {
-        Ok(Answer::Json(value)) => (StatusCode::OK, json, value.to_string()),
-        Ok(Answer::Metrics(page, kind)) => (StatusCode::OK, kind, page),
-        Err(wrong) => {
-            let error = serde_json::json!({ "error": wrong.message });
-            (wrong.status, json, error.to_string())
+async fn answer(
+    desk: Arc<Desk>,
+    access: Arc<Access>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Wrong> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let person = access.check(peer, &head).inspect_err(|wrong| {
+        if changes(&head.method, path) {
+            denied(peer, path, wrong);
         }
-    };
-    let mut response = Response::new(Full::from(text));
+    })?;
+    if head.method == Method::GET && path == watch::PATH {
+        let watcher = Watcher { desk, access, peer };
+        return watcher.begin(Request::from_parts(head, body));
+    }
+    Ok(match desk.answer(&person, head, body).await? {
+        Answer::Json(value) => response(StatusCode::OK, value.to_string().into(), JSON),
+        Answer::Text(text, kind) => response(StatusCode::OK, text, kind),
+    })
+}
+
+fn response(status: StatusCode, text: Bytes, kind: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -10,6 +10,13 @@ use crate::state::{LastReload, State};
 use crate::upstream::{Ejected, LastAnswer, LastProbe, Listed, Standing, Upstream};
 
 pub(super) fn status(state: &State, admin: Option<SocketAddr>, person: &Person) -> Value {
+    let mut status = process(state, admin);
+    status["asked_by"] = person.json();
+    status
+}
+
+/// The same, whoever asks.
+pub(super) fn process(state: &State, admin: Option<SocketAddr>) -> Value {
     let snapshot = state.snapshot();
     let facts = state.live.facts();
     let listeners: Vec<Value> = facts
@@ -25,7 +32,6 @@ pub(super) fn status(state: &State, admin: Option<SocketAddr>, person: &Person) 
         "last_reload": facts.last_reload.as_ref().map(last_reload),
         "listeners": listeners,
         "admin_listen": admin,
-        "asked_by": person.json(),
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
         "connections": state.metrics.connections_active.get(),
@@ -55,7 +61,7 @@ fn ejection(ejected: &Ejected) -> Value {
     })
 }
 
-fn unix(at: SystemTime) -> u64 {
+pub(super) fn unix(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }

@@ -24,7 +24,8 @@ const USUAL: u64 = 100;
 const MOST_REASON: usize = 123;
 
 pub(super) fn list(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
-    let filter = filter(&mut fields)?;
+    let mut filter = filter(&mut fields)?;
+    filter.search = fields.text("search")?;
     let after = fields.number("after", u64::MAX)?.unwrap_or(0);
     let limit = fields.number("limit", MOST)?.unwrap_or(USUAL) as usize;
     fields.finish()?;
@@ -166,6 +167,7 @@ fn filter(fields: &mut Fields) -> Result<Filter, Wrong> {
         upstream: fields.text("upstream")?,
         backend: fields.text("backend")?,
         state: fields.word("state", states, State::of_word)?,
+        search: None,
     })
 }
 

@@ -97,6 +97,9 @@ pub enum Command {
     /// Say what a running longhaul is and does
     #[command(after_help = operator::STATUS_EXAMPLES)]
     Status(operator::StatusArguments),
+    /// Show what happens, live in the terminal
+    #[command(after_help = operator::TOP_EXAMPLES)]
+    Top(operator::TopArguments),
     /// List, show and close live tunnels
     #[command(after_help = operator::TUNNELS_EXAMPLES)]
     Tunnels(Box<operator::TunnelsArguments>),

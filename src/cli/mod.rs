@@ -27,6 +27,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments.config),
         Command::Check(arguments) => check::check(arguments),
         Command::Status(arguments) => operator::status(arguments),
+        Command::Top(arguments) => operator::top(arguments),
         Command::Tunnels(arguments) => operator::tunnels(arguments),
         Command::Backends(arguments) => operator::backends(arguments),
         Command::Rebalance(arguments) => operator::rebalance(arguments),

@@ -174,6 +174,8 @@ impl Last {
         drop(self.lease);
         report::ended(&self.route.metrics, &backend, outcome);
         settle(&self.route.metrics, self.tunnel.facts(), outcome);
+        let ended = self.route.registry.ended();
+        ended.push(self.tunnel.facts().clone(), *outcome);
         log_closed(&self.tunnel, outcome);
     }
 }

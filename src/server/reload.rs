@@ -256,7 +256,7 @@ impl Reloader {
                 "config reloaded"
             }
         );
-        self.state.live.reloaded(true, changes);
+        self.state.live.reloaded(true, snapshot.generation, changes);
     }
 
     /// The named files whose content is another than at the last commit.
@@ -289,7 +289,10 @@ impl Reloader {
             findings = %findings,
             "config rejected"
         );
-        self.state.live.reloaded(false, findings.to_string());
+        let generation = self.state.snapshot().generation;
+        self.state
+            .live
+            .reloaded(false, generation, findings.to_string());
     }
 }
 

@@ -1,11 +1,21 @@
 //! Facts of the running process that the admin API shows.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+/// Reloads that are remembered.
+const KEPT: usize = 20;
+/// Of what each of those has to say, in bytes; the log has all of it.
+const MOST_MESSAGE: usize = 4 * 1024;
+
 /// Written by the server, read by the admin API.
 #[derive(Debug, Default)]
-pub struct Live(Mutex<Facts>);
+pub struct Live {
+    facts: Mutex<Facts>,
+    /// Newest first.
+    reloads: Mutex<VecDeque<LastReload>>,
+}
 
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -17,6 +27,8 @@ pub struct Facts {
 #[derive(Clone, Debug)]
 pub struct LastReload {
     pub ok: bool,
+    /// What was in force behind it.
+    pub generation: u64,
     pub at: SystemTime,
     /// What changed, or what is wrong.
     pub message: String,
@@ -31,16 +43,29 @@ impl Live {
         self.lock().listeners = listeners;
     }
 
-    pub fn reloaded(&self, ok: bool, message: String) {
-        self.lock().last_reload = Some(LastReload {
+    pub fn reloaded(&self, ok: bool, generation: u64, message: String) {
+        let mut reload = LastReload {
             ok,
+            generation,
             at: SystemTime::now(),
             message,
-        });
+        };
+        self.lock().last_reload = Some(reload.clone());
+        let end = reload.message.floor_char_boundary(MOST_MESSAGE);
+        reload.message.truncate(end);
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.truncate(KEPT - 1);
+        reloads.push_front(reload);
+    }
+
+    /// The last of them, the newest first.
+    pub fn reloads(&self) -> Vec<LastReload> {
+        let reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.iter().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {
         // Whole values are set, so they are whole after any panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

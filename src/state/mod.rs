@@ -9,6 +9,7 @@ mod changes;
 mod live;
 mod names;
 mod page;
+mod passed;
 mod prepare;
 mod router;
 
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 
 pub use changes::changes;
 pub use live::{LastReload, Live};
+pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
 use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::entry::{State, Tunnel};
+use super::entry::{Facts, State, Tunnel};
 
 /// What tunnels must have in common; `None` is anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Filter {
     pub upstream: Option<String>,
     pub backend: Option<String>,
     pub state: Option<State>,
+    /// A text that must be somewhere in what is shown of it.
+    pub search: Option<String>,
 }
 
 impl Filter {
@@ -41,6 +43,10 @@ impl Filter {
                 .is_none_or(|key| key != 0 && tunnel.facts().key == key)
             && self.state.is_none_or(|state| tunnel.standing() == state)
             && self.client.is_none_or(|net| is_from(tunnel, net))
+            && self
+                .search
+                .as_ref()
+                .is_none_or(|text| tunnel.facts().mentions(text))
     }
 
     /// Whether it accepts every tunnel.
@@ -49,18 +55,47 @@ impl Filter {
     }
 }
 
-impl Tunnel {
+impl Facts {
     /// The client as trusted proxies tell it, or else whoever is connected,
     /// without the port.
     pub fn client(&self) -> &str {
-        let opening = &self.facts().opening;
-        if let Some(client) = opening.words().forwarded_for() {
+        if let Some(client) = self.opening.words().forwarded_for() {
             return client;
         }
-        match opening.client().rsplit_once(':') {
+        match self.opening.client().rsplit_once(':') {
             Some((address, _)) => address.trim_matches(['[', ']']),
-            None => opening.client(),
+            None => self.opening.client(),
         }
+    }
+
+    /// Whether a text is somewhere in what a person sees of it, in any case of
+    /// ASCII letters; or is its id.
+    fn mentions(&self, text: &str) -> bool {
+        let labels = &self.labels;
+        let words = self.opening.words();
+        let seen = [
+            self.client(),
+            words.host,
+            words.path,
+            words.sni,
+            &labels.listener,
+            &labels.route,
+            &labels.upstream,
+            &labels.backend,
+        ];
+        seen.iter().any(|whole| holds(whole, text)) || text.parse() == Ok(self.id)
+    }
+}
+
+fn holds(whole: &str, part: &str) -> bool {
+    let mut windows = whole.as_bytes().windows(part.len().max(1));
+    part.is_empty() || windows.any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+}
+
+impl Tunnel {
+    /// As its [`Facts::client`].
+    pub fn client(&self) -> &str {
+        self.facts().client()
     }
 }
 

@@ -18,6 +18,7 @@ mod bulk;
 mod clock;
 mod course;
 mod direction;
+mod ended;
 mod engine;
 mod entry;
 mod facts;
@@ -36,6 +37,7 @@ mod signals;
 mod sync;
 mod traffic;
 
+pub use ended::{Ended, LastEnded};
 pub use engine::{Engine, OnEnd};
 pub use entry::Tunnel;
 pub use facts::{CloseOrder, Facts, Labels, State};

@@ -22,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::aside::Aside;
 use super::clock::{Clock, TICK, Ticks};
+use super::ended::LastEnded;
 use super::engine::Doors;
 use super::entry::{CloseOrder, Facts, Tunnel};
 use super::options::{Limits, Options};
@@ -41,6 +42,7 @@ pub struct Registry {
     /// Where the next tunnel goes.
     turn: AtomicUsize,
     none_left: Notify,
+    ended: LastEnded,
     /// Where tunnels between plain sockets go.
     engine: ArcSwapOption<Doors>,
 }
@@ -73,6 +75,7 @@ impl Registry {
             live: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
             none_left: Notify::new(),
+            ended: LastEnded::default(),
             engine: ArcSwapOption::empty(),
         })
     }
@@ -99,6 +102,11 @@ impl Registry {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The last that were told to have ended.
+    pub fn ended(&self) -> &LastEnded {
+        &self.ended
     }
 
     /// Shows every tunnel, under a lock: `look` must be quick and must not call

@@ -17,6 +17,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
@@ -53,7 +54,7 @@ drain = {{ window = "0s" }}
 [upstreams.quotes]
 backends = [{{ name = "quotes-1", address = "127.0.0.1:{ports[0]}" }},
   {{ name = "quotes-2", address = "127.0.0.1:9" }}]
-health = {{ probe = "tcp", interval = "1s" }}
+health = {{ type = "tcp", interval = "1s" }}
 """
 
 
@@ -70,10 +71,12 @@ def echo():
     """A WebSocket server in threads of its own."""
 
     def answer(socket):
-        for message in socket:
-            socket.send(message)
+        # longhaul closes some.
+        with contextlib.suppress(ConnectionClosed):
+            for message in socket:
+                socket.send(message)
 
-    with serve(answer, "127.0.0.1", 0) as server:
+    with serve(answer, "127.0.0.1", 0, ping_interval=None) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.socket.getsockname()[1]
         server.shutdown()
@@ -84,7 +87,9 @@ class Talk:
 
     def __init__(self, port, count):
         path = lambda n: f"/chat/room-{n}" if n % 4 else f"/quotes?of={n}"
-        self.sockets = [connect(f"ws://127.0.0.1:{port}{path(n)}") for n in range(count)]
+        opened = lambda n: connect(f"ws://127.0.0.1:{port}{path(n)}", ping_interval=None)
+        self.stack = contextlib.ExitStack()
+        self.sockets = [self.stack.enter_context(opened(n)) for n in range(count)]
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._talk, daemon=True)
         self.thread.start()
@@ -93,15 +98,14 @@ class Talk:
         while not self.over.wait(0.05):
             for socket in self.sockets:
                 # longhaul may have closed it.
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(ConnectionClosed):
                     socket.send("hello")
+                    socket.recv()
 
     def end(self):
         self.over.set()
         self.thread.join()
-        for socket in self.sockets:
-            with contextlib.suppress(Exception):
-                socket.close()
+        self.stack.close()
 
 
 def chromium(directory):
@@ -153,7 +157,10 @@ class Page:
     def shot(self, name):
         if SHOTS:
             pathlib.Path(SHOTS).mkdir(parents=True, exist_ok=True)
-            whole = self.browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+            self.script("scrollTo(0, 0)")
+            whole = self.browser.execute_cdp_cmd(
+                "Page.captureScreenshot", {"captureBeyondViewport": True}
+            )
             (pathlib.Path(SHOTS) / f"{name}.png").write_bytes(base64.b64decode(whole["data"]))
 
     def has_no_barrier(self, where):
@@ -242,22 +249,17 @@ def drains(page, longhaul):
 
 def shows_reloads(page, longhaul):
     text = longhaul.config.read_text()
-    longhaul.config.write_text(text + '\n[[routes]]\nname = "other"\nhost = "other.test"\nupstream = "chat"\n')
-    page.until(lambda: any('route "other" added' in it for it in page.texts("#reloads li")), "the edit")
+    # A name that would be an element if it were not taken for text.
+    name = "<img src=x onerror=alert(1)>"
+    more = f'\n[[routes]]\nname = "{name}"\nhost = "other.test"\nupstream = "chat"\n'
+    told = lambda *words: any(all(word in it for word in words) for it in page.texts("#reloads li"))
+    longhaul.config.write_text(text + more)
+    page.until(lambda: told(f'route "{name}" added'), "the edit")
+    assert not page.all("img")
     longhaul.config.write_text(text + "\n[nonsense]\n")
-    page.until(lambda: any("rejected" in it and "nonsense" in it for it in page.texts("#reloads li")), "the mistake")
+    page.until(lambda: told("rejected", "nonsense"), "the mistake")
     longhaul.config.write_text(text)
     page.until(lambda: len(page.texts("#reloads li")) == 4, "the way back")
-
-
-def no_script_comes_in(page, port):
-    """What a client says of itself is text, whatever it is."""
-    path = "/chat/%3Cimg%20src=x%20onerror=alert(1)%3E<script>alert(1)</script>"
-    with connect(f"ws://127.0.0.1:{port}{path}"):
-        search(page, "onerror")
-        page.until(lambda: len(page.all("#tunnels tr")) == 1, "the tunnel")
-        assert not page.all("#tunnels img") and not page.all("#tunnels script")
-        search(page, "")
 
 
 def is_quiet(page):
@@ -285,7 +287,6 @@ def check(browser, longhaul):
         assert page.one("#role").text == "operator"
         shows_what_is(page, count)
         finds_tunnels(page, count)
-        no_script_comes_in(page, longhaul.port())
         asks_first(page, longhaul, count)
         drains(page, longhaul)
         shows_reloads(page, longhaul)

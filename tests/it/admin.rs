@@ -87,7 +87,8 @@ async fn the_status_says_what_is_in_force(over: Over) {
 async fn another_path_is_404_and_another_method_is_refused() {
     let proxy = Proxy::start(Site::one(&nobody().await)).await;
     assert_eq!(proxy.admin("/nothing").await.head.status, 404);
-    assert_eq!(proxy.admin("/").await.head.status, 404);
+    let (code, answer) = proxy.ask_admin("/live", Some(serde_json::json!({}))).await;
+    assert_eq!(code, 405, "{answer}");
 }
 
 async fn the_metrics_count_what_happens(over: Over) {

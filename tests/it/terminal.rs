@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::kit::{Echo, Proxy, Site, Ws, longhaul};
 
 /// Both ends of a terminal: the person's, and the program's.
-fn terminal() -> (File, File) {
+pub fn terminal() -> (File, File) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&person).expect("to grant it");
     unlockpt(&person).expect("to unlock it");

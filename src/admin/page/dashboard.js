@@ -159,12 +159,12 @@ function backendRow(upstream, backend) {
   };
   row.node = make("tr", {},
     make("td", { kind: "name" }, make("span", { text: backend.name })),
-    make("td", { kind: "mono", label: "address", text: backend.address }),
-    make("td", { label: "health" }, make("span", {}, row.chip, " ", row.by)),
+    make("td", { kind: "mono wide", label: "address" }, make("span", { text: backend.address })),
+    make("td", { kind: "wide", label: "health" }, make("span", {}, row.chip, " ", row.by)),
     make("td", { kind: "number", label: "tunnels" }, row.tunnels),
-    make("td", { kind: "trend", label: "tunnels, trend" }, row.trends[0]),
+    make("td", { kind: "trend", label: "trend" }, row.trends[0]),
     make("td", { kind: "number", label: "messages/s" }, row.rate),
-    make("td", { kind: "trend", label: "messages/s, trend" }, row.trends[1]),
+    make("td", { kind: "trend", label: "trend" }, row.trends[1]),
     make("td", { kind: "number", label: "stalled" }, row.stalled),
     role === "operator" ? make("td", { kind: "acts" }, row.drain, " ", row.close) : null);
   return row;
@@ -227,11 +227,11 @@ function showEnded(ended) {
   endedSeen = seen;
   const planned = ["drain", "removed", "operator", "rebalance", "max_lifetime", "expired"];
   $("ended").replaceChildren(...ended.map(one => make("tr", {},
-    make("td", { kind: "number", label: "when", text: clock(one.at_unix) }),
+    make("td", { kind: "when", label: "when", text: clock(one.at_unix) }),
     make("td", { label: "cause" }, make("span", { text: one.cause,
       kind: `chip ${/^close 100[01]$/.test(one.cause) ? "good" : planned.includes(one.cause) ? "" : "warn"}` })),
     make("td", { label: "ended by", text: one.ended_by }),
-    make("td", { kind: "mono", label: "client", text: one.client }),
+    make("td", { kind: "mono wide", label: "client" }, make("span", { text: one.client })),
     make("td", { label: "backend", text: one.backend }),
     make("td", { kind: "number", label: "lasted", text: span(one.duration_seconds) }))));
   $("ended-empty").hidden = ended.length > 0;
@@ -284,10 +284,18 @@ async function page(fields, after) {
   next = answer.next;
   showTunnels(found, answer.matching);
 }
+// Rows stay as long as their tunnels do, so that nobody presses what has just moved away.
+const tunnelRows = new Map();
 function showTunnels(found, matching) {
-  const active = document.activeElement?.dataset?.tunnel;
-  $("tunnels").replaceChildren(...found.map(tunnelRow));
-  if (active) document.querySelector(`[data-tunnel="${active}"]`)?.focus();
+  const ids = new Set(found.map(one => one.id));
+  for (const [id, row] of tunnelRows) if (!ids.has(id)) { row.node.remove(); tunnelRows.delete(id); }
+  found.forEach((one, at) => {
+    let row = tunnelRows.get(one.id);
+    if (!row) { row = tunnelRow(one); tunnelRows.set(one.id, row); }
+    showTunnel(row, one);
+    const before = $("tunnels").children[at];
+    if (before !== row.node) $("tunnels").insertBefore(row.node, before || null);
+  });
   $("tunnels-empty").hidden = found.length > 0;
   $("tunnels-foot").hidden = next === null && pages.length === 1;
   $("more").hidden = next === null;
@@ -295,20 +303,28 @@ function showTunnels(found, matching) {
   put($("tunnels-note"), matching === null ? `${found.length} shown` : `${found.length} of ${count(matching)}`);
 }
 function tunnelRow(one) {
-  const state = { open: "good", half_closed: "warn", closing: "warn" }[one.state];
+  const row = { state: make("span"), age: make("span"), silent: make("span"), messages: make("span") };
   const path = (one.host || "") + (one.path || "");
-  return make("tr", {},
-    make("td", { kind: "number", label: "id", text: one.id }),
-    make("td", { kind: "mono wide", label: "client", text: one.client }),
+  row.node = make("tr", {},
+    make("td", { kind: "number name", label: "tunnel" }, make("span", { text: one.id })),
+    make("td", { kind: "mono wide", label: "client" }, make("span", { text: one.client })),
     make("td", { kind: "wide", label: "path" }, make("div", { kind: "cut", text: path, title: path })),
     make("td", { label: "route", text: one.route }),
     make("td", { label: "backend", text: one.backend }),
-    make("td", { label: "state" }, make("span", { kind: `chip ${state}`, text: one.state })),
-    make("td", { kind: "number", label: "age", text: span(one.age_seconds) }),
-    make("td", { kind: "number", label: "silent", text: span(Math.min(one.idle_in_seconds, one.idle_out_seconds)) }),
-    make("td", { kind: "number", label: "in / out", text: `${count(one.messages_in)} / ${count(one.messages_out)}` }),
-    make("td", { kind: "acts" }, role === "operator" && make("button", { text: "Close", "data-tunnel": one.id,
-      "aria-label": `Close tunnel ${one.id}`, click: () => closeOne(one) })));
+    make("td", { label: "state" }, row.state),
+    make("td", { kind: "number", label: "age" }, row.age),
+    make("td", { kind: "number", label: "silent" }, row.silent),
+    make("td", { kind: "number", label: "in / out" }, row.messages),
+    role === "operator" ? make("td", { kind: "acts" }, make("button", { text: "Close", "data-tunnel": one.id,
+      "aria-label": `Close tunnel ${one.id}`, click: () => closeOne(one) })) : null);
+  return row;
+}
+function showTunnel(row, one) {
+  put(row.state, one.state);
+  row.state.className = `chip ${one.state === "open" ? "good" : "warn"}`;
+  put(row.age, span(one.age_seconds));
+  put(row.silent, span(Math.min(one.idle_in_seconds, one.idle_out_seconds)));
+  put(row.messages, `${count(one.messages_in)} / ${count(one.messages_out)}`);
 }
 $("search").addEventListener("submit", event => { event.preventDefault(); list(); });
 let typing = 0;
@@ -368,7 +384,8 @@ async function start() {
     setTimeout(start, Math.min(15000, 500 * 2 ** tries++));
     return;
   }
-  role = status.asked_by.role;
+  if (role !== status.asked_by.role) { role = status.asked_by.role; rows.clear(); cards.clear(); tunnelRows.clear();
+    $("upstreams").replaceChildren(); $("tunnels").replaceChildren(); }
   $("login").hidden = true; $("all").hidden = false; $("forget").hidden = !token;
   put($("role"), role === "operator" ? "operator" : "read only");
   $("role").title = status.asked_by.who;

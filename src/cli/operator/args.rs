@@ -43,6 +43,20 @@ Examples:
   longhaul status --config /etc/longhaul/longhaul.toml
   longhaul status --admin /run/longhaul/admin.sock --json";
 
+pub const TOP_EXAMPLES: &str = "\
+Examples:
+  longhaul top --config /etc/longhaul/longhaul.toml
+  longhaul top --admin http://127.0.0.1:9000 --token-file /etc/longhaul/admin.token
+
+Keys:
+  Tab, 1 to 4   backends, tunnels, last closes, last reloads
+  j, k          down and up; so do the arrows, and PageDown and PageUp
+  /             search the tunnels; Esc shows all again
+  s             sort the tunnels by another column
+  d             drain the backend, or take it back; asks first
+  x             close the tunnel, or those of the backend; asks first
+  q             leave";
+
 /// Which longhaul is meant, and by what right.
 #[derive(Args, Clone, Debug)]
 pub struct Socket {
@@ -116,6 +130,9 @@ pub struct ListArguments {
     pub socket: Socket,
     #[command(flatten)]
     pub which: Which,
+    /// With this text in the client's address, host, path, or a name
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
     /// Begin where another list has ended
     #[arg(long, value_name = "PLACE", default_value_t = 0)]
     pub after: u64,
@@ -241,6 +258,12 @@ pub struct RebalanceArguments {
     pub to: Option<f64>,
     #[command(flatten)]
     pub pace: PaceArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TopArguments {
+    #[command(flatten)]
+    pub socket: Socket,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -8,6 +8,7 @@ mod backends;
 mod door;
 mod progress;
 mod table;
+mod top;
 mod tunnels;
 
 use std::io::{Write, stdout};
@@ -19,6 +20,7 @@ use self::door::meant;
 
 pub(super) use self::backends::backends;
 pub(super) use self::door::{asked, door, door_of};
+pub(super) use self::top::top;
 pub(super) use self::tunnels::tunnels;
 
 pub(super) fn rebalance(arguments: &RebalanceArguments) -> anyhow::Result<()> {
@@ -58,11 +60,29 @@ pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     text.push('\n');
     text.push_str(&table::table(&answer["listeners"], &["name", "address"]));
     for upstream in answer["upstreams"].as_array().into_iter().flatten() {
-        text.push_str(&format!("\nupstream {}\n", table::word(&upstream["name"])));
+        text.push_str(&format!(
+            "\nupstream {}{}\n",
+            table::word(&upstream["name"]),
+            troubles(upstream)
+        ));
         let columns = ["name", "address", "weight", "state", "health", "tunnels"];
         text.push_str(&table::table(&upstream["backends"], &columns));
     }
     out(&text)
+}
+
+/// What is wrong with an upstream as a whole.
+fn troubles(upstream: &Value) -> String {
+    let mut text = String::new();
+    if upstream["panic"] == true {
+        text.push_str(", in panic: every backend is used");
+    }
+    let discovery = &upstream["discovery"];
+    if discovery["ok"] == false {
+        let error = table::word(&discovery["error"]);
+        text.push_str(&format!(", discovery failed: {error}"));
+    }
+    text
 }
 
 fn body(pace: &PaceArguments) -> Map<String, Value> {

@@ -62,6 +62,7 @@ fn pages(door: &Door, arguments: &ListArguments) -> anyhow::Result<Value> {
             ("limit", (arguments.limit - found.len()).to_string()),
         ];
         query.extend(which(&arguments.which));
+        query.extend(arguments.search.clone().map(|text| ("search", text)));
         let mut page = asked(door, door.get(&target("/tunnels", &query)))?;
         if let Value::Array(tunnels) = page["tunnels"].take() {
             found.extend(tunnels);

@@ -1,0 +1,125 @@
+//! `longhaul top`: what the dashboard shows, in a terminal.
+//!
+//! One thread asks longhaul, one waits for signals, and this one draws and hears
+//! keys; so a question that takes long keeps nobody from leaving.
+//!
+//! Invariant: the terminal is as it was before, whichever way this ends: by a key,
+//! a signal, an error or a panic.
+
+mod asker;
+mod keys;
+mod screen;
+mod sums;
+mod view;
+
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::asker::{Order, Told};
+use self::keys::Next;
+use self::screen::Screen;
+use super::args::TopArguments;
+use super::asked;
+use super::door::meant;
+
+/// How soon what was told is drawn.
+const DRAW: Duration = Duration::from_millis(100);
+/// Told and not yet drawn; whoever tells more waits.
+const WAITING: usize = 8;
+
+pub fn top(arguments: &TopArguments) -> anyhow::Result<()> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        bail!("`longhaul top` needs a terminal; `longhaul status` prints what is once");
+    }
+    let door = meant(&arguments.socket)?;
+    // What is wrong is said before the screen is taken.
+    let status = asked(&door, door.get("/status"))?;
+    let (telling, told) = sync_channel(WAITING);
+    let (ordering, orders) = sync_channel(WAITING);
+    let stops = telling.clone();
+    thread::spawn(move || until_signalled(&stops));
+    thread::spawn(move || asker::run(&door, &orders, &telling));
+    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let _restored = Restored;
+    let screen = Screen::new(&status["asked_by"]);
+    drawn(&mut terminal, screen, &told, &ordering)
+}
+
+/// Gives the terminal back; a panic's hook does so before its message as well.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        // Somebody may have closed it.
+        let _ = ratatui::try_restore();
+    }
+}
+
+/// Until somebody wants to leave.
+fn drawn(
+    terminal: &mut DefaultTerminal,
+    mut screen: Screen,
+    told: &Receiver<Told>,
+    ordering: &SyncSender<Order>,
+) -> anyhow::Result<()> {
+    loop {
+        for told in told.try_iter() {
+            if matches!(told, Told::Stop) {
+                return Ok(());
+            }
+            screen.hear(told);
+        }
+        terminal.draw(|frame| view::draw(frame, &mut screen))?;
+        if !event::poll(DRAW)? {
+            continue;
+        }
+        let Event::Key(key) = event::read()? else {
+            continue;
+        };
+        if key.kind == KeyEventKind::Release {
+            continue;
+        }
+        match screen.key(key) {
+            Next::Stay => {}
+            Next::Leave => return Ok(()),
+            // Too many at once are not heard, and said so.
+            Next::Order(order) => {
+                if ordering.try_send(order).is_err() {
+                    "still busy with what was asked before".clone_into(&mut screen.message);
+                }
+            }
+        }
+    }
+}
+
+/// Says so when the process is told to end, or its terminal has gone.
+fn until_signalled(stops: &SyncSender<Told>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build();
+    let Ok(runtime) = runtime else { return };
+    runtime.block_on(async {
+        let kinds = [
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::interrupt(),
+        ];
+        let [Ok(mut end), Ok(mut gone), Ok(mut interrupt)] = kinds.map(signal) else {
+            return;
+        };
+        tokio::select! {
+            _ = end.recv() => {}
+            _ = gone.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    // Nobody hears it once all is over.
+    let _ = stops.send(Told::Stop);
+}
