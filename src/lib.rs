@@ -12,6 +12,7 @@ pub mod config;
 mod drain;
 mod exchange;
 mod foreign;
+pub mod fuzzing;
 mod guard;
 mod layers;
 mod logging;

@@ -57,6 +57,7 @@ pub use model::*;
 pub use networks::Networks;
 pub use operators::Operators;
 pub use origins::{AllowedOrigin, Origins};
+pub(crate) use parse::parse_text;
 pub use proxy_protocol::ProxyProtocol;
 pub use rate::{NoRate, Rate};
 pub use rebalance::Rebalance;

@@ -65,6 +65,18 @@ pub(super) fn parse(
     }
 }
 
+/// One config that includes no other file.
+///
+/// # Errors
+/// Every finding, in the order of the lines.
+pub(crate) fn parse_text(text: &str) -> Result<Config, Diagnostics> {
+    parse(
+        &Source::new("longhaul.toml", text),
+        &[],
+        Findings::default(),
+    )
+}
+
 impl Config {
     /// The configuration of a process before its first: every default, no
     /// listeners and no routes, which no file may say.

@@ -10,7 +10,7 @@
 
 /// Follows one head.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct HeadGuard {
+pub(crate) struct HeadGuard {
     previous: u8,
     /// The beginning of the current line, in lower case.
     line: [u8; LONGEST],
@@ -56,7 +56,7 @@ impl HeadGuard {
 
     /// Looks at the bytes that follow. After the head's end it agrees to
     /// everything.
-    pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+    pub(crate) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
         for &byte in bytes {
             if self.done {
                 self.ahead = true;

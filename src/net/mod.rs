@@ -27,6 +27,7 @@ pub use backend_io::{BackendIo, Finish};
 pub use client_io::{ClientIo, ReadDeadlines};
 pub use fault::ClientFault;
 pub use head_guard::Ambiguous;
+pub(crate) use head_guard::HeadGuard;
 pub use link::{ClientLink, InFlight};
 pub use opening::{Opening, read_opening};
 pub use options::{Keepalive, reset_when_closed, tune, tune_tcp};

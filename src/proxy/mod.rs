@@ -25,6 +25,7 @@ use tower::Service;
 pub use handoff::log_closed;
 pub use labels::SharedLabels;
 pub use sticky::{Affinity, affinity, sticky_key};
+pub(crate) use sticky::{cookie, query};
 
 use crate::config;
 use crate::drain::Stage;

@@ -100,7 +100,7 @@ fn key<'a>(
 }
 
 /// The value of a cookie, over all `Cookie` lines (RFC 6265 section 4.2).
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -110,7 +110,8 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .find_map(|(found, value)| (found == name).then_some(value))
 }
 
-fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+/// The value of a parameter of the query, as it is on the wire.
+pub(crate) fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     uri.query()?
         .split('&')
         .filter_map(|pair| pair.split_once('='))

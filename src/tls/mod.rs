@@ -32,6 +32,7 @@ pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
 pub use contents::{Contents, contents};
 pub use pair::Pair;
+pub(crate) use pem::{PemFile, PemProblem};
 pub use server::{ServerOptions, server_config};
 pub use store::{Freshness, Pairs};
 pub use tickets::Tickets;

@@ -61,7 +61,7 @@ pub enum PemProblem {
 }
 
 /// One file, read at one moment.
-pub(super) struct PemFile {
+pub(crate) struct PemFile {
     path: PathBuf,
     bytes: Vec<u8>,
 }
@@ -87,10 +87,15 @@ impl PemFile {
         if bytes.len() as u64 > MAX_FILE {
             return Err(fail(PemProblem::TooLarge));
         }
-        Ok(Self {
+        Ok(Self::of(path, bytes))
+    }
+
+    /// A file that has been read.
+    pub(crate) fn of(path: &Path, bytes: Vec<u8>) -> Self {
+        Self {
             path: path.to_owned(),
             bytes,
-        })
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -103,7 +108,7 @@ impl PemFile {
     }
 
     /// All certificates in the order of the file; at least one.
-    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    pub(crate) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
         let sections = self.sections()?;
         let holds_key = !sections.keys.is_empty() || self.is_encrypted_key();
         match (sections.certificates.is_empty(), holds_key) {
@@ -115,7 +120,7 @@ impl PemFile {
 
     /// The one private key: PKCS#8 (RFC 5958), SEC1 (RFC 5915) or PKCS#1
     /// (RFC 8017).
-    pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
+    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         if self.is_encrypted_key() {
             return Err(self.error(PemProblem::EncryptedKey));
         }
