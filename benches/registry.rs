@@ -250,6 +250,7 @@ fn facts(labels: &[Arc<Labels>], number: u64) -> Facts {
 fn options() -> Options {
     Options {
         expiry: None,
+        messages: None,
         framing: Framing::WebSocket,
         clocks: Clocks {
             handshake_timeout: Duration::from_secs(10),

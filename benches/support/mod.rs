@@ -73,6 +73,7 @@ impl Relays {
         };
         let options = Options {
             expiry: None,
+            messages: None,
             framing: Framing::WebSocket,
             clocks: Clocks {
                 pings: None,

@@ -161,6 +161,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "max_tunnels",
             "max_tunnels_per_client",
             "max_tunnels_per_sticky_key",
+            "message_limits",
             "allowed_origins",
             "missing_origin",
             "response_timeout",
@@ -173,6 +174,16 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "ping_interval",
             "ping_timeout",
             "ping_side",
+        ],
+    ),
+    (
+        "`message_limits` of [[routes]]",
+        &[
+            "max_frame",
+            "max_message",
+            "message_rate",
+            "byte_rate",
+            "side",
         ],
     ),
     (

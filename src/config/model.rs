@@ -25,6 +25,7 @@ use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
+use super::message_limits::MessageLimits;
 use super::named_files::NamedFiles;
 use super::networks::Networks;
 use super::operators::Operators;
@@ -205,6 +206,8 @@ pub struct Route {
     pub networks: Networks,
     /// How much of it they may have.
     pub limits: RouteLimits,
+    /// What the sides of its tunnels may send; `None`: anything.
+    pub messages: Option<MessageLimits>,
     /// Whose pages may ask for an upgrade; `None`: anybody's.
     pub origins: Option<Origins>,
     /// To the backend's response head for plain requests.

@@ -30,6 +30,11 @@ impl Rate {
         self.count
     }
 
+    /// Its unit of time, in seconds.
+    pub fn per(self) -> u64 {
+        self.per
+    }
+
     /// From one to the next.
     pub fn interval(self) -> Duration {
         Duration::from_secs(self.per) / self.count

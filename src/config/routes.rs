@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::auth::auth;
 use super::diagnostic::{Diagnostic, Place};
+use super::message_limits::message_limits;
 use super::model::{Clocks, PingSide, Pings, Route};
 use super::nearest::nearest;
 use super::networks::networks;
@@ -68,6 +69,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
         upgrades: upgrades(&section),
         networks: networks(&section),
         limits: route_limits(&section),
+        messages: message_limits(&section),
         origins: origins(&section),
         response_timeout: section.or("response_timeout", SECOND * 120, duration(POSITIVE)),
         response_idle_timeout: section.or("response_idle_timeout", None, duration_or_off(POSITIVE)),
@@ -77,6 +79,7 @@ pub(super) fn route(section: Section<'_>) -> Option<RouteDraft> {
     if route.upgrades.is_empty() {
         has_no_effect(&section, "allowed_origins", "`upgrades`");
         without_upgrades(&section);
+        has_no_effect(&section, "message_limits", "`upgrades`");
     }
     section.finish();
     let host_written = host_written.unwrap_or_else(|| "*".to_owned());

@@ -66,7 +66,10 @@ impl Handoff {
         } else {
             Framing::Opaque
         };
-        let options = Options::new(framing, route.settings.clocks, &route.drain, expiry);
+        let options = Options {
+            messages: route.settings.messages,
+            ..Options::new(framing, route.settings.clocks, &route.drain, expiry)
+        };
         let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
         opened(&route, &entry, &lease);
         let last = Last {

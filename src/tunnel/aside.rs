@@ -7,34 +7,43 @@ use bytes::Bytes;
 
 use super::direction::Way;
 use super::pulse::Pulse;
+use super::quota::{Breach, Quota};
 use super::registry::Ticket;
 
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     /// `None` if nobody is pinged.
     pulse: Option<Pulse>,
+    /// `None` if nobody is limited.
+    quota: Option<Box<Quota>>,
     /// Until the first step; indexed by `Way`.
     read_ahead: [Bytes; 2],
 }
 
 impl Aside {
-    pub(super) fn new(pulse: Option<Pulse>) -> Option<Box<Self>> {
-        pulse.is_some().then(|| {
+    pub(super) fn new(pulse: Option<Pulse>, quota: Option<Box<Quota>>) -> Option<Box<Self>> {
+        (pulse.is_some() || quota.is_some()).then(|| {
             Box::new(Self {
                 pulse,
+                quota,
                 ..Self::default()
             })
         })
     }
 
-    pub(super) fn pulse(&mut self) -> Option<&mut Pulse> {
-        self.pulse.as_mut()
+    pub(super) fn parts(&mut self) -> (Option<&mut Pulse>, Option<&mut Quota>) {
+        (self.pulse.as_mut(), self.quota.as_deref_mut())
     }
 }
 
 impl Ticket {
     pub(super) fn pulse(&self) -> Option<&Pulse> {
         self.aside.as_ref()?.pulse.as_ref()
+    }
+
+    /// The breach of a limit that nobody has been told of.
+    pub(super) fn take_breach(&mut self) -> Option<(Way, Breach)> {
+        self.aside.as_mut()?.quota.as_mut()?.take_breach()
     }
 
     /// Keeps what was read ahead, indexed by `Way`.
@@ -49,7 +58,8 @@ impl Ticket {
             return Bytes::new();
         };
         let bytes = std::mem::take(&mut aside.read_ahead[way as usize]);
-        if aside.pulse.is_none() && aside.read_ahead.iter().all(Bytes::is_empty) {
+        let lasts = aside.pulse.is_some() || aside.quota.is_some();
+        if !lasts && aside.read_ahead.iter().all(Bytes::is_empty) {
             self.aside = None;
         }
         bytes

@@ -16,7 +16,7 @@ use super::direction::{CloseSent, Direction, Flow, Sink, Way};
 use super::entry::{CloseOrder, State};
 use super::options::{LINGER, Limits};
 use super::outcome::{Cause, Side};
-use crate::ws::close::close_frame;
+use crate::ws::close::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -121,6 +121,15 @@ impl Course {
         self.begin(way.sink(), order.cause);
         self.ordered(order, limits, now);
         self.sink_broke(way, order.cause);
+    }
+
+    /// The source of `way` has sent more than it may, and both sides are told.
+    pub(super) fn breached(&mut self, way: Way, order: &CloseOrder, limits: &Limits, now: Ticks) {
+        self.note_closes();
+        if !matches!(self.began, Some((_, Cause::Close(_)))) {
+            self.began = Some((way.source(), order.cause));
+        }
+        self.ordered(order, limits, now);
     }
 
     fn note_break(&mut self, side: Side, cause: Cause) {
@@ -235,20 +244,37 @@ impl Course {
 
     /// Puts our Close frame where a direction has stopped without one.
     fn say_close(&mut self, order: &CloseOrder) -> bool {
-        let Some(code) = order.code else { return false };
         let mut said = false;
         for way in Way::BOTH {
+            let Some((code, reason)) = self.farewell(way, order) else {
+                continue;
+            };
             let direction = self.direction(way);
             let stopped = direction.flow == Flow::Stopped && direction.sink == Sink::Open;
             if stopped && direction.close_sent == CloseSent::No {
                 // Fresh and unpredictable for each frame (RFC 6455 section 5.3).
                 let mask = (way == Way::In).then(rand::random);
-                direction.keep(&close_frame(Some(code), &order.reason, mask));
+                direction.keep(&close_frame(Some(code), reason, mask));
                 direction.close_sent = CloseSent::Ours;
                 said = true;
             }
         }
         said
+    }
+
+    /// What the sink of `way` is told. A peer that has sent nothing it may not is not
+    /// told that it has.
+    fn farewell<'o>(&self, way: Way, order: &'o CloseOrder) -> Option<(u16, &'o str)> {
+        match self.began {
+            Some((side, cause)) if cause.is_breach() && way.sink() != side => {
+                let code = match side {
+                    Side::Backend => INTERNAL_ERROR,
+                    Side::Client | Side::Longhaul => GOING_AWAY,
+                };
+                Some((code, "the other side has broken a limit"))
+            }
+            _ => Some((order.code?, &order.reason)),
+        }
     }
 
     /// One side has ended: by its stream or a Close frame. The other has
@@ -296,7 +322,10 @@ impl Course {
     }
 
     fn began_by_longhaul(&mut self, cause: Cause) {
-        if !matches!(self.began, Some((_, Cause::Close(_) | Cause::PingTimeout))) {
+        let stands = |cause: Cause| {
+            matches!(cause, Cause::Close(_) | Cause::PingTimeout) || cause.is_breach()
+        };
+        if !self.began.is_some_and(|(_, cause)| stands(cause)) {
             self.began = Some((Side::Longhaul, cause));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Clocks, Drain, Ending};
+use crate::config::{Clocks, Drain, Ending, MessageLimits};
 use crate::ws::close::{GOING_AWAY, INTERNAL_ERROR};
 
 use super::clock::{self, NEVER, Ticks};
@@ -60,6 +60,8 @@ pub struct Options {
     pub framing: Framing,
     pub clocks: Clocks,
     pub close: Close,
+    /// What the sides may send; `None`: anything.
+    pub messages: Option<MessageLimits>,
     /// When what a client was granted ends.
     pub expiry: Option<Expiry>,
 }
@@ -79,6 +81,7 @@ impl Options {
             framing,
             clocks,
             expiry,
+            messages: None,
             close: Close {
                 codes: Codes::new(drain),
                 timeout: drain.close_timeout,

@@ -35,6 +35,13 @@ pub enum Cause {
     PeerTimeout,
     /// A peer's kernel may have answered, its program did not (`ping_timeout`).
     PingTimeout,
+    /// A peer began a frame, or a message, that is larger than `message_limits`
+    /// allow.
+    MaxFrame,
+    MaxMessage,
+    /// A peer sent more messages, or bytes, than they allow in that time.
+    MessageRate,
+    ByteRate,
     /// A peer sent what is not TLS.
     TlsError,
     /// No byte from either side for `idle_timeout`.
@@ -114,6 +121,14 @@ impl Cause {
         }
     }
 
+    /// Whether a peer has sent more than it may.
+    pub(super) fn is_breach(&self) -> bool {
+        matches!(
+            self,
+            Self::MaxFrame | Self::MaxMessage | Self::MessageRate | Self::ByteRate
+        )
+    }
+
     /// The word without its number, for a metric label.
     pub fn label(&self) -> &'static str {
         match self {
@@ -124,6 +139,10 @@ impl Cause {
             Self::ConnectionLost => "connection_lost",
             Self::PeerTimeout => "peer_timeout",
             Self::PingTimeout => "ping_timeout",
+            Self::MaxFrame => "max_frame",
+            Self::MaxMessage => "max_message",
+            Self::MessageRate => "message_rate",
+            Self::ByteRate => "byte_rate",
             Self::TlsError => "tls_error",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseTimeout => "half_close_timeout",

@@ -20,6 +20,7 @@ use super::direction::{Direction, Given, Sink, Way};
 use super::entry::Tunnel;
 use super::outcome::Cause;
 use super::pulse::Pulse;
+use super::quota::Quota;
 use crate::metrics::delay;
 
 /// Reads of one direction before the other gets its turn.
@@ -41,6 +42,7 @@ pub(super) struct Pump<'a, S, K> {
     pub(super) direction: &'a mut Direction,
     pub(super) tunnel: &'a Tunnel,
     pub(super) pulse: Option<&'a mut Pulse>,
+    pub(super) quota: Option<&'a mut Quota>,
     pub(super) now: Ticks,
     pub(super) source: &'a mut S,
     pub(super) sink: &'a mut K,
@@ -72,7 +74,7 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         }
         let mut turn = self.rounds::<X>(cx, scratch);
         if matches!(turn, Turn::SourceEnded(_) | Turn::SourceBroke(_))
-            && let Err(error) = self.release(cx)
+            && let Err(error) = self.release(cx).and_then(|()| self.release_head(cx))
         {
             turn = Turn::SinkBroke(Cause::of_error(&error));
         }
@@ -154,10 +156,21 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
         self.heard(self.way);
         self.touch();
         self.tunnel.passed(self.way, count, messages);
+        if let Some(quota) = self.quota.as_deref_mut() {
+            quota.skip(self.way, count, self.now);
+        }
     }
 
     /// Passes on bytes just read.
     fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        match self.quota {
+            None => self.onward(cx, bytes),
+            Some(_) => self.screen(cx, bytes),
+        }
+    }
+
+    /// Passes on bytes that may be sent.
+    pub(super) fn onward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         match self.pulse {
             None => self.pass(cx, bytes),
             Some(_) => self.sift(cx, bytes),

@@ -27,6 +27,7 @@ use super::engine::Doors;
 use super::entry::{CloseOrder, Facts, Tunnel};
 use super::options::{Limits, Options};
 use super::pulse::Pulse;
+use super::quota::Quota;
 use shard::Shard;
 
 pub use page::Page;
@@ -57,6 +58,9 @@ pub struct Ticket {
     /// The relay's alone.
     pub(super) aside: Option<Box<Aside>>,
 }
+
+/// What looks at the bytes of few tunnels.
+pub(super) type Watchers<'a> = (Option<&'a mut Pulse>, Option<&'a mut Quota>);
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +95,7 @@ impl Registry {
             registry: Arc::clone(self),
             tunnel,
             place: slot * SHARDS as u32 + shard as u32,
-            aside: Aside::new(Pulse::new(options, now)),
+            aside: Aside::new(Pulse::new(options, now), Quota::new(options, now)),
         }
     }
 
@@ -246,11 +250,12 @@ impl Ticket {
         self.registry.clock.now()
     }
 
-    /// The entry, the pulse, and the time.
-    pub(super) fn parts(&mut self) -> (&Arc<Tunnel>, Option<&mut Pulse>, Ticks) {
+    /// The entry, what goes by the bytes of it, and the time.
+    pub(super) fn parts(&mut self) -> (&Arc<Tunnel>, Watchers<'_>, Ticks) {
         let now = self.now();
-        let pulse = self.aside.as_mut().and_then(|aside| aside.pulse());
-        (&self.tunnel, pulse, now)
+        let aside = self.aside.as_mut();
+        let watchers = aside.map_or((None, None), |aside| aside.parts());
+        (&self.tunnel, watchers, now)
     }
 
     /// The engine, while one runs.

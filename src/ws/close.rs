@@ -31,6 +31,10 @@ pub fn may_send(code: u16) -> bool {
 pub const GOING_AWAY: u16 = 1001;
 /// An endpoint met what it did not expect (RFC 6455 section 7.4.1).
 pub const INTERNAL_ERROR: u16 = 1011;
+/// A peer has sent what it may not.
+pub const POLICY_VIOLATION: u16 = 1008;
+/// A peer has sent a message that is too big.
+pub const MESSAGE_TOO_BIG: u16 = 1009;
 
 /// The bytes of one Close frame, without an allocation.
 #[derive(Clone, Copy)]

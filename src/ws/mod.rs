@@ -7,5 +7,6 @@
 pub mod close;
 pub mod frame;
 pub mod handshake;
+pub mod head;
 pub mod ping;
 pub mod pong;

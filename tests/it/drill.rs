@@ -26,9 +26,11 @@ enum Cut {
     ClientClosed,
     Drain,
     Operator,
+    ClientLimit,
+    BackendLimit,
 }
 
-const CUTS: [Cut; 10] = [
+const CUTS: [Cut; 12] = [
     Cut::IdleClock,
     Cut::MaxLifetime,
     Cut::BackendGone,
@@ -39,6 +41,8 @@ const CUTS: [Cut; 10] = [
     Cut::ClientClosed,
     Cut::Drain,
     Cut::Operator,
+    Cut::ClientLimit,
+    Cut::BackendLimit,
 ];
 
 /// What is found: side, cause and close code.
@@ -96,6 +100,8 @@ impl Cut {
             Self::ClientClosed => Finding::new("client", "close", "1001"),
             Self::Drain => Finding::new("longhaul", "drain", ""),
             Self::Operator => Finding::new("longhaul", "operator", ""),
+            Self::ClientLimit => Finding::new("client", "max_message", ""),
+            Self::BackendLimit => Finding::new("backend", "max_message", ""),
         }
     }
 
@@ -104,6 +110,7 @@ impl Cut {
         match self {
             Self::IdleClock => "/idle",
             Self::MaxLifetime => "/old",
+            Self::ClientLimit | Self::BackendLimit => "/small",
             _ => "/",
         }
     }
@@ -147,6 +154,14 @@ impl Cut {
                 farewell(client, server).await;
                 let back = json!({ "upstream": "app", "backend": "a", "state": "active" });
                 assert_eq!(proxy.ask_admin("/backends", Some(back)).await.0, 200);
+            }
+            Self::ClientLimit => {
+                client.send(masked(Opcode::Text, true, &[b'a'; 200])).await;
+                farewell(client, server).await;
+            }
+            Self::BackendLimit => {
+                server.send(plain(Opcode::Text, true, &[b'a'; 200])).await;
+                farewell(client, server).await;
             }
             Self::Operator => {
                 let order = json!({ "all": true });
@@ -202,6 +217,8 @@ async fn whoever_cut_it_is_told_by_one_line_and_by_the_metrics(over: Over) {
     let site = Site::one(backend.address()).more(
         "[[routes]]\npath = '/idle'\nupstream = 'app'\nidle_timeout = '300ms'\n\
          [[routes]]\npath = '/old'\nupstream = 'app'\nmax_lifetime = '300ms'\n\
+         [[routes]]\npath = '/small'\nupstream = 'app'\n\
+         message_limits = { max_message = '125B', side = 'both' }\n\
          [drain]\nwindow = '0s'\n",
     );
     let proxy = Proxy::start(site).await.over(over);

@@ -168,3 +168,23 @@ async fn it_says_which_network_is_kept_out() {
     let refused = "refused   at accept (network_denied): the listener is not for this network\n";
     assert!(text.contains(refused), "{text}");
 }
+
+#[tokio::test]
+async fn it_says_what_a_request_is_counted_against() {
+    let backend = RawBackend::start().await;
+    let site = Site::one(backend.address()).route(
+        "handshake_rate_per_client = '60/m'\nmax_tunnels = 9\nrequest_rate = '5/s'\n\
+         message_limits = { max_message = '1KiB', message_rate = '5/s' }",
+    );
+    let proxy = Proxy::start(site).await;
+    let text = explain(&proxy, "ws://localhost/", &[]);
+    for wanted in [
+        "limits    handshake_rate_per_client 60/m, max_tunnels 9\n",
+        "messages  max_message 1024B, message_rate 5/s, side client\n",
+    ] {
+        assert!(text.contains(wanted), "{text}");
+    }
+    let text = explain(&proxy, "http://localhost/", &[]);
+    assert!(text.contains("limits    request_rate 5/s\n"), "{text}");
+    assert!(!text.contains("messages"), "{text}");
+}

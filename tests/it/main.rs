@@ -43,6 +43,7 @@ mod kit;
 mod listen;
 mod logs;
 mod manager;
+mod messages;
 mod metrics;
 mod metrics_bounds;
 mod metrics_docs;

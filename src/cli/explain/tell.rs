@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Request;
 
 use super::request::Spelling;
-use crate::config::{Balance, Rate, RouteLimits};
+use crate::config::{Balance, LimitedSide, MessageLimits, Rate, RouteLimits};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal, Target};
 use crate::guard;
@@ -43,6 +43,9 @@ pub(super) fn tell(
     }
     proxy::may_enter(&route, &request, asked.is_some())?;
     tell_limits(text, &route.settings.limits, asked.is_some());
+    if let Some(limits) = route.settings.messages.filter(|_| asked.is_some()) {
+        tell_messages(text, &limits);
+    }
     tell_origin(text, &route, &request, asked.is_some());
     tell_backend(text, &route, &request);
     renew_hop_by_hop(request.headers_mut(), asked.as_deref());
@@ -100,6 +103,27 @@ fn tell_limits(text: &mut String, limits: &RouteLimits, is_upgrade: bool) {
     if !counts.is_empty() {
         line(text, "limits", &counts.join(", "));
     }
+}
+
+/// What its tunnel could carry.
+fn tell_messages(text: &mut String, limits: &MessageLimits) {
+    let bytes = |key: &str, most: Option<u64>| most.map(|most| format!("{key} {most}B"));
+    let side = match limits.side {
+        LimitedSide::Client => "client",
+        LimitedSide::Backend => "backend",
+        LimitedSide::Both => "both",
+    };
+    let words = [
+        bytes("max_frame", limits.max_frame),
+        bytes("max_message", limits.max_message),
+        limits.message_rate.map(|it| format!("message_rate {it}")),
+        limits
+            .byte_rate
+            .map(|it| format!("byte_rate {}B in {}s", it.bytes, it.per)),
+        Some(format!("side {side}")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    line(text, "messages", &words.join(", "));
 }
 
 /// Why a page may open a tunnel, where not all may.

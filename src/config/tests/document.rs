@@ -71,6 +71,10 @@ fn opened(title: &str) -> String {
         "`rebalance` of [upstreams.NAME]" => "[upstreams.b]\n\
              backends = [{ address = \"b:1\" }]\n[upstreams.b.rebalance]\n"
             .to_owned(),
+        "`message_limits` of [[routes]]" => {
+            REST.replace("routes = [{ upstream = \"a\" }]", "")
+                + "[[routes]]\nupstream = \"a\"\n[routes.message_limits]\n"
+        }
         "`auth` of [[routes]]" => {
             REST.replace("routes = [{ upstream = \"a\" }]", "")
                 + "[[routes]]\nupstream = \"a\"\n[routes.auth]\nupstream = \"a\"\n"
@@ -177,6 +181,7 @@ fn the_defaults_are_the_defaults() {
             let needed = match key {
                 "redirect_port" => "redirect_to_https = true\n",
                 "websocket_over_http2" if *title == "[upstreams.NAME]" => "http2 = true\n",
+                "side" => "max_frame = \"1KiB\"\n",
                 "missing_origin" => "allowed_origins = [\"same_host\"]\n",
                 _ => "",
             };

@@ -17,6 +17,7 @@ use crate::tunnel::bulk::Bulk;
 use crate::tunnel::direction::Way;
 use crate::tunnel::outcome::{Cause, Outcome, Side};
 use crate::tunnel::pump::{Pump, Turn};
+use crate::tunnel::quota::Breach;
 use crate::tunnel::scratch::Scratch;
 
 /// Turns of both directions before other tunnels of the thread get theirs.
@@ -60,6 +61,10 @@ where
                 self.feel_pulse();
                 again = true;
             }
+            if let Some((way, breach)) = self.ticket.take_breach() {
+                self.breached(way, breach);
+                again = true;
+            }
             again |= self.settle();
             if self.course.is_done() {
                 // A tunnel is done only after an end of stream, a reset or an
@@ -83,7 +88,7 @@ where
     /// Gives up a side that is dead, unless the end has begun.
     fn feel_pulse(&mut self) {
         let waiting = Way::BOTH.map(|way| self.course.direction(way).is_held_up());
-        let (tunnel, pulse, now) = self.ticket.parts();
+        let (tunnel, (pulse, _), now) = self.ticket.parts();
         let Some(pulse) = pulse.filter(|_| self.course.began().is_none()) else {
             return;
         };
@@ -102,6 +107,16 @@ where
         }
     }
 
+    /// The source of `way` has sent more than it may.
+    fn breached(&mut self, way: Way, breach: Breach) {
+        let order = Arc::new(breach.order());
+        let (tunnel, now) = (self.ticket.tunnel(), self.ticket.now());
+        // Otherwise another order was first, which is obeyed.
+        if tunnel.close(Arc::clone(&order)) {
+            self.course.breached(way, &order, &tunnel.limits, now);
+        }
+    }
+
     fn turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -112,13 +127,14 @@ where
     ) -> Turn {
         let ahead = self.ticket.take_ahead(way);
         let direction = self.course.direction(way);
-        let (tunnel, pulse, now) = self.ticket.parts();
+        let (tunnel, (pulse, quota), now) = self.ticket.parts();
         match way {
             Way::In => Pump {
                 way,
                 direction,
                 tunnel,
                 pulse,
+                quota,
                 now,
                 source: &mut self.client,
                 sink: &mut self.backend,
@@ -132,6 +148,7 @@ where
                 direction,
                 tunnel,
                 pulse,
+                quota,
                 now,
                 source: &mut self.backend,
                 sink: &mut self.client,

@@ -24,6 +24,7 @@ mod pages;
 mod pings;
 mod points;
 mod pressure;
+mod quotas;
 mod races;
 mod rig;
 mod sealed;
@@ -65,6 +66,7 @@ pub(super) fn facts(id: u64) -> Facts {
 pub(super) fn options(framing: Framing) -> Options {
     Options {
         expiry: None,
+        messages: None,
         framing,
         clocks: Clocks {
             pings: None,
