@@ -46,9 +46,14 @@ pub fn renew_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<&str>) {
     }
 }
 
-/// The field names that `Connection` lists.
+/// The field names that `Connection` lists, without those that go anyway.
 fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
+    let goes_anyway = |token: &&str| {
+        let usual = ["upgrade", "keep-alive"];
+        usual.iter().any(|usual| token.eq_ignore_ascii_case(usual))
+    };
     crate::ws::handshake::tokens(headers, &header::CONNECTION)
+        .filter(|token| !goes_anyway(token))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .collect()
 }

@@ -6,7 +6,6 @@
 //! and `Forwarded` (RFC 7239) are rebuilt, never appended to blindly; from
 //! untrusted peers every other `X-Forwarded-*` and `X-Real-IP` goes too.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +23,9 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Bytes of a usual `Forwarded`.
+const USUAL: usize = 64;
 
 /// Longest chain of addresses that is read from a trusted peer.
 const MAX_CHAIN: usize = 32;
@@ -63,18 +65,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(mut exchange) = request.extensions().get::<Exchange>().cloned() {
-            let view = View::of(request.headers(), &exchange, &self.trusted);
+        let exchange = request.extensions().get::<Exchange>();
+        let view = exchange.map(|exchange| View::of(request.headers(), exchange, &self.trusted));
+        if let Some(view) = view {
             let told = [FOR, FORWARDED].map(|name| request.headers().contains_key(name));
-            exchange.speaks_for_others = !view.trusted_peer && told.contains(&true);
             view.write(request.headers_mut());
-            if view.client_ip() != exchange.client.peer.ip() {
-                let client = view.client_ip().map(|ip| ip.to_string());
-                exchange.record.update(|entry| entry.forwarded_for = client);
+            if let Some(exchange) = request.extensions_mut().get_mut::<Exchange>() {
+                view.tell(exchange);
+                exchange.speaks_for_others = !view.trusted_peer && told.contains(&true);
             }
-            exchange.client_ip = view.client_ip();
-            exchange.secure = view.proto == "https";
-            request.extensions_mut().insert(exchange);
         }
         self.inner.call(request)
     }
@@ -124,9 +123,22 @@ impl View {
         self.chain.first().copied()
     }
 
+    /// What the exchange is to know.
+    fn tell(&self, exchange: &mut Exchange) {
+        if self.client_ip() != exchange.client.peer.ip() {
+            let client = self.client_ip().map(|ip| ip.to_string());
+            exchange.record.update(|entry| entry.forwarded_for = client);
+        }
+        exchange.client_ip = self.client_ip();
+        exchange.secure = self.proto == "https";
+    }
+
     fn write(&self, headers: &mut HeaderMap) {
         self.strip(headers);
-        if let Some(value) = list(&self.chain) {
+        let chain: Vec<String> = self.chain.iter().map(ToString::to_string).collect();
+        if !chain.is_empty()
+            && let Ok(value) = HeaderValue::try_from(chain.join(", "))
+        {
             headers.insert(FOR, value);
         }
         headers.insert(PROTO, HeaderValue::from_static(self.proto));
@@ -136,7 +148,7 @@ impl View {
         if let Some(port) = &self.port {
             headers.insert(PORT, port.clone());
         }
-        if let Some(value) = self.forwarded() {
+        if let Some(value) = self.forwarded(&chain) {
             headers.insert(FORWARDED, value);
         }
     }
@@ -147,14 +159,16 @@ impl View {
         let gone: Vec<HeaderName> = headers
             .keys()
             .filter(|name| {
+                let name = name.as_str();
+                // Nothing else does, and most names do not.
+                if !name.starts_with(['x', 'f']) {
+                    return false;
+                }
                 // Some servers read `_` as `-` (RFC 3875 section 4.1.18).
-                let folded = name.as_str().contains('_').then(|| {
-                    HeaderName::from_bytes(name.as_str().replace('_', "-").as_bytes()).ok()
-                });
-                let name = &folded.flatten().unwrap_or_else(|| (*name).clone());
-                rebuilt.contains(name)
-                    || !self.trusted_peer
-                        && (name.as_str().starts_with("x-forwarded-") || *name == REAL_IP)
+                let folded = name.contains('_').then(|| name.replace('_', "-"));
+                let name = folded.as_deref().unwrap_or(name);
+                rebuilt.iter().any(|rebuilt| rebuilt == name)
+                    || !self.trusted_peer && (name.starts_with("x-forwarded-") || REAL_IP == name)
             })
             .cloned()
             .collect();
@@ -163,16 +177,16 @@ impl View {
         }
     }
 
-    /// RFC 7239: one element for each hop; host and proto with the first.
-    fn forwarded(&self) -> Option<HeaderValue> {
-        let mut text = String::new();
-        for ip in &self.chain {
-            if !text.is_empty() {
+    /// RFC 7239: one element for each hop; host and proto with the first. `chain`
+    /// has the addresses as text.
+    fn forwarded(&self, chain: &[String]) -> Option<HeaderValue> {
+        let mut text = String::with_capacity(USUAL);
+        for (index, ip) in chain.iter().enumerate() {
+            if index > 0 {
                 text.push_str(", ");
             }
-            text.push_str("for=");
-            text.push_str(&node(*ip));
-            if !text.contains(',') {
+            write_node(ip, &mut text);
+            if index == 0 {
                 self.write_origin(&mut text);
             }
         }
@@ -186,26 +200,18 @@ impl View {
     fn write_origin(&self, text: &mut String) {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
         if let Some(host) = host.filter(|host| !host.contains(['"', '\\'])) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, ";host=\"{host}\"");
+            text.extend([";host=\"", host, "\""]);
         }
-        let _ = write!(text, ";proto={}", self.proto);
+        text.extend([";proto=", self.proto]);
     }
 }
 
 /// RFC 7239 section 6: IPv6 in brackets and quotes.
-fn node(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("\"[{ip}]\""),
+fn write_node(ip: &str, text: &mut String) {
+    match ip.contains(':') {
+        true => text.extend(["for=\"[", ip, "]\""]),
+        false => text.extend(["for=", ip]),
     }
-}
-
-fn list(chain: &[IpAddr]) -> Option<HeaderValue> {
-    let texts: Vec<String> = chain.iter().map(ToString::to_string).collect();
-    (!texts.is_empty())
-        .then(|| HeaderValue::try_from(texts.join(", ")).ok())
-        .flatten()
 }
 
 /// The addresses a trusted peer names, nearest first, up to the first that is

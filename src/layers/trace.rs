@@ -64,13 +64,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(exchange) = request.extensions().get::<Exchange>().cloned() {
+        if let Some(exchange) = request.extensions().get::<Exchange>() {
             let trusted = is_trusted(&exchange.client, &self.by.trusted);
+            let record = exchange.record.clone();
             let headers = request.headers_mut();
             let id = self.by.request_id.then(|| request_id(headers, trusted));
             let trace = trace(headers, self.by.begin_traces);
             if id.is_some() || trace.is_some() {
-                exchange.record.update(|entry| {
+                record.update(|entry| {
                     entry.request_id = id;
                     entry.trace_id = trace;
                 });

@@ -30,7 +30,7 @@ pub use head_guard::Ambiguous;
 pub(crate) use head_guard::HeadGuard;
 pub use link::{ClientLink, InFlight};
 pub use opening::{Opening, read_opening};
-pub use options::{Keepalive, reset_when_closed, tune};
+pub use options::{Keepalive, reset_when_closed, tune, tune_tcp};
 pub use permit::{Limiter, Permit, Refused};
 pub use socket_file::remove_stale_socket;
 pub use transport::{Socket, Transport};

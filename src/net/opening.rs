@@ -1,7 +1,8 @@
 //! The first bytes of a connection, which say whether it is HTTP/2 (RFC 9113
 //! sections 3.3 and 3.4) or HTTP/1.1.
 //!
-//! It reads no more than it needs to tell, and gives back all that it has read.
+//! It gives back all that it has read: often a whole request head, so that whoever
+//! reads on has it without another system call.
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -9,6 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::http2::PREFACE;
 use super::{ClientFault, ReadDeadlines, Transport};
+
+/// Most bytes that are read; what a silent connection holds meanwhile.
+const MOST: usize = 1024;
 
 /// What the first bytes say, and the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,21 +38,21 @@ pub async fn read_opening(
     transport: &mut Transport,
     deadlines: &ReadDeadlines,
 ) -> Result<Opening, ClientFault> {
-    let mut read = BytesMut::with_capacity(PREFACE.len());
+    let mut read = BytesMut::with_capacity(MOST);
     let mut deadline = Instant::now() + deadlines.first_byte;
     loop {
-        let mut space = (&mut *transport).take((PREFACE.len() - read.len()) as u64);
         let first = read.is_empty();
-        let Ok(more) = timeout_at(deadline, space.read_buf(&mut read)).await else {
+        let Ok(more) = timeout_at(deadline, transport.read_buf(&mut read)).await else {
             return Err(match first {
                 true => ClientFault::FirstByte,
                 false => ClientFault::RequestHead,
             });
         };
-        if !matches!(more, Ok(1..)) || !PREFACE.starts_with(&read) {
+        let told = read.len().min(PREFACE.len());
+        if !matches!(more, Ok(1..)) || read[..told] != PREFACE[..told] {
             return Ok(Opening::Http1(read.freeze()));
         }
-        if read.len() == PREFACE.len() {
+        if told == PREFACE.len() {
             return Ok(Opening::Http2(read.freeze()));
         }
         if first {

@@ -33,10 +33,19 @@ pub fn reset_when_closed(socket: impl AsFd) {
 /// # Errors
 /// What the kernel says, for instance of a socket that is already reset.
 pub fn tune(socket: &Socket, keepalive: &Keepalive) -> io::Result<()> {
-    let Socket::Tcp(stream) = socket else {
-        return Ok(());
-    };
-    let socket = SockRef::from(stream);
+    match socket {
+        Socket::Tcp(stream) => tune_tcp(stream, keepalive),
+        Socket::Unix(_) => Ok(()),
+    }
+}
+
+/// The same for a socket of TCP, connected or listening: the connections of one that
+/// listens are born with its options.
+///
+/// # Errors
+/// What the kernel says.
+pub fn tune_tcp(socket: &impl AsFd, keepalive: &Keepalive) -> io::Result<()> {
+    let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()

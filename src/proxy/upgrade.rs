@@ -87,7 +87,8 @@ pub(super) async fn upgrade(
         deadline,
         expiry,
     };
-    tokio::spawn(handoff.run(client, backend));
+    // Boxed: tokio moves a task's future about ten times.
+    tokio::spawn(Box::pin(handoff.run(client, backend)));
     Ok(answer)
 }
 

@@ -16,7 +16,7 @@ use crate::net::{Peer, Socket, remove_stale_socket};
 
 /// Connections that may wait for accept. The kernel caps it at
 /// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// A bound listening socket.
 #[derive(Debug)]

@@ -19,8 +19,7 @@ use crate::drain::{Stage, Watch};
 use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
 use crate::metrics::{Metrics, Refused, TlsVersion};
 use crate::net::{
-    self, ClientFault, Keepalive, Opening, Peer, Permit, ReadDeadlines, Socket, Transport,
-    read_opening, tune,
+    self, ClientFault, Opening, Peer, Permit, ReadDeadlines, Socket, Transport, read_opening, tune,
 };
 use crate::state::{ListenerState, Snapshot};
 use crate::tls;
@@ -29,6 +28,8 @@ use crate::tls;
 pub(super) struct Accepted {
     pub(super) listener: Arc<str>,
     pub(super) socket: Socket,
+    /// Whether the socket has its options from the listening one.
+    pub(super) tuned: bool,
     pub(super) peer: Peer,
     pub(super) permit: Permit,
     pub(super) context: Arc<Context>,
@@ -41,6 +42,7 @@ pub(super) async fn serve(accepted: Accepted) {
     let Accepted {
         listener,
         mut socket,
+        tuned,
         peer,
         mut permit,
         context,
@@ -55,8 +57,7 @@ pub(super) async fn serve(accepted: Accepted) {
     let Some(state) = snapshot.came_by(&listener).cloned() else {
         return;
     };
-    let keepalive = Keepalive::from(snapshot.config.tcp);
-    if tune(&socket, &keepalive).is_err() {
+    if !tuned && tune(&socket, &snapshot.config.tcp.into()).is_err() {
         // It was reset before it was accepted.
         return;
     }

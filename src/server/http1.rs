@@ -88,22 +88,22 @@ impl Http1 {
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
-        let mut ending = watch.clone();
-        let mut draining = false;
+        // Polled whenever the connection is, so there is one for each thing to come.
+        let (mut next, mut removed) = (Stage::Draining, false);
         let ended = loop {
             tokio::select! {
                 biased;
-                () = ending.reached(Stage::Ending) => return,
-                // The process stops, or an edit has removed the listener.
-                () = async { tokio::select! {
-                    () = watch.reached(Stage::Draining) => {}
-                    () = listener.reached(Stage::Draining) => {}
-                } }, if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
+                () = watch.reached(next) => {
+                    if next == Stage::Ending {
+                        return;
+                    }
+                    next = Stage::Ending;
                 }
+                // An edit has removed the listener.
+                () = listener.reached(Stage::Draining), if !removed => removed = true,
                 ended = &mut connection => break ended,
             }
+            connection.as_mut().graceful_shutdown();
         };
         // hyper gives up a connection that was asked to upgrade, whatever the
         // answer, and leaves its end to whoever asked.

@@ -15,10 +15,11 @@ use tokio::time::{Instant, sleep};
 use super::Context;
 use super::bind::Listening;
 use super::connection::{self, Accepted};
+use super::tuning::Tuning;
 use crate::drain::{self, Drain, Stage, Watch};
 use crate::guard::Shut;
 use crate::metrics;
-use crate::net::{Peer, Refused, Socket};
+use crate::net::{Keepalive, Peer, Refused, Socket};
 
 /// Asks an accept loop whether it is still going round.
 pub(super) type Probe = mpsc::Sender<oneshot::Sender<()>>;
@@ -124,6 +125,7 @@ async fn accept_loop(
     let mut stopping = listener.watch.clone();
     let mut shortage = Shortage::default();
     let mut warned_full = false;
+    let mut tuning = Tuning::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -141,7 +143,8 @@ async fn accept_loop(
         match accepted {
             Ok((socket, peer)) => {
                 shortage.eased(name);
-                let refused = listener.admit(socket, peer);
+                let tuned = tuning.covers(&acceptor, listener.keepalive());
+                let refused = listener.admit(socket, peer, tuned);
                 warned_full = warn_once(name, refused, warned_full);
             }
             Err(error) if is_the_clients(&error) => {}
@@ -188,8 +191,13 @@ impl Listener {
         // After that nobody else holds the socket.
         let _ = ended.await;
         while let Ok((stream, peer)) = socket.accept_now() {
-            self.admit(stream, peer);
+            self.admit(stream, peer, false);
         }
+    }
+
+    /// The options of sockets, as they are now.
+    fn keepalive(&self) -> Keepalive {
+        self.context.state.snapshot().config.tcp.into()
     }
 
     /// Under which address a connection counts. Behind a proxy that says whose it
@@ -201,8 +209,9 @@ impl Listener {
         peer.ip().filter(|_| !is_told)
     }
 
-    /// Starts the connection's task, or says why not.
-    fn admit(&self, socket: Socket, peer: Peer) -> Option<Refused> {
+    /// Starts the connection's task, or says why not. `tuned`: the socket has its
+    /// options.
+    fn admit(&self, socket: Socket, peer: Peer, tuned: bool) -> Option<Refused> {
         if let Err(shut) = self.ask(peer) {
             self.count(shut.label());
             tracing::debug!(listener = &*self.name, %peer, %shut, "connection refused");
@@ -213,13 +222,15 @@ impl Listener {
                 let accepted = Accepted {
                     listener: Arc::clone(&self.name),
                     socket,
+                    tuned,
                     peer,
                     permit,
                     context: Arc::clone(&self.context),
                     watch: self.watch.clone(),
                     listener_watch: self.listener_watch.clone(),
                 };
-                tokio::spawn(connection::serve(accepted));
+                // Boxed: tokio moves a task's future about ten times, and this one is large.
+                tokio::spawn(Box::pin(connection::serve(accepted)));
                 None
             }
             Err(refused) => {

@@ -23,6 +23,7 @@ mod reload;
 mod rlimit;
 mod stop;
 mod systemd;
+mod tuning;
 mod watch;
 mod would_bind;
 

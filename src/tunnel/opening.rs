@@ -18,6 +18,9 @@ pub struct Opening {
 /// Most bytes of one field; what is beyond is cut off.
 const MOST: usize = 4096;
 
+/// Bytes that are enough for most.
+const ROOM: usize = 256;
+
 /// Heads below this are lengths.
 const LONG: u8 = 100;
 /// The field is the one before it.
@@ -29,7 +32,10 @@ const USUAL_WORDS: [&str; 4] = ["TLSv1.3", "TLSv1.2", "GET", "CONNECT"];
 impl Opening {
     pub fn new(client: impl Display, words: &Words<'_>) -> Self {
         let client = client.to_string();
-        let mut packing = Packing::default();
+        let mut packing = Packing {
+            text: String::with_capacity(ROOM),
+            last: "",
+        };
         // In an order that has equals side by side.
         for field in [
             &client,
@@ -77,14 +83,13 @@ impl Opening {
     }
 }
 
-#[derive(Default)]
-struct Packing {
+struct Packing<'a> {
     text: String,
-    last: String,
+    last: &'a str,
 }
 
-impl Packing {
-    fn push(&mut self, field: &str) {
+impl<'a> Packing<'a> {
+    fn push(&mut self, field: &'a str) {
         let field = &field[..field.floor_char_boundary(MOST)];
         let usual = USUAL_WORDS.iter().position(|word| *word == field);
         let length = field.len();
@@ -103,8 +108,7 @@ impl Packing {
                 self.text.push_str(field);
             }
         }
-        self.last.clear();
-        self.last.push_str(field);
+        self.last = field;
     }
 }
 

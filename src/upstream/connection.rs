@@ -5,6 +5,8 @@
 //! backend's 101 it is HTTP, and whatever follows a refused attempt on the same
 //! connection could be read as a request by one side and not by the other.
 
+use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,16 +28,21 @@ const MAX_BUFFER: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
 
 /// The sending half; the connection itself is driven by a task of its own that
-/// ends with it.
-#[derive(Debug)]
+/// ends with it, once a request has been sent that may leave something to be done
+/// behind its answer's head.
 pub struct Connection {
     sender: Sender,
+    /// Until the connection has that task.
+    driver: Option<Driver>,
     finish: Finish,
     /// What it was dialled by: an edit may have changed how.
     dialer: Arc<Dialer>,
     /// Whether requests went over it before.
     reused: bool,
 }
+
+/// Reads and writes a connection of HTTP/1.1, to its end.
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Debug)]
 enum Sender {
@@ -88,6 +95,15 @@ pub enum ConnectError {
     Http2(h2::Error),
 }
 
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("sender", &self.sender)
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connection {
     /// A pooled connection if there is one.
     pub fn pooled(dialer: &Arc<Dialer>, backend: &Backend, timeout: Duration) -> Option<Self> {
@@ -106,6 +122,7 @@ impl Connection {
         let (sender, reused) = backend.http2.sender(dialer, backend).await?;
         Ok(Self {
             sender: Sender::Http2(sender),
+            driver: None,
             finish: Finish::default(),
             dialer: Arc::clone(dialer),
             reused,
@@ -126,6 +143,7 @@ impl Connection {
             None => Self::open(dialer, backend, header).await,
             Some(shared) => Ok(Self {
                 sender: Sender::Stream(shared),
+                driver: None,
                 finish: Finish::default(),
                 dialer: Arc::clone(dialer),
                 reused: true,
@@ -142,8 +160,23 @@ impl Connection {
             let request = shared.extended(&request);
             return Ok(Answer::Http2(shared.shake_hands(request).await?));
         }
-        let sent = self.send(request).await;
-        Ok(Answer::Http1(sent.map_err(TrySendError::into_error)?))
+        let (Sender::Http1(sender), Some(mut driver)) = (&mut self.sender, self.driver.take())
+        else {
+            let sent = self.send(request).await;
+            return Ok(Answer::Http1(sent.map_err(TrySendError::into_error)?));
+        };
+        // Driven from here: a connection that switches protocols is over with the
+        // head of the answer, and so never needs a task.
+        let mut sent = pin!(sender.send_request(request));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut sent => {
+                tokio::spawn(driver);
+                answer
+            }
+            () = &mut driver => sent.await,
+        };
+        Ok(Answer::Http1(answer?))
     }
 
     /// A new connection of HTTP/1.1, for plain requests and for upgrades.
@@ -167,14 +200,15 @@ impl Connection {
             .handshake(TokioIo::new(io))
             .await?;
         let name = backend.name().clone();
-        tokio::spawn(async move {
+        let driver = async move {
             // The exchange sees the same error; here it is only for debugging.
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(backend = &*name, %error, "backend connection ended");
             }
-        });
+        };
         Ok(Self {
             sender: Sender::Http1(sender),
+            driver: Some(Box::pin(driver)),
             finish,
             dialer: Arc::clone(dialer),
             reused: false,
@@ -189,6 +223,9 @@ impl Connection {
         &mut self,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        if let Some(driver) = self.driver.take() {
+            tokio::spawn(driver);
+        }
         match &mut self.sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
             Sender::Http2(shared) => {

@@ -290,8 +290,11 @@ fn wanted(headers: &HeaderMap) -> Upgrade {
     }
 }
 
+/// Whether `Upgrade` names this protocol and no other.
 fn wants_websocket(headers: &HeaderMap) -> bool {
-    matches!(wanted(headers), Upgrade::One(name) if name == WEBSOCKET)
+    let mut elements = headers.get_all(UPGRADE).iter().flat_map(elements);
+    let is_websocket = |element: &[u8]| element.eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+    elements.next().is_some_and(is_websocket) && elements.all(is_websocket)
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), Mistake> {
@@ -375,7 +378,8 @@ fn is_base64_of_16_bytes(text: &[u8]) -> bool {
     let Some((digits, b"==")) = text.split_last_chunk() else {
         return false;
     };
-    digits.len() == 22 && digits.iter().all(|digit| ALPHABET.contains(digit))
+    let is_digit = |digit: &u8| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/');
+    digits.len() == 22 && digits.iter().all(is_digit)
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
