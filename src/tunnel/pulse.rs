@@ -41,6 +41,8 @@ struct Beat {
     /// bytes move no deadline.
     due: Ticks,
     stage: Stage,
+    /// Once it is sent a ping: until when it may leave it unanswered.
+    patience: Ticks,
     /// A sign of life has come since this stage began.
     answered: bool,
     /// At the last look bytes waited for it.
@@ -108,7 +110,10 @@ impl Pulse {
             return Vec::new();
         };
         beat.stage = Stage::Sent;
-        beat.due = clock::look(later(now, self.timeout), self.step);
+        beat.patience = later(now, self.timeout);
+        // Whoever has answered by then may have been silent again for long enough.
+        let next = later(now, self.interval.min(self.timeout));
+        beat.due = clock::look(next, self.step);
         // Fresh and unpredictable for each frame (RFC 6455 section 5.3).
         beat.watch.ping((way == Way::In).then(rand::random))
     }
@@ -158,6 +163,7 @@ impl Beat {
             heard: now,
             due,
             stage: Stage::Quiet,
+            patience: NEVER,
             answered: false,
             stuck: false,
         }
@@ -180,6 +186,10 @@ impl Beat {
                 false => (Stage::Wanted, later(now, timeout)),
             };
             (self.answered, self.stuck) = (false, stuck && !quiet);
+            return false;
+        }
+        if self.stage == Stage::Sent && now < self.patience {
+            self.due = self.patience;
             return false;
         }
         // An open frame of the other side may keep the ping from going out for

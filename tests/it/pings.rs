@@ -18,6 +18,7 @@ over_each!(
     a_ping_goes_between_the_frames_of_a_large_message,
     a_client_that_takes_nothing_is_given_up_within_an_open_frame,
     a_tunnel_keeps_the_pings_that_it_was_opened_with,
+    a_long_timeout_makes_no_long_interval,
 );
 
 const QUICK: &str = "ping_interval = '300ms'\nping_timeout = '400ms'";
@@ -259,6 +260,16 @@ async fn a_client_that_takes_nothing_is_given_up_within_an_open_frame(over: Over
     drop(server);
     given_up(&proxy, "client").await;
     drop(client);
+}
+
+async fn a_long_timeout_makes_no_long_interval(over: Over) {
+    let keys = "ping_interval = '300ms'\nping_timeout = '60s'\nping_side = 'client'";
+    let (proxy, backend) = site(over, keys).await;
+    let (mut client, _server) = open(&proxy, &backend).await;
+    for _ in 0..3 {
+        let payload = ping(&mut client, false).await;
+        client.send(masked(Opcode::Pong, true, &payload)).await;
+    }
 }
 
 async fn a_tunnel_keeps_the_pings_that_it_was_opened_with(over: Over) {

@@ -12,11 +12,17 @@ use crate::kit::{Echo, Proxy, Site, Ws, longhaul};
 
 /// Both ends of a terminal: the person's, and the program's.
 pub fn terminal() -> (File, File) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    // A program that had the person's end would never see the person leave.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let person = openpt(flags).expect("a terminal");
     grantpt(&person).expect("to grant it");
     unlockpt(&person).expect("to unlock it");
     let name = ptsname(&person, Vec::new()).expect("its name");
-    let program = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    let program = rustix::fs::open(
+        name,
+        OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
     (person.into(), program.expect("to open it").into())
 }
 

@@ -111,17 +111,8 @@ impl Top {
         };
         tcsetwinsize(&program, size).expect("to set its size");
         let before = tcgetattr(&program).expect("its mode");
-        let end = || Stdio::from(program.try_clone().expect("another handle"));
-        let child = longhaul()
-            .arg("top")
-            .args(words)
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .expect("to run longhaul");
         Self {
-            child,
+            child: run(words, &program),
             keys: person.try_clone().expect("another handle"),
             screen: followed(person),
             program,
@@ -177,6 +168,18 @@ impl Top {
         assert_eq!(modes(&after), modes(&self.before));
         status
     }
+}
+
+fn run(words: &[&str], program: &File) -> Child {
+    let end = || Stdio::from(program.try_clone().expect("another handle"));
+    longhaul()
+        .arg("top")
+        .args(words)
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .expect("to run longhaul")
 }
 
 /// What a person sees, as it changes.
@@ -314,4 +317,28 @@ async fn where_there_is_no_terminal_it_says_what_to_do_instead() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("longhaul status"), "{said}");
     assert!(output.stdout.is_empty());
+}
+
+/// Over HTTP/1.1 alone: it is about how the command ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_ends_when_its_terminal_has_gone() {
+    let proxy = Proxy::start(Site::one(&nobody().await)).await;
+    let socket = proxy.path("admin.sock").display().to_string();
+    let (mut person, program) = terminal();
+    let mut child = run(&["--admin", &socket], &program);
+    drop(program);
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains(TAKES) {
+            let mut part = [0; 4096];
+            let read = person.read(&mut part).expect("a screen");
+            seen.extend_from_slice(&part[..read]);
+        }
+        // The only handle of who sits there.
+        drop(person);
+        child.wait()
+    });
+    // Nobody reads any more how it went.
+    let status = soon("its end", ended).await.expect("to wait");
+    assert!(status.expect("to wait").code().is_some());
 }

@@ -95,7 +95,12 @@ pub(super) fn carry(far: FarSocket, near: Near, runtime: &Rc<Runtime>) -> (FarSo
 
 /// The client's part: an extended CONNECT (RFC 8441 section 4), and its answer.
 async fn ask(socket: Socket) -> (SendStream<Part>, RecvStream) {
-    let shaken = client::Builder::new().handshake::<_, Part>(socket).await;
+    // Else `h2` takes many small frames that wait to be read for an attack, and a life
+    // has reads of one byte.
+    let shaken = client::Builder::new()
+        .data_frame_budget(usize::MAX)
+        .handshake::<_, Part>(socket)
+        .await;
     let (mut requests, connection) = shaken.unwrap();
     let request = Request::builder()
         .method(Method::CONNECT)

@@ -1,6 +1,6 @@
 //! `longhaul top`: what the dashboard shows, in a terminal.
 //!
-//! One thread asks longhaul, one waits for signals, and this one draws and hears
+//! One thread asks longhaul, two wait for signals and for the terminal to go, and this one draws and hears
 //! keys; so a question that takes long keeps nobody from leaving.
 //!
 //! Invariant: the terminal is as it was before, whichever way this ends: by a key,
@@ -20,6 +20,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::asker::{Order, Told};
@@ -31,6 +33,8 @@ use super::door::meant;
 
 /// How soon what was told is drawn.
 const DRAW: Duration = Duration::from_millis(100);
+/// Within which `top` ends by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Told and not yet drawn; whoever tells more waits.
 const WAITING: usize = 8;
 
@@ -44,9 +48,11 @@ pub fn top(arguments: &TopArguments) -> anyhow::Result<()> {
     let (telling, told) = sync_channel(WAITING);
     let (ordering, orders) = sync_channel(WAITING);
     let stops = telling.clone();
-    thread::spawn(move || until_signalled(&stops));
     thread::spawn(move || asker::run(&door, &orders, &telling));
     let mut terminal = ratatui::try_init().context("the terminal")?;
+    let hung_up = stops.clone();
+    thread::spawn(move || leave_when(until_signalled, &stops));
+    thread::spawn(move || leave_when(until_hung_up, &hung_up));
     let _restored = Restored;
     let screen = Screen::new(&status["asked_by"]);
     drawn(&mut terminal, screen, &told, &ordering)
@@ -99,27 +105,48 @@ fn drawn(
     }
 }
 
-/// Says so when the process is told to end, or its terminal has gone.
-fn until_signalled(stops: &SyncSender<Told>) {
+/// Has `top` end once it must. crossterm reads a terminal that has gone for ever and
+/// hears nothing meanwhile: whoever has not ended soon is ended.
+fn leave_when(must: fn() -> io::Result<()>, stops: &SyncSender<Told>) {
+    if must().is_err() {
+        return;
+    }
+    // Nobody hears it once all is over.
+    let _ = stops.try_send(Told::Stop);
+    thread::sleep(PATIENCE);
+    let _ = ratatui::try_restore();
+    std::process::exit(0);
+}
+
+/// Until the process is told to end.
+fn until_signalled() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
-        .build();
-    let Ok(runtime) = runtime else { return };
+        .build()?;
     runtime.block_on(async {
-        let kinds = [
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-            SignalKind::interrupt(),
-        ];
-        let [Ok(mut end), Ok(mut gone), Ok(mut interrupt)] = kinds.map(signal) else {
-            return;
-        };
+        let mut end = signal(SignalKind::terminate())?;
+        let mut gone = signal(SignalKind::hangup())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             _ = end.recv() => {}
             _ = gone.recv() => {}
             _ = interrupt.recv() => {}
         }
-    });
-    // Nobody hears it once all is over.
-    let _ = stops.send(Told::Stop);
+        Ok(())
+    })
+}
+
+/// Until nobody is at the other end of the terminal. Whose controlling terminal it is
+/// not gets no signal.
+fn until_hung_up() -> io::Result<()> {
+    let stdin = io::stdin();
+    loop {
+        // The kernel tells of a hang-up unasked (poll(2)).
+        let mut terminal = [PollFd::new(&stdin, PollFlags::empty())];
+        match poll(&mut terminal, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
