@@ -169,4 +169,6 @@ async fn talk(mut wire: Wire, number: u64, share: f64, seen: Arc<Seen>) {
             seen.echoes.fetch_add(1, Ordering::Relaxed);
         }
     }
+    // Its port is free at once.
+    wire.abort();
 }

@@ -138,6 +138,8 @@ impl Ground {
     /// would run out.
     pub async fn connect(&self, address: &str, number: usize) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
+        // What it leaves behind would keep others from the same port for a minute.
+        socket.set_reuseaddr(true).expect("to set an option");
         let local = format!("127.0.9.{}:0", 1 + number / 1000);
         socket
             .bind(local.parse().expect("an address"))

@@ -319,7 +319,6 @@ async fn where_there_is_no_terminal_it_says_what_to_do_instead() {
     assert!(output.stdout.is_empty());
 }
 
-/// Over HTTP/1.1 alone: it is about how the command ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_ends_when_its_terminal_has_gone() {
     let proxy = Proxy::start(Site::one(&nobody().await)).await;
