@@ -12,6 +12,7 @@ pub mod config;
 mod drain;
 mod exchange;
 mod fetch;
+mod files;
 mod foreign;
 pub mod fuzzing;
 mod guard;

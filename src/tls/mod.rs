@@ -15,7 +15,6 @@
 
 mod accept;
 mod client;
-mod contents;
 mod facts;
 mod hello;
 mod pair;
@@ -30,7 +29,6 @@ mod tests;
 
 pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
-pub use contents::{Contents, contents};
 pub use pair::Pair;
 pub(crate) use pem::{PemFile, PemProblem};
 pub use server::{ServerOptions, server_config};
