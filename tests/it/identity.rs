@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use crate::kit::{Echo, Event, Over, Proxy, RawBackend, Setup, Site, handshake, o
 over_each!(
     a_password_lets_in_and_its_name_is_the_users,
     a_token_is_taken_from_where_it_may_be,
+    each_kind_of_key_signs_tokens,
     a_claim_that_no_header_can_carry_lets_nobody_in,
     trailers_do_not_say_who_somebody_is,
     a_tunnel_ends_when_its_token_does,
@@ -48,13 +50,17 @@ fn token_by(id: &str, secret: &str, seconds: u64) -> String {
 }
 
 fn token_of(subject: &str, id: &str, secret: &str, seconds: u64) -> String {
-    let mut header = Header::new(Algorithm::HS256);
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    signed(Algorithm::HS256, &key, subject, id, seconds)
+}
+
+fn signed(by: Algorithm, key: &EncodingKey, subject: &str, id: &str, seconds: u64) -> String {
+    let mut header = Header::new(by);
     header.kid = Some(id.to_owned());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let exp = now.expect("a time after 1970").as_secs() + seconds;
     let claims = json!({"iss": "us", "aud": "chat", "sub": subject, "level": 3, "exp": exp});
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    encode(&header, &claims, &key).expect("a token")
+    encode(&header, &claims, key).expect("a token")
 }
 
 fn token(seconds: u64) -> String {
@@ -186,6 +192,51 @@ async fn a_token_is_taken_from_where_it_may_be(over: Over) {
     let secret =
         |event: &Event| event.line.contains(&token[..20]) || event.line.contains(&forged[60..]);
     assert!(proxy.log.all(secret).is_empty());
+}
+
+/// A new key for this algorithm, which is also its id, and what a set has of it.
+fn pair(algorithm: Algorithm) -> (EncodingKey, Value) {
+    let kind = match algorithm {
+        Algorithm::RS256 => &rcgen::PKCS_RSA_SHA256,
+        Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        _ => &rcgen::PKCS_ED25519,
+    };
+    let pair = rcgen::KeyPair::generate_for(kind).expect("a key");
+    let der = pair.serialize_der();
+    let id = format!("{algorithm:?}");
+    let key = match algorithm {
+        // The key itself, out of its wrapping (RFC 5958).
+        Algorithm::RS256 => {
+            let inner = (1..der.len()).find(|at| der[*at..].starts_with(&[0x30, 0x82]));
+            EncodingKey::from_rsa_der(&der[inner.expect("a key in it")..])
+        }
+        Algorithm::ES256 => EncodingKey::from_ec_der(&der),
+        _ => {
+            let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": id, "x": x});
+            return (EncodingKey::from_ed_der(&der), jwk);
+        }
+    };
+    let mut jwk = Jwk::from_encoding_key(&key, algorithm).expect("its public part");
+    jwk.common.key_id = Some(id);
+    (key, serde_json::to_value(jwk).expect("JSON"))
+}
+
+async fn each_kind_of_key_signs_tokens(over: Over) {
+    let backend = Echo::start("a").await;
+    let algorithms = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+    let (signing, known): (Vec<_>, Vec<_>) = algorithms.map(pair).into_iter().unzip();
+    let setup = Setup::new();
+    setup.write("keys.json", json!({ "keys": known }).to_string());
+    let proxy = setup.start(site(&backend, &jwt(""))).await.over(over);
+    for (algorithm, key) in algorithms.into_iter().zip(&signing) {
+        let (stranger, _) = pair(algorithm);
+        for (key, wanted) in [(key, 101), (&stranger, 401)] {
+            let token = signed(algorithm, key, "ann", &format!("{algorithm:?}"), 600);
+            let line = format!("Authorization: Bearer {token}\r\n");
+            assert_eq!(status(&proxy, "/", &line).await, wanted, "{algorithm:?}");
+        }
+    }
 }
 
 async fn a_claim_that_no_header_can_carry_lets_nobody_in(over: Over) {
