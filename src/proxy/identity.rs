@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
 use super::sticky::{cookie, query};
 use crate::config::{BasicAuth, Jwt, TokenSource};
+use crate::exchange::headers::vouch;
 use crate::exchange::{Body, Challenge, Refusal};
 use crate::identity::{Claims, Tokens, Users, Verdict};
 use crate::tunnel::Expiry;
@@ -62,10 +63,8 @@ impl Identity {
 
 /// What is true, and nothing that the client says.
 fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&str>) {
-    headers.remove(name);
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        headers.insert(name, value);
-    }
+    let value = value.and_then(|value| HeaderValue::from_str(value).ok());
+    vouch(headers, name, value);
 }
 
 /// The name of a user whose password is right.
