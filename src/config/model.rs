@@ -57,7 +57,7 @@ pub struct Config {
     /// In the order of the files; matching does not depend on it.
     pub routes: Vec<Route>,
     pub upstreams: BTreeMap<String, Upstream>,
-    /// Where each certificate, key and CA is named, for findings about them.
+    /// Where each file that others read is named, for findings about them.
     pub files: NamedFiles,
 }
 

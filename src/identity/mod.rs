@@ -15,14 +15,14 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use keys::Keys;
 pub use token::{Claims, Tokens};
 pub use turns::Turns;
 pub use users::{Users, Verdict};
+
+use crate::files::{self, FileError};
 
 /// Of a users file, or of one of keys.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -31,7 +31,9 @@ const MOST_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("{0} cannot be read: {1}")]
-    Read(PathBuf, io::Error),
+    Read(PathBuf, FileError),
+    #[error("{0} is not UTF-8 text")]
+    NotText(PathBuf),
     #[error("{file}:{line}: {what}")]
     User {
         file: PathBuf,
@@ -49,17 +51,7 @@ pub enum IdentityError {
 }
 
 fn read(path: &Path) -> Result<String, IdentityError> {
-    let read = || {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        let mut text = String::new();
-        file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-        match text.len() as u64 > MOST_BYTES {
-            true => Err(io::ErrorKind::FileTooLarge.into()),
-            false => Ok(text),
-        }
-    };
-    read().map_err(|error| IdentityError::Read(path.to_owned(), error))
+    let bytes = files::open(path).and_then(|file| files::read(&file, MOST_BYTES));
+    let bytes = bytes.map_err(|error| IdentityError::Read(path.to_owned(), error))?;
+    String::from_utf8(bytes).map_err(|_| IdentityError::NotText(path.to_owned()))
 }

@@ -14,7 +14,7 @@ pub(super) struct Inherited {
 /// warned about.
 pub(super) fn sockets() -> Vec<Inherited> {
     // Ok with none, or an error if what the service manager said is malformed.
-    let passed = match sd_notify::listen_fds_with_names() {
+    let passed = match foreign::inherited() {
         Ok(passed) => passed,
         Err(error) => {
             tracing::warn!(%error, "inherited sockets cannot be read");
@@ -22,8 +22,9 @@ pub(super) fn sockets() -> Vec<Inherited> {
         }
     };
     passed
+        .into_iter()
         .filter_map(|(fd, name)| {
-            Listening::inherit(foreign::inherited(fd))
+            Listening::inherit(fd)
                 .inspect_err(|error| tracing::warn!(name, %error, "inherited socket not usable"))
                 .ok()
                 .map(|socket| Inherited { name, socket })

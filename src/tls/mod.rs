@@ -16,7 +16,6 @@
 
 mod accept;
 mod client;
-mod contents;
 mod facts;
 mod hello;
 mod pair;
@@ -33,7 +32,6 @@ mod tests;
 
 pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
-pub use contents::{Contents, contents};
 pub use pair::Pair;
 pub(crate) use pem::{PemFile, PemProblem};
 pub use server::{ServerOptions, server_config};

@@ -22,10 +22,10 @@ use x509_ocsp::{
 use x509_parser::prelude::X509Certificate;
 
 use super::pair::{Pair, parse};
-use super::pem::{PemError, PemFile};
+use crate::files::{self, FileError};
 
 /// Many times what responders send; every handshake carries it.
-const MAX_RESPONSE: usize = 16 * 1024;
+const MAX_RESPONSE: u64 = 16 * 1024;
 
 /// RFC 6960 section 4.2.1, the one form of response that there is.
 const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
@@ -56,10 +56,8 @@ impl From<Arc<Pair>> for Served {
 /// Why a response is not stapled.
 #[derive(Debug, thiserror::Error)]
 pub enum StapleError {
-    #[error(transparent)]
-    File(#[from] PemError),
-    #[error("{} is larger than 16 KiB", path.display())]
-    TooLarge { path: PathBuf },
+    #[error("{} cannot be read: {error}", path.display())]
+    Unreadable { path: PathBuf, error: FileError },
     #[error("{} is no OCSP response in DER form: {reason}", path.display())]
     Broken { path: PathBuf, reason: String },
     /// The responder's answer is that it gives none.
@@ -90,16 +88,17 @@ pub enum StapleError {
 impl Staple {
     /// Reads the response for the leaf of `pair`; blocks.
     pub(super) fn read(path: &Path, pair: &Pair, now: SystemTime) -> Result<Self, StapleError> {
-        let file = PemFile::read(path)?;
+        let read = files::open(path).and_then(|file| files::read(&file, MAX_RESPONSE));
         let path = || path.to_owned();
-        if file.bytes().len() > MAX_RESPONSE {
-            return Err(StapleError::TooLarge { path: path() });
-        }
+        let bytes = read.map_err(|error| StapleError::Unreadable {
+            path: path(),
+            error,
+        })?;
         let broken = |reason: String| StapleError::Broken {
             path: path(),
             reason,
         };
-        let response = OcspResponse::from_der(file.bytes()).map_err(|e| broken(e.to_string()))?;
+        let response = OcspResponse::from_der(&bytes).map_err(|e| broken(e.to_string()))?;
         if response.response_status != OcspResponseStatus::Successful {
             return Err(StapleError::NotSuccessful {
                 path: path(),
@@ -118,7 +117,7 @@ impl Staple {
             .ok_or_else(|| StapleError::OtherCertificate { path: path() })?;
         let until = check(single, path(), now)?;
         Ok(Self {
-            response: file.bytes().to_vec(),
+            response: bytes,
             until,
         })
     }
@@ -261,7 +260,7 @@ mod tests {
                 "no OCSP response",
             ),
             (Vec::new(), "no OCSP response"),
-            (vec![0; MAX_RESPONSE + 1], "larger than"),
+            (vec![0; MAX_RESPONSE as usize + 1], "larger than"),
             // tryLater.
             (vec![0x30, 3, 10, 1, 3], "TryLater"),
         ] {

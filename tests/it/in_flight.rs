@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::kit::{
-    Opcode, Over, Proxy, RawBackend, Site, Wire, handshake, masked, over_each, plain,
-};
+use crate::kit::{Opcode, Over, Proxy, RawBackend, Site, Wire, masked, over_each, plain};
 
 over_each!(
     a_message_of_ten_megabytes_is_finished_before_the_close,
@@ -80,12 +78,7 @@ async fn open(over: Over, close_timeout: &str) -> (Proxy, Wire, Wire) {
     let drain = format!("[drain]\nwindow = '100ms'\nclose_timeout = '{close_timeout}'\n");
     let site = Site::one(backend.address()).more(&drain);
     let proxy = Proxy::start(site).await.over(over);
-    let mut client = proxy.connect().await;
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
-    assert_eq!(client.response_head().await.status, 101);
+    let (client, server) = backend.join(proxy.connect().await).await;
     // The tunnel begins just after the client has its 101.
     proxy.log.wait("tunnel opened", &[]).await;
     (proxy, client, server)

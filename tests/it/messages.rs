@@ -2,8 +2,8 @@
 //! side with the code that is true for it, and the others notice nothing.
 
 use crate::kit::{
-    Authority, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, handshake,
-    masked, over_each, plain,
+    Authority, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, masked,
+    over_each, plain,
 };
 
 over_each!(
@@ -25,17 +25,8 @@ async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
     (proxy.over(over), backend)
 }
 
-async fn join(mut client: Wire, backend: &RawBackend) -> (Wire, Wire) {
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
-    assert_eq!(client.response_head().await.status, 101);
-    (client, server)
-}
-
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    join(proxy.connect().await, backend).await
+    backend.join(proxy.connect().await).await
 }
 
 /// Each side is told its code, and goes; the line of the end.
@@ -95,7 +86,7 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
         .route(SMALL);
     let proxy = setup.start(site).await.over(over);
     let client = proxy.tls(&authority.client(), "localhost").await;
-    let (mut client, server) = join(client, &backend).await;
+    let (mut client, server) = backend.join(client).await;
     // Compressed: its first byte has RSV1, and what counts is what is on the wire.
     let mut frame = masked(Opcode::Binary, true, &[7; 1001]);
     frame[0] |= 0x40;

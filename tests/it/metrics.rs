@@ -28,13 +28,7 @@ async fn site(over: Over) -> (Proxy, RawBackend) {
 
 /// A tunnel, its client's and its backend's side.
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    let mut client = proxy.connect().await;
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
-    assert_eq!(client.response_head().await.status, 101);
-    (client, server)
+    backend.join(proxy.connect().await).await
 }
 
 async fn what_passes_is_counted_while_the_tunnel_lives(over: Over) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     Authority, End, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, close_payload,
-    eventually, handshake, masked, over_each, plain,
+    eventually, masked, over_each, plain,
 };
 
 over_each!(
@@ -30,16 +30,7 @@ async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    join(proxy.connect().await, backend).await
-}
-
-async fn join(mut client: Wire, backend: &RawBackend) -> (Wire, Wire) {
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
-    assert_eq!(client.response_head().await.status, 101);
-    (client, server)
+    backend.join(proxy.connect().await).await
 }
 
 /// The next frame, which must be a ping of longhaul's own.
@@ -133,7 +124,7 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
             .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }");
         let proxy = setup.start(site).await.over(over);
         let client = proxy.tls(&authority.client(), "localhost").await;
-        let (client, server) = join(client, &backend).await;
+        let (client, server) = backend.join(client).await;
         match side {
             "client" => hang_client(client, server).await,
             _ => hang_backend(client, server).await,

@@ -32,12 +32,7 @@ async fn site(over: Over, drain: &str) -> (Proxy, RawBackend) {
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    let mut client = proxy.connect().await;
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
-    assert_eq!(client.response_head().await.status, 101);
+    let (client, server) = backend.join(proxy.connect().await).await;
     // The tunnel begins just after the client has its 101.
     proxy.log.wait("tunnel opened", &[]).await;
     (client, server)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     Authority, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload,
-    eventually, handshake, masked, over_each, plain,
+    eventually, masked, over_each, plain,
 };
 
 over_each!(
@@ -31,16 +31,7 @@ async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    join(proxy.connect().await, backend).await
-}
-
-async fn join(mut client: Wire, backend: &RawBackend) -> (Wire, Wire) {
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    server.request().await;
-    server.switch("").await;
-    assert_eq!(client.response_head().await.status, 101);
-    (client, server)
+    backend.join(proxy.connect().await).await
 }
 
 /// The one line about the one tunnel's end.
@@ -117,7 +108,7 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
         .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }");
     let proxy = setup.start(site).await.over(over);
     let client = proxy.tls(&authority.client(), "localhost").await;
-    let (mut client, mut server) = join(client, &backend).await;
+    let (mut client, mut server) = backend.join(client).await;
     let up = masked(Opcode::Binary, true, &vec![0xa5; 3_000_000]);
     let down = plain(Opcode::Binary, true, &vec![0x5a; 3_000_000]);
     let (at_client, at_server) = tokio::join!(

@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::soon;
 use super::wire::{Transport, Wire};
+use super::ws::handshake;
 
 enum Socket {
     Tcp(TcpListener),
@@ -73,6 +74,16 @@ impl RawBackend {
             }))
         })
         .await
+    }
+
+    /// Has this client open a tunnel to here; its end and ours.
+    pub async fn join(&self, mut client: Wire) -> (Wire, Wire) {
+        client.send(handshake("/", "h", "")).await;
+        let mut server = self.accept().await;
+        let request = server.request().await;
+        server.send(request.switching("")).await;
+        assert_eq!(client.response_head().await.status, 101);
+        (client, server)
     }
 
     /// Nobody connects within `time`.
