@@ -203,6 +203,9 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         "`jwt` of [[routes]]",
         &[
             "keys",
+            "refresh",
+            "timeout",
+            "ca",
             "from",
             "algorithms",
             "issuer",
