@@ -576,6 +576,7 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/tls/pem.rs",
         "MAX_FILE",
     ),
+    ("an OCSP response", "src/tls/staple.rs", "MAX_RESPONSE"),
     (
         "from the last change of a config to its reading, at most",
         "src/server/watch.rs",
