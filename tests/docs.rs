@@ -418,6 +418,24 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/identity/mod.rs",
         "MOST_BYTES",
     ),
+    ("keys of a JWK set", "src/identity/keys.rs", "MOST_KEYS"),
+    ("a JWK set from a URL", "src/fetch/get.rs", "MOST_BYTES"),
+    (
+        "head of the answer with it",
+        "src/fetch/get.rs",
+        "MOST_HEAD",
+    ),
+    ("header lines of that", "src/fetch/get.rs", "MOST_HEADERS"),
+    (
+        "between two fetches that tokens of unknown keys ask for",
+        "src/identity/keyring.rs",
+        "EARLY",
+    ),
+    (
+        "between two fetches that fail, at most",
+        "src/fetch/mod.rs",
+        "SELDOM",
+    ),
     (
         "turn of a TLS handshake, if others wait",
         "src/tls/accept.rs",
@@ -585,6 +603,7 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/tls/pem.rs",
         "MAX_FILE",
     ),
+    ("an OCSP response", "src/tls/staple.rs", "MAX_RESPONSE"),
     (
         "from the last change of a config to its reading, at most",
         "src/server/watch.rs",

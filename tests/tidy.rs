@@ -7,9 +7,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Imports within a floor that `docs/architecture.md` allows.
-const WITHIN_A_FLOOR: &[(&str, &str)] = &[("proxy", "layers")];
-
 /// Names that hide what is in them.
 const NO_ROOMS: &[&str] = &[
     "util", "utils", "common", "helpers", "types", "core", "misc", "shared",
@@ -180,7 +177,6 @@ fn imports_go_down_only() {
             let place = format!("src/{}:{number}", source.path.display());
             match floors.get(&target) {
                 _ if target == room => {}
-                _ if WITHIN_A_FLOOR.contains(&(room.as_str(), target.as_str())) => {}
                 Some(floor) if floor < own => {}
                 Some(_) => findings.push(format!("{place}: {room} imports {target}")),
                 None => findings.push(format!("{place}: {target} is on no floor")),

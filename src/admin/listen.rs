@@ -24,6 +24,7 @@ use super::person::Peer;
 use super::serve::serve;
 use super::token::TokenError;
 use crate::config;
+use crate::files::FileError;
 use crate::net::remove_stale_socket;
 use crate::state::State;
 
@@ -173,7 +174,7 @@ where
 pub fn token_obstacles(settings: &config::Admin) -> Vec<(PathBuf, String, bool)> {
     let unusable = Access::of_tcp(settings).unusable().into_iter();
     let told = |(file, error): (PathBuf, TokenError)| {
-        let denied = matches!(&error, TokenError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied);
+        let denied = matches!(&error, TokenError::File(FileError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied);
         (file, error.to_string(), denied)
     };
     unusable.map(told).collect()

@@ -3,12 +3,12 @@
 //! Who is asked for one is `access`'s to know.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use subtle::ConstantTimeEq;
+
+use crate::files::{self, FileError};
 
 /// Shorter ones are guessed.
 const LEAST: usize = 16;
@@ -33,8 +33,8 @@ struct Token {
 /// Why a token file is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("its mode is {0:04o}: others must have no right to it, nor its group to write it")]
     Mode(u32),
     #[error(
@@ -46,22 +46,15 @@ pub enum TokenError {
 
 impl Tokens {
     pub(super) fn read(path: &Path) -> Result<Self, TokenError> {
-        // Of a pipe one would wait for a writer.
-        if !fs::metadata(path)?.is_file() {
-            return Err(TokenError::Content);
-        }
-        let file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
+        let file = files::open(path)?;
+        let mode = file.metadata().map_err(FileError::Io)?;
+        let mode = mode.permissions().mode() & 0o7777;
         if mode & FORBIDDEN != 0 {
             return Err(TokenError::Mode(mode));
         }
-        let mut text = Vec::new();
-        let read = file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
-        let text = String::from_utf8(text).map_err(|_| TokenError::Content)?;
-        match parsed(&text) {
-            Some(tokens) if read as u64 <= MOST_BYTES => Ok(Self(tokens)),
-            _ => Err(TokenError::Content),
-        }
+        let text = String::from_utf8(files::read(&file, MOST_BYTES)?);
+        let text = text.map_err(|_| TokenError::Content)?;
+        parsed(&text).map(Self).ok_or(TokenError::Content)
     }
 
     /// The name beside the token that was shown; `None` if it is none of these.

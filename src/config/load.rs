@@ -6,8 +6,6 @@
 //! parsed and reported.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -18,6 +16,7 @@ use super::include::{Matched, existing, is_pattern};
 use super::model::Config;
 use super::parse::{includes, parse};
 use super::source::Source;
+use crate::files::{self, FileError};
 
 /// Larger files are no configs; reading must end.
 const LARGEST: u64 = 16 << 20;
@@ -198,17 +197,6 @@ impl Loading {
     }
 }
 
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    // A pipe would be waited for, and with it every later reload.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut contents = Vec::new();
-    let read = File::open(path)?
-        .take(LARGEST + 1)
-        .read_to_end(&mut contents)?;
-    if read as u64 > LARGEST {
-        return Err(io::Error::other("larger than 16 MiB"));
-    }
-    Ok(contents)
+fn contents(path: &Path) -> Result<Vec<u8>, FileError> {
+    files::read(&files::open(path)?, LARGEST)
 }

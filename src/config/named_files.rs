@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Place, WrittenAt};
 
-/// Certificates, keys and CAs, each with the place that names it first.
+/// Certificates, keys, CAs, users and keys of tokens, each with the place that names it first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedFiles(BTreeMap<PathBuf, WrittenAt>);
 

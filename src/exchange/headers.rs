@@ -46,6 +46,38 @@ pub fn renew_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<&str>) {
     }
 }
 
+/// Makes `name` say `value`, or nothing: what longhaul knows takes the place of
+/// whatever the client says under that name, and its `Connection` cannot take it
+/// off again.
+pub fn vouch(headers: &mut HeaderMap, name: &HeaderName, value: Option<HeaderValue>) {
+    remove_folded(headers, name);
+    let Some(value) = value else {
+        return;
+    };
+    if connection_options(headers).contains(name) {
+        let tokens = crate::ws::handshake::tokens(headers, &header::CONNECTION);
+        let others = tokens.filter(|token| !token.eq_ignore_ascii_case(name.as_str()));
+        let others = others.collect::<Vec<_>>().join(", ");
+        if let Ok(others) = HeaderValue::try_from(others) {
+            headers.insert(header::CONNECTION, others);
+        }
+    }
+    headers.insert(name, value);
+}
+
+/// Removes `name`, and what some servers read as the same because they take `_`
+/// for `-` (RFC 3875 section 4.1.18).
+pub fn remove_folded(headers: &mut HeaderMap, name: &HeaderName) {
+    let same = |other: &&HeaderName| {
+        let (one, other) = (name.as_str().bytes(), other.as_str().bytes());
+        let fold = |byte| if byte == b'_' { b'-' } else { byte };
+        one.map(fold).eq(other.map(fold))
+    };
+    while let Some(found) = headers.keys().find(same).cloned() {
+        headers.remove(found);
+    }
+}
+
 /// The field names that `Connection` lists, without those that go anyway.
 fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
     let goes_anyway = |token: &&str| {
@@ -112,6 +144,27 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("x-public", "2"), ("te", "trailers")]));
+    }
+
+    #[test]
+    fn what_is_vouched_for_is_said_once_and_stays() {
+        let name = HeaderName::from_static("x-subject");
+        let lines = [
+            ("connection", "close, X-Subject, x-private"),
+            ("x-subject", "forged"),
+            ("x_subject", "forged"),
+            ("x-private", "1"),
+        ];
+        let mut headers = map(&lines);
+        headers.append("x-subject", HeaderValue::from_static("twice"));
+        let value = HeaderValue::from_static("CN=a");
+        vouch(&mut headers, &name, Some(value));
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("x-subject", "CN=a")]));
+        let mut headers = map(&lines);
+        vouch(&mut headers, &name, None);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, HeaderMap::new());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::sticky::affinity;
 use super::{Authority, report};
-use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::headers::{strip_hop_by_hop, vouch};
 use crate::exchange::{Body, Denial, Exchange, Refusal};
 use crate::metrics::Metrics;
 use crate::tunnel::Expiry;
@@ -168,9 +168,10 @@ fn lasts(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 /// What the answer says, and not what the client says.
 fn set_headers(authority: &Authority, request: &mut HeaderMap, answer: &HeaderMap) {
     for name in &authority.settings.set_headers {
-        request.remove(name);
-        for value in answer.get_all(name) {
-            request.append(name, value.clone());
+        let mut values = answer.get_all(name).iter().cloned();
+        vouch(request, name, values.next());
+        for value in values {
+            request.append(name, value);
         }
     }
 }

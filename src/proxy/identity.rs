@@ -5,7 +5,6 @@
 //! no further.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,8 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
 use super::sticky::{cookie, query};
 use crate::config::{BasicAuth, Jwt, TokenSource};
+use crate::exchange::headers::vouch;
 use crate::exchange::{Body, Challenge, Refusal};
-use crate::identity::{Claims, Tokens, Users, Verdict};
+use crate::identity::{Claims, Tokens, Unfit, Users, Verdict};
 use crate::tunnel::Expiry;
 use crate::ws::handshake::tokens;
 
@@ -22,7 +22,7 @@ use crate::ws::handshake::tokens;
 #[derive(Debug)]
 pub enum Identity {
     Password(BasicAuth, Arc<Users>),
-    Token(Jwt, Box<Tokens>),
+    Token(Box<Jwt>, Box<Tokens>),
 }
 
 impl Identity {
@@ -47,7 +47,7 @@ impl Identity {
                 Ok(None)
             }
             Self::Token(settings, tokens) => {
-                let claims = claims(settings, tokens, request)?;
+                let claims = claims(settings, tokens, request).await?;
                 for (header, claim) in &settings.set_headers {
                     set(request.headers_mut(), header, claims.text(claim).as_deref());
                 }
@@ -62,10 +62,8 @@ impl Identity {
 
 /// What is true, and nothing that the client says.
 fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&str>) {
-    headers.remove(name);
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        headers.insert(name, value);
-    }
+    let value = value.and_then(|value| HeaderValue::from_str(value).ok());
+    vouch(headers, name, value);
 }
 
 /// The name of a user whose password is right.
@@ -99,7 +97,11 @@ async fn name(
 }
 
 /// What the token says that the request shows, if it is good.
-fn claims(settings: &Jwt, tokens: &Tokens, request: &mut Request<Body>) -> Result<Claims, Refusal> {
+async fn claims(
+    settings: &Jwt,
+    tokens: &Tokens,
+    request: &mut Request<Body>,
+) -> Result<Claims, Refusal> {
     let found = settings.from.iter().find_map(|source| {
         let found = find(source, request.uri(), request.headers())?;
         Some((source, found?.to_owned()))
@@ -108,11 +110,14 @@ fn claims(settings: &Jwt, tokens: &Tokens, request: &mut Request<Body>) -> Resul
         let challenge = Challenge("Bearer".to_owned());
         return Err(Refusal::NoCredentials(challenge));
     };
-    let checked = tokens.check(&token, SystemTime::now());
-    let claims = checked.map_err(|why| {
-        // RFC 6750 section 3.1.
-        let challenge = Challenge("Bearer error=\"invalid_token\"".to_owned());
-        Refusal::BadCredentials(challenge, why)
+    let checked = tokens.check(&token).await;
+    let claims = checked.map_err(|unfit| match unfit {
+        Unfit::NoKeys => Refusal::NoKeys,
+        Unfit::Token(why) => {
+            // RFC 6750 section 3.1.
+            let challenge = Challenge("Bearer error=\"invalid_token\"".to_owned());
+            Refusal::BadCredentials(challenge, why)
+        }
     })?;
     if let TokenSource::Subprotocol(prefix) = source {
         withdraw(request.headers_mut(), prefix);

@@ -15,11 +15,11 @@ use super::watch::Watcher;
 use super::{Context, Setup, StartError, rlimit};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Loaded};
 use crate::drain::Watch;
+use crate::files::{self, Hashes};
 use crate::logging::{Logging, Opened, Settings};
 use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
-use crate::tls::{self, Contents};
 use crate::upstream::{Outlines, impact};
 
 /// What asked for a reload.
@@ -46,9 +46,9 @@ pub(super) struct Reloader {
     listeners: Listeners,
     /// The contents of the config files and of those that they name, at the
     /// last attempt.
-    attempted: (u64, Contents),
+    attempted: (u64, Hashes),
     /// Those of the named files when the configuration in force was made.
-    in_force: Contents,
+    in_force: Hashes,
     /// What the last commit was foretold to do to live tunnels.
     impact: String,
 }
@@ -70,8 +70,8 @@ impl Reloader {
             watcher,
             listeners: Listeners::new(data_plane, Arc::clone(&context), watch),
             context,
-            attempted: (0, Contents::new()),
-            in_force: Contents::new(),
+            attempted: (0, Hashes::new()),
+            in_force: Hashes::new(),
             impact: String::new(),
         }
     }
@@ -170,7 +170,7 @@ impl Reloader {
         files.extend(config.files.paths().map(ToOwned::to_owned));
         // A change in one of these is not one of the configuration.
         files.extend(config.discovery_files().map(ToOwned::to_owned));
-        self.attempted = (loaded.hash, tls::contents(config.files.paths()));
+        self.attempted = (loaded.hash, files::hashes(config.files.paths()));
         self.watcher.set(files, &loaded.directories);
     }
 

@@ -9,12 +9,12 @@
 //! two sections cannot be seen; the next event of the watch brings the rest.)
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
+
+use crate::files::{self, FileError};
 
 /// More than any CA bundle in use; bounds what a wrong path can cost.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -31,11 +31,7 @@ pub struct PemError {
 #[derive(Debug, thiserror::Error)]
 pub enum PemProblem {
     #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    #[error("is not a regular file")]
-    NotAFile,
-    #[error("is larger than 4 MiB")]
-    TooLarge,
+    Unreadable(FileError),
     #[error("is empty")]
     Empty,
     #[error("is in binary DER form, and PEM is needed")]
@@ -69,24 +65,11 @@ pub(crate) struct PemFile {
 impl PemFile {
     /// Reads the whole file; blocks.
     pub(super) fn read(path: &Path) -> Result<Self, PemError> {
-        let fail = |problem| PemError {
+        let read = files::open(path).and_then(|file| files::read(&file, MAX_FILE));
+        let bytes = read.map_err(|error| PemError {
             path: path.to_owned(),
-            problem,
-        };
-        // Asked before opening: opening a FIFO without a writer never returns.
-        let metadata = path
-            .metadata()
-            .map_err(|e| fail(PemProblem::Unreadable(e)))?;
-        if !metadata.is_file() {
-            return Err(fail(PemProblem::NotAFile));
-        }
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|e| fail(PemProblem::Unreadable(e)))?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(fail(PemProblem::TooLarge));
-        }
+            problem: PemProblem::Unreadable(error),
+        })?;
         Ok(Self::of(path, bytes))
     }
 
@@ -326,10 +309,19 @@ mod tests {
         assert!(matches!(absent.problem, PemProblem::Unreadable(_)));
         assert!(absent.to_string().contains("absent.pem"));
         let directory = PemFile::read(dir.path()).unwrap_err();
-        assert!(matches!(directory.problem, PemProblem::NotAFile));
+        assert!(matches!(
+            directory.problem,
+            PemProblem::Unreadable(FileError::NotRegular)
+        ));
         let huge = dir.path().join("huge.pem");
-        File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
+        std::fs::File::create(&huge)
+            .unwrap()
+            .set_len(MAX_FILE + 1)
+            .unwrap();
         let huge = PemFile::read(&huge).unwrap_err();
-        assert!(matches!(huge.problem, PemProblem::TooLarge));
+        assert!(matches!(
+            huge.problem,
+            PemProblem::Unreadable(FileError::TooLarge(_))
+        ));
     }
 }

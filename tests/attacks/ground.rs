@@ -68,7 +68,7 @@ pub struct Proxied {
 impl Proxied {
     pub async fn start() -> Self {
         let echo = Echo::start("a").await;
-        let fixed = Fixed::start("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let fixed = Fixed::start("HTTP/1.1 200 OK").await;
         let (raw, deaf) = (RawBackend::start().await, RawBackend::start().await);
         let authority = Authority::new();
         let pair = authority.pair(&["localhost"]);

@@ -3,7 +3,7 @@
 Called as the first process of fresh namespaces (see `run`). It covers every
 directory that systemd or a unit would write to with memory, so that nothing of
 the machine outside changes, and it goes away with the namespaces. It starts no
-unit; `cases.py` does.
+unit; `cases.py` and `packaged.py` do.
 """
 
 import fcntl

@@ -7,14 +7,14 @@
 //! Invariant: a file of which a part is wrong is wrong as a whole.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
+use tokio::task::spawn_blocking;
 
 use super::FindError;
 use crate::config::{Backend, BackendAddress, BackendState};
+use crate::files::{self, FileError};
 
 /// More than a hundred thousand backends.
 const MOST_BYTES: u64 = 16 << 20;
@@ -33,12 +33,10 @@ struct Group {
 /// # Errors
 /// If it cannot be read, or says something that cannot be meant.
 pub(super) async fn read(path: &Path) -> Result<Vec<Backend>, FindError> {
-    let mut text = Vec::new();
-    let file = tokio::fs::File::open(path).await?;
-    file.take(MOST_BYTES + 1).read_to_end(&mut text).await?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
-    }
+    let path = path.to_owned();
+    // On a thread that may wait for the disk.
+    let read = spawn_blocking(move || files::read(&files::open(&path)?, MOST_BYTES)).await;
+    let text = read.map_err(|ended| FileError::Io(ended.into()))??;
     parse(&text)
 }
 

@@ -10,7 +10,6 @@ mod dns;
 mod file;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Upstream;
 use crate::config::{self, Backend, Source};
+use crate::files::FileError;
 use crate::metrics::{Discovered, Metrics};
 use dns::Asker;
 
@@ -37,7 +37,7 @@ const JITTER: f64 = 0.2;
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     #[error("the file cannot be read: {0}")]
-    File(#[from] io::Error),
+    File(#[from] FileError),
     #[error("the file is not what it should be: {0}")]
     Json(#[from] serde_json::Error),
     #[error("{0}")]
