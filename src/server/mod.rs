@@ -40,6 +40,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub use rlimit::raise_open_files;
 pub use would_bind::{Incumbent, Obstacles, would_bind};
 
+use crate::acme::Keeper;
 use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
 use crate::logging::Logging;
@@ -102,6 +103,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         .data_plane
         .spawn(Arc::clone(&state.registry).sweep_forever());
     let mut overseer = Overseer::new(&state);
+    let mut keeper = Keeper::new(&state.acme, &state.metrics);
     let mut key_fetches = KeyFetches::default();
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
@@ -111,7 +113,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
-        key_fetches.look(&state);
+        follow(&mut keeper, &mut key_fetches, &state);
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
@@ -144,7 +146,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let settings = state.snapshot().config.drain;
     let limiter = reloader.limiter();
     drain.enter(Stage::Draining);
-    drop(overseer);
+    // Whoever takes over orders certificates from now on.
+    drop((overseer, keeper));
     // The listening sockets and their files go with it.
     drop(reloader);
     stop::stop(stop::Stop {
@@ -159,6 +162,14 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     .await;
     manager.end().await;
     Ok(())
+}
+
+/// Has the certificates kept and the keys fetched that the configuration in
+/// force asks for.
+fn follow(keeper: &mut Keeper, key_fetches: &mut KeyFetches, state: &Arc<State>) {
+    key_fetches.look(state);
+    let snapshot = state.snapshot();
+    keeper.follow(&snapshot.config, snapshot.generation);
 }
 
 /// The signals that longhaul obeys.

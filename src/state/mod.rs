@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 pub use changes::changes;
@@ -28,6 +27,7 @@ pub use live::{LastReload, Live};
 pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
+use crate::acme::Desk;
 use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol, ServedCertificate};
 use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
@@ -36,7 +36,7 @@ use crate::identity::{Turns, Users};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
-use crate::tls::{Pairs, Staples, Tickets};
+use crate::tls::{Pairs, ServerTls, Staples, Tickets};
 use crate::tunnel::Registry;
 use crate::upstream::{Roster, Upstream};
 use names::Seen;
@@ -52,6 +52,7 @@ pub struct State {
     staples: Staples,
     tickets: Tickets,
     turns: Arc<Turns>,
+    pub acme: Arc<Desk>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     names: Seen,
@@ -86,7 +87,7 @@ pub struct Snapshot {
 pub struct ListenerState {
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Whether its clients may speak HTTP/2.
     pub http2: bool,
     /// Whether they may open WebSockets over it.
@@ -129,6 +130,7 @@ impl State {
             staples: Staples::default(),
             tickets: Tickets::default(),
             turns: Arc::default(),
+            acme: Arc::default(),
             registry: Registry::new(),
             metrics: Arc::default(),
             names: Seen::default(),
