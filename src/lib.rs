@@ -5,7 +5,6 @@
 //! long as it lives. `docs/architecture.md` is the map of the rooms below;
 //! imports between them go down only (`tests/tidy.rs` keeps that true).
 
-mod acme;
 mod admin;
 pub mod balance;
 pub mod cli;
@@ -22,10 +21,12 @@ mod layers;
 mod logging;
 mod metrics;
 pub mod net;
+mod otlp;
 mod proxy;
 pub mod proxy_protocol;
 pub mod route;
 mod server;
+mod spans;
 mod state;
 mod tls;
 pub mod tunnel;

@@ -4,8 +4,6 @@
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
-mod acme;
-mod acme_names;
 mod admission;
 mod auth;
 mod backends;
@@ -45,10 +43,10 @@ mod section;
 mod source;
 mod sticky;
 mod syntax;
+mod traces;
 mod upstreams;
 mod value;
 
-pub use acme::{Acme, Challenge, ExternalAccount};
 pub use admission::Admission;
 pub use auth::Auth;
 pub use close_codes::{CloseCodes, Ending};
@@ -71,6 +69,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use rate::{NoRate, Rate};
 pub use rebalance::Rebalance;
 pub use route_limits::{RateLimits, RouteLimits, TunnelLimits};
+pub use traces::Traces;
 pub use value::duration_of;
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
-use super::acme::Acme;
 use super::admission::Admission;
 use super::auth::Auth;
 use super::diagnostic::WrittenAt;
@@ -36,6 +35,7 @@ use super::pattern::{HostPattern, PathPattern};
 use super::proxy_protocol::ProxyProtocol;
 use super::rebalance::Rebalance;
 use super::route_limits::{RateLimits, RouteLimits};
+use super::traces::Traces;
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 use crate::proxy_protocol::Version;
@@ -52,9 +52,8 @@ pub struct Config {
     pub tcp: Tcp,
     pub log: Log,
     pub drain: Drain,
-    /// Where certificates come from that no file holds.
-    pub acme: Option<Acme>,
     /// Where operators are answered, if anywhere.
+    pub traces: Option<Traces>,
     pub admin: Option<Admin>,
     pub listeners: BTreeMap<String, Listener>,
     /// In the order of the files; matching does not depend on it.
@@ -152,12 +151,8 @@ pub struct Listener {
     pub address: ListenAddress,
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The first pair serves clients whose SNI matches none. Empty: plain, or
-    /// by [`acme_names`](Self::acme_names).
+    /// The first pair serves clients whose SNI matches none. Empty: plain.
     pub certificates: Vec<ServedCertificate>,
-    /// `Some`: its certificates come by ACME, one for each of these names, in
-    /// lower case and without repetition.
-    pub acme_names: Option<Vec<String>>,
     pub client_certificates: Option<ClientCertificates>,
     /// TLS 1.3 only, instead of 1.2 and 1.3.
     pub tls_1_3_only: bool,
@@ -172,13 +167,6 @@ pub struct Listener {
     /// Of new connections.
     pub rates: RateLimits,
     pub place: WrittenAt,
-}
-
-impl Listener {
-    /// Whether its clients speak TLS.
-    pub fn is_tls(&self) -> bool {
-        !self.certificates.is_empty() || self.acme_names.is_some()
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

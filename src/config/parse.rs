@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::acme::{Acme, acme};
 use super::cross;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::draft::Draft;
@@ -26,6 +25,7 @@ use super::routes::route;
 use super::section::{Section, Value};
 use super::source::Source;
 use super::syntax;
+use super::traces::{Traces, traces};
 use super::upstreams::upstream;
 use super::value::{integer, label, network};
 
@@ -57,7 +57,7 @@ pub(super) fn parse(
         }
     }
     if let Some(config) = &config {
-        cross::check(config, &draft, &findings);
+        cross::check(config.admin.as_ref(), &draft, &findings);
     }
     let found = findings.into_diagnostics(main.name());
     match config {
@@ -127,7 +127,7 @@ fn main_file<'a>(
         tcp: tcp(root.section_or_empty("tcp")),
         log: log(root.section_or_empty("log")),
         drain: drain(root.section_or_empty("drain")),
-        acme: acme_section(&root, draft),
+        traces: traces_section(&root, &mut draft.files),
         admin: admin_section(&root),
         listeners: BTreeMap::new(),
         routes: Vec::new(),
@@ -145,11 +145,10 @@ fn main_file<'a>(
     config
 }
 
-fn acme_section(root: &Section<'_>, draft: &mut Draft) -> Option<Acme> {
-    let value = root.value("acme")?;
-    draft.mentions_acme = true;
-    let section = value.section("[acme]".to_owned(), "a table [acme]")?;
-    acme(section, &mut draft.files)
+fn traces_section(root: &Section<'_>, files: &mut NamedFiles) -> Option<Traces> {
+    let value = root.value("traces")?;
+    let section = value.section("[traces]".to_owned(), "a table [traces]")?;
+    traces(section, files)
 }
 
 fn admin_section(root: &Section<'_>) -> Option<Admin> {

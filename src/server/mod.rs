@@ -40,11 +40,11 @@ use tokio::time::{MissedTickBehavior, interval};
 pub use rlimit::raise_open_files;
 pub use would_bind::{Incumbent, Obstacles, would_bind};
 
-use crate::acme::Keeper;
 use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
+use crate::otlp::Exporter;
 use crate::state::State;
 use key_fetches::KeyFetches;
 use lag::Lag;
@@ -103,8 +103,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         .data_plane
         .spawn(Arc::clone(&state.registry).sweep_forever());
     let mut overseer = Overseer::new(&state);
-    let mut keeper = Keeper::new(&state.acme, &state.metrics);
     let mut key_fetches = KeyFetches::default();
+    let exporter = Exporter::start(Arc::clone(&state.spans), Arc::clone(&state.metrics));
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
     let data_plane = setup.data_plane.clone();
@@ -113,7 +113,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
-        follow(&mut keeper, &mut key_fetches, &state);
+        key_fetches.look(&state);
+        exporter.follow(state.snapshot().collector.as_ref());
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
@@ -135,8 +136,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                 lag.look(due.into_std());
                 state.purge_idle();
                 state.tidy_metrics();
-                let open = reloader.limiter().open();
-                state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
+                count_open(&state, &reloader);
                 reloader.poll_files();
                 reloader.look_at_dates();
             }
@@ -146,8 +146,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let settings = state.snapshot().config.drain;
     let limiter = reloader.limiter();
     drain.enter(Stage::Draining);
-    // Whoever takes over orders certificates from now on.
-    drop((overseer, keeper));
+    drop(overseer);
     // The listening sockets and their files go with it.
     drop(reloader);
     stop::stop(stop::Stop {
@@ -160,16 +159,13 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         limiter,
     })
     .await;
-    manager.end().await;
+    tokio::join!(exporter.end(), manager.end());
     Ok(())
 }
 
-/// Has the certificates kept and the keys fetched that the configuration in
-/// force asks for.
-fn follow(keeper: &mut Keeper, key_fetches: &mut KeyFetches, state: &Arc<State>) {
-    key_fetches.look(state);
-    let snapshot = state.snapshot();
-    keeper.follow(&snapshot.config, snapshot.generation);
+fn count_open(state: &State, reloader: &Reloader) {
+    let open = i64::try_from(reloader.limiter().open()).unwrap_or(i64::MAX);
+    state.metrics.connections_active.set(open);
 }
 
 /// The signals that longhaul obeys.

@@ -4,7 +4,6 @@
 //! look inside the library.
 
 mod access_log;
-mod acme;
 mod addresses;
 mod admin;
 mod admin_roles;
@@ -72,5 +71,6 @@ mod stop;
 mod stream;
 mod terminal;
 mod top;
+mod traces;
 mod tunnel;
 mod upgrade;

@@ -27,7 +27,6 @@ pub struct Example {
 impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
-            "acme.toml" => self.acme().await,
             "admission.toml" => self.admission().await,
             "auth.toml" => self.auth().await,
             "basic-auth.toml" => self.basic_auth().await,
@@ -57,6 +56,7 @@ impl Example {
             "sticky-cookie.toml" => self.sticky_cookie().await,
             "timeouts.toml" => self.timeouts().await,
             "tls-sni.toml" => self.tls_sni().await,
+            "traces.toml" => self.traces().await,
             "unix-sockets.toml" => self.unix_sockets().await,
             other => panic!("what does {other} show?"),
         }
@@ -81,17 +81,6 @@ impl Example {
             |event: &Event| event.message == "request" && event.text("path").starts_with(path);
         let event = self.proxy.log.wait_for(asked).await;
         (response, event)
-    }
-
-    async fn acme(self) {
-        let second = [("name", "www.example.com")];
-        self.proxy.log.wait("certificate issued", &second).await;
-        let status = self.proxy.status().await;
-        let all = status["acme"].as_array().expect("a list");
-        assert!(
-            all.len() == 2 && all.iter().all(|one| one["error"].is_null()),
-            "{status}"
-        );
     }
 
     async fn behind_a_proxy(self) {
@@ -383,6 +372,21 @@ impl Example {
             .await;
         assert_eq!(response.head.header("set-cookie"), None);
         assert_eq!(event.text("sticky"), "cookie");
+    }
+
+    async fn traces(self) {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736";
+        let told = format!("traceparent: {trace}-00f067aa0ba902b7-01\r\n");
+        let mut wire = self.public().await;
+        wire.send(handshake("/", "h", &told)).await;
+        assert_eq!(wire.response_head().await.status, 101);
+        let seen = self.backend.requests().pop().expect("a request");
+        let passed = seen.header("traceparent").expect("a trace");
+        assert!(
+            passed.starts_with(trace) && !told.contains(passed),
+            "{passed}"
+        );
+        self.proxy.log.wait("spans are not exported", &[]).await;
     }
 
     async fn timeouts(self) {
