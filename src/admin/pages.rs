@@ -13,14 +13,12 @@ use super::fields::Wrong;
 
 /// Browsers say in one of these which page a request comes from; nothing else
 /// sends them.
-pub(super) fn not_from_another(headers: &HeaderMap) -> Result<(), Wrong> {
+pub(super) fn not_from_another(headers: &HeaderMap, is_tls: bool) -> Result<(), Wrong> {
+    let scheme = if is_tls { "https://" } else { "http://" };
     let refused = || forbidden("requests of pages of another origin are refused");
     let host = headers.get(header::HOST).and_then(|it| it.to_str().ok());
     if let Some(origin) = headers.get(header::ORIGIN) {
-        let origin = origin
-            .to_str()
-            .ok()
-            .and_then(|it| it.strip_prefix("http://"));
+        let origin = origin.to_str().ok().and_then(|it| it.strip_prefix(scheme));
         if origin.is_none() || origin != host {
             return Err(refused());
         }

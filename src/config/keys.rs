@@ -111,10 +111,14 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "mode",
             "operators",
             "listen",
+            "certificates",
+            "client_certificates",
             "token_file",
             "read_token_file",
         ],
     ),
+    ("`certificates` of [admin]", &["chain", "key"]),
+    ("`client_certificates` of [admin]", &["ca", "operators"]),
     (
         "[listeners.NAME]",
         &[

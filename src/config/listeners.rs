@@ -134,7 +134,7 @@ pub(super) fn pair(section: Section<'_>, files: &mut NamedFiles) -> Option<Certi
     })
 }
 
-fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<CertificatePair> {
+pub(super) fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<CertificatePair> {
     let allowed = "an array of { chain = \"FILE\", key = \"FILE\" }";
     let Some(value) = section.value("certificates") else {
         return Vec::new();

@@ -28,7 +28,7 @@ pub use live::{LastReload, Live};
 pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
-use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};
+use crate::config::{BackendState, CertifiedOperators, Config, Diagnostics, ProxyProtocol};
 use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::Door;
@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub table: Arc<Table<RouteEntry>>,
     /// By their URL.
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
+    /// `None` where it speaks plain HTTP, or there is none.
+    pub admin_tls: Option<Arc<AdminTls>>,
     /// By the path of their file, for the next generation.
     users: BTreeMap<PathBuf, Arc<Users>>,
 }
@@ -94,6 +96,14 @@ pub struct ListenerState {
     pub door: Door,
     /// The layers around every request.
     pub stack: Stack<Infallible>,
+}
+
+/// How the admin API speaks TLS.
+#[derive(Debug)]
+pub struct AdminTls {
+    pub config: Arc<ServerConfig>,
+    /// Of those who show a certificate.
+    pub operators: CertifiedOperators,
 }
 
 /// One route: its own layers, and its facts for `check --explain`.
@@ -245,7 +255,10 @@ impl Snapshot {
             .upstreams
             .values()
             .filter_map(|upstream| upstream.tls.client_certificate.as_ref());
-        of_listeners.chain(of_upstreams).any(|named| named == pair)
+        let admin = self.config.admin.iter();
+        let of_admin = admin.flat_map(|admin| &admin.certificates);
+        let mut all = of_listeners.chain(of_upstreams).chain(of_admin);
+        all.any(|named| named == pair)
     }
 }
 

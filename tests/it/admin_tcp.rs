@@ -195,7 +195,7 @@ async fn the_commands_ask_over_tcp() {
     let closed = run(&now, Some("operator.token"));
     assert!(closed.status.success(), "{closed:?}");
     let wrong = longhaul()
-        .args(["status", "--admin", "https://127.0.0.1:1"])
+        .args(["status", "--admin", "ftp://127.0.0.1:1"])
         .output()
         .expect("to run longhaul");
     assert!(
