@@ -117,7 +117,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "read_token_file",
         ],
     ),
-    ("`certificates` of [admin]", &["chain", "key"]),
+    ("`certificates` of [admin]", &["chain", "key", "ocsp"]),
     ("`client_certificates` of [admin]", &["ca", "operators"]),
     (
         "[listeners.NAME]",
@@ -139,10 +139,13 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("`proxy_protocol` of [listeners.NAME]", &["from", "timeout"]),
-    ("`certificates` of [listeners.NAME]", &["chain", "key"]),
+    (
+        "`certificates` of [listeners.NAME]",
+        &["chain", "key", "ocsp"],
+    ),
     (
         "`client_certificates` of [listeners.NAME]",
-        &["ca", "required"],
+        &["ca", "required", "subject_header"],
     ),
     (
         "[[routes]]",

@@ -1,13 +1,15 @@
 //! Policy around every request, as tower layers, outermost first:
 //! [`record`] (one log line for each request, refusals to responses),
 //! [`target`] (an unambiguous host and path), [`trace`] (what the request is
-//! called), [`forwarded`] (who the client is), and on some listeners [`redirect`].
+//! called), [`forwarded`] (who the client is), [`subject`] (what its certificate
+//! says), and on some listeners [`redirect`].
 //!
 //! A layer looks at heads only and holds no body.
 
 pub mod forwarded;
 pub mod record;
 pub mod redirect;
+pub mod subject;
 pub mod target;
 pub mod trace;
 
@@ -18,7 +20,7 @@ use http::{Request, Response};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::exchange::{Body, Client, Refusal, Reply};
 
 /// By what it is settled.
@@ -28,14 +30,17 @@ pub struct Settled {
     pub trusted: Arc<[IpNet]>,
     pub request_id: bool,
     pub begin_traces: bool,
+    pub subject: subject::SubjectLayer,
 }
 
 impl Settled {
-    pub fn by(config: &Config) -> Self {
+    /// For requests that come by `listener`.
+    pub fn by(config: &Config, listener: Option<&Listener>) -> Self {
         Self {
             trusted: config.trusted_proxies.clone().into(),
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
+            subject: subject::SubjectLayer::by(config, listener),
         }
     }
 }
@@ -50,7 +55,10 @@ pub fn settle<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
 {
-    let Settled { trusted, .. } = by.clone();
+    let Settled {
+        trusted, subject, ..
+    } = by.clone();
+    let inner = subject.layer(inner);
     let inner = forwarded::ForwardedLayer { trusted }.layer(inner);
     target::TargetLayer.layer(trace::TraceLayer { by }.layer(inner))
 }

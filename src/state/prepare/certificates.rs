@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::{AdminTls, Warning, Work};
-use crate::config::{self, CertificatePair, ClientCertificates, Place};
-use crate::tls::{self, Freshness, Pair, ServerOptions};
+use crate::config::{self, CertificatePair, ClientCertificates, Place, ServedCertificate};
+use crate::tls::{self, Freshness, Pair, Served, ServerOptions};
 
 /// Certificates closer to their end than this are warned about.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -24,16 +24,16 @@ impl Work<'_> {
             if listener.certificates.is_empty() {
                 continue;
             }
-            let pairs: Vec<_> = listener
+            let served: Vec<_> = listener
                 .certificates
                 .iter()
-                .filter_map(|pair| self.pair(pair))
+                .filter_map(|certificate| self.served(certificate))
                 .collect();
-            if pairs.len() < listener.certificates.len() {
+            if served.len() < listener.certificates.len() {
                 continue;
             }
             let options = ServerOptions {
-                pairs: &pairs,
+                certificates: &served,
                 client_certificates: listener.client_certificates.as_ref(),
                 tls_1_3_only: listener.tls_1_3_only,
                 http2: listener.http2,
@@ -55,9 +55,9 @@ impl Work<'_> {
     /// Of the admin API, where it speaks TLS.
     pub(super) fn admin_tls(&mut self) -> Option<Arc<AdminTls>> {
         let settings = self.config.admin.as_ref()?;
-        let pairs = settings.certificates.iter();
-        let pairs: Vec<_> = pairs.filter_map(|pair| self.pair(pair)).collect();
-        if pairs.len() < settings.certificates.len() || pairs.is_empty() {
+        let all = settings.certificates.iter();
+        let served: Vec<_> = all.filter_map(|one| self.served(one)).collect();
+        if served.len() < settings.certificates.len() || served.is_empty() {
             return None;
         }
         let clients = settings.client_certificates.as_ref();
@@ -66,9 +66,10 @@ impl Work<'_> {
             ca: clients.ca.clone(),
             // Who has none may have a token.
             required: !has_token,
+            subject_header: None,
         });
         let options = ServerOptions {
-            pairs: &pairs,
+            certificates: &served,
             client_certificates: asked.as_ref(),
             tls_1_3_only: false,
             http2: false,
@@ -94,6 +95,25 @@ impl Work<'_> {
         tls::client_config(ca, own.as_deref())
             .map_err(|error| self.find(ca, &settings.place, error.to_string()))
             .ok()
+    }
+
+    /// A certificate with what vouches for it.
+    fn served(&mut self, certificate: &ServedCertificate) -> Option<Served> {
+        let pair = self.pair(&certificate.pair)?;
+        let staples = &self.state.staples;
+        let (staple, wrong) = staples.load_or_keep(certificate, &pair, self.now);
+        if let Some(error) = wrong {
+            let chain = certificate.pair.chain.display();
+            let what = match &staple {
+                Some(_) => "keeps its earlier OCSP response",
+                None => "is shown without an OCSP response",
+            };
+            self.warnings.push(Warning {
+                message: format!("certificate {chain} {what}: {error}"),
+                is_certificate_failure: true,
+            });
+        }
+        Some(Served { pair, staple })
     }
 
     /// A certificate pair: the files', or the last good one with a warning.
