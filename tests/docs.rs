@@ -535,6 +535,16 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MOST_CONNECTIONS",
     ),
     (
+        "a TLS handshake of the admin API",
+        "src/admin/dress.rs",
+        "HANDSHAKE_TIMEOUT",
+    ),
+    (
+        "such handshakes that are calculated at once",
+        "src/admin/dress.rs",
+        "MOST_HANDSHAKES",
+    ),
+    (
         "closes that operators asked for, at once",
         "src/admin/closings.rs",
         "MOST_AT_ONCE",

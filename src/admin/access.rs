@@ -1,18 +1,20 @@
 //! Who may ask what: on the Unix socket its file's mode has decided who may read,
-//! and the user who else; over TCP a token does; and nobody's web page may.
+//! and the user who else; over TCP a token or a certificate does; and nobody's web
+//! page may.
 //!
-//! Invariant: with a token file configured nothing is answered without a token,
-//! also while the file cannot be read.
+//! Invariant: where a token file or client certificates were configured at the start,
+//! nothing is answered without one of them, also while a file cannot be read.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
 use super::fields::Wrong;
 use super::pages::{self, forbidden};
-use super::person::{Peer, Person, Role, changes};
+use super::person::{CERTIFICATE, Caller, Certified, Peer, Person, Role, changes};
 use super::token::{TokenError, Tokens};
 use crate::config::{self, Operators};
 use crate::ws::handshake::tokens;
@@ -28,11 +30,12 @@ pub(super) enum Access {
         /// Who runs this process.
         own: u32,
     },
-    Tcp(Files),
+    Tcp(Shown),
 }
 
+/// What lets somebody in who comes by TCP.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(super) struct Shown {
     operator: Option<PathBuf>,
     reader: Option<PathBuf>,
 }
@@ -46,20 +49,26 @@ impl Access {
     }
 
     pub(super) fn of_tcp(settings: &config::Admin) -> Self {
-        let (operator, reader) = (&settings.token_file, &settings.read_token_file);
-        Self::of_files(operator.clone(), reader.clone())
+        Self::Tcp(Shown {
+            operator: settings.token_file.clone(),
+            reader: settings.read_token_file.clone(),
+        })
     }
 
-    pub(super) fn of_files(operator: Option<PathBuf>, reader: Option<PathBuf>) -> Self {
-        Self::Tcp(Files { operator, reader })
+    #[cfg(test)]
+    pub(super) fn of_token_file(operator: PathBuf) -> Self {
+        Self::Tcp(Shown {
+            operator: Some(operator),
+            ..Shown::default()
+        })
     }
 
     /// The token files that are not usable now.
     pub(super) fn unusable(&self) -> Vec<(PathBuf, TokenError)> {
-        let Self::Tcp(files) = self else {
+        let Self::Tcp(shown) = self else {
             return Vec::new();
         };
-        let files = [&files.operator, &files.reader].into_iter().flatten();
+        let files = [&shown.operator, &shown.reader].into_iter().flatten();
         files
             .filter_map(|file| Some((file.clone(), Tokens::read(file).err()?)))
             .collect()
@@ -69,26 +78,23 @@ impl Access {
     ///
     /// # Errors
     /// With what is to be said instead.
-    pub(super) fn check(&self, peer: Peer, head: &Parts) -> Result<Person, Wrong> {
-        pages::not_from_another(&head.headers)?;
-        let person = self.person(peer, &head.headers)?;
+    pub(super) fn check(&self, caller: &Caller, head: &Parts) -> Result<Person, Wrong> {
+        pages::not_from_another(&head.headers, caller.is_tls)?;
+        let person = self.person(caller, &head.headers)?;
         if person.role == Role::Reader && changes(&head.method, head.uri.path()) {
             return Err(self.only_reads(&person));
         }
         Ok(person)
     }
 
-    fn person(&self, peer: Peer, headers: &HeaderMap) -> Result<Person, Wrong> {
+    fn person(&self, caller: &Caller, headers: &HeaderMap) -> Result<Person, Wrong> {
+        let peer = caller.peer;
         let (who, role) = match self {
             Self::Socket { operators, own } => {
                 pages::to_this_socket(headers)?;
                 of_user(peer, operators, *own)
             }
-            Self::Tcp(files) if files.are_none() => {
-                pages::to_this_machine(headers)?;
-                ("this machine".to_owned(), Role::Operator)
-            }
-            Self::Tcp(files) => files.shown(headers)?,
+            Self::Tcp(shown) => shown.of(caller, headers)?,
         };
         Ok(Person { who, role, peer })
     }
@@ -96,6 +102,12 @@ impl Access {
     fn only_reads(&self, person: &Person) -> Wrong {
         let who = &person.who;
         forbidden(&match self {
+            Self::Tcp(_) if who.starts_with(CERTIFICATE) => {
+                format!(
+                    "{who} may only read: `operators` of `client_certificates` in [admin] does \
+                     not name it"
+                )
+            }
             Self::Tcp(_) => "the token of `read_token_file` may only read".to_owned(),
             Self::Socket { .. } => {
                 format!("{who} may only read: `operators` in [admin] does not name it")
@@ -118,27 +130,39 @@ fn of_user(peer: Peer, operators: &Operators, own: u32) -> (String, Role) {
     (format!("uid:{uid}"), role)
 }
 
-impl Files {
-    fn are_none(&self) -> bool {
-        self.operator.is_none() && self.reader.is_none()
+impl Shown {
+    /// By the token, if one is shown; else by the certificate.
+    fn of(&self, caller: &Caller, headers: &HeaderMap) -> Result<(String, Role), Wrong> {
+        let token = bearer(headers).map(Cow::Borrowed);
+        let token = token.or_else(|| offered(headers).map(Cow::Owned));
+        match (token, &caller.certificate) {
+            (Some(token), _) => self.of_token(&token),
+            (None, Some(certificate)) => of_certificate(certificate),
+            (None, None) => Err(unauthorized()),
+        }
     }
 
     /// Reads the files each time, so that another token holds at once.
-    fn shown(&self, headers: &HeaderMap) -> Result<(String, Role), Wrong> {
-        let shown = bearer(headers).map(Cow::Borrowed);
-        let shown = shown.or_else(|| offered(headers).map(Cow::Owned));
-        let shown = shown.ok_or_else(unauthorized)?;
+    fn of_token(&self, shown: &str) -> Result<(String, Role), Wrong> {
         for (file, key, role) in [
             (&self.operator, "token_file", Role::Operator),
             (&self.reader, "read_token_file", Role::Reader),
         ] {
-            if let Some(name) = file.as_ref().and_then(|file| name_in(file, &shown)) {
+            if let Some(name) = file.as_ref().and_then(|file| name_in(file, shown)) {
                 let name = name.map(|name| format!(":{name}"));
                 return Ok((format!("{key}{}", name.unwrap_or_default()), role));
             }
         }
         Err(unauthorized())
     }
+}
+
+/// It was good at the handshake; who watches for long outlives it.
+fn of_certificate(certificate: &Certified) -> Result<(String, Role), Wrong> {
+    if SystemTime::now() > certificate.not_after {
+        return Err(unauthorized());
+    }
+    Ok((certificate.who(), certificate.role))
 }
 
 /// Whose token it is, if the file holds it.
@@ -178,13 +202,20 @@ fn offered(headers: &HeaderMap) -> Option<String> {
 fn unauthorized() -> Wrong {
     Wrong {
         status: StatusCode::UNAUTHORIZED,
-        message: "needed: the header `Authorization: Bearer TOKEN` with a token that is good"
-            .to_owned(),
+        message:
+            "needed: the header `Authorization: Bearer TOKEN` with a token that is good, or a \
+                  client certificate where they are asked for"
+                .to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
     use http::Request;
 
@@ -202,7 +233,7 @@ mod tests {
     fn code(access: &Access, headers: &[(&str, &str)]) -> u16 {
         let head = head("GET /status", headers);
         access
-            .check(SOMEBODY, &head)
+            .check(&Caller::plain(SOMEBODY), &head)
             .map_or_else(|it| it.status.as_u16(), |_| 200)
     }
 
@@ -211,14 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_who_asks_this_machine_by_address() {
-        let open = Access::Tcp(Files::default());
+    fn where_nothing_is_shown_only_who_asks_by_address() {
+        let open = socket(Operators::default());
         for host in [
             "127.0.0.1:9000",
             "127.0.0.1",
             "[::1]:9000",
             "localhost:9000",
             "LOCALHOST",
+            "longhaul",
+            "",
         ] {
             assert_eq!(code(&open, &[("host", host)]), 200, "{host}");
         }
@@ -226,19 +259,23 @@ mod tests {
             "evil.example:9000",
             "127.0.0.1.evil.example",
             "localhost.evil",
-            "",
             "[::1",
         ] {
             assert_eq!(code(&open, &[("host", host)]), 403, "{host}");
         }
-        assert_eq!(code(&open, &[]), 403);
+        assert_eq!(code(&open, &[]), 200);
         let twice = [("host", "127.0.0.1"), ("host", "evil.example")];
         assert_eq!(code(&open, &twice), 403);
     }
 
     #[test]
     fn no_page_of_another_origin_may_ask() {
-        for access in [Access::Tcp(Files::default()), socket(Operators::default())] {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, token) = (directory.path().join("token"), "0123456789abcdef");
+        std::fs::write(&file, token).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let shown = ("authorization", &*format!("Bearer {token}"));
+        for access in [Access::of_token_file(file), socket(Operators::default())] {
             let host = ("host", "127.0.0.1:9000");
             for (name, value, expected) in [
                 ("origin", "http://127.0.0.1:9000", 200),
@@ -251,9 +288,67 @@ mod tests {
                 ("sec-fetch-site", "same-site", 403),
                 ("sec-fetch-site", "cross-site", 403),
             ] {
-                let got = code(&access, &[host, (name, value)]);
+                let got = code(&access, &[host, shown, (name, value)]);
                 assert_eq!(got, expected, "{access:?} {name}: {value}");
             }
+        }
+    }
+
+    /// By a certificate of so many seconds from now on.
+    fn certified(role: Role, seconds: i64) -> Caller {
+        let now = SystemTime::now();
+        let time = Duration::from_secs(seconds.unsigned_abs());
+        let certificate = Certified {
+            subject: "CN=alice".to_owned(),
+            role,
+            not_after: if seconds < 0 { now - time } else { now + time },
+        };
+        Caller {
+            peer: SOMEBODY,
+            is_tls: true,
+            certificate: Some(Arc::new(certificate)),
+        }
+    }
+
+    #[test]
+    fn a_certificate_lets_in_while_it_is_good() {
+        let access = Access::Tcp(Shown::default());
+        let host = [("host", "admin.example:9443")];
+        let (read, close) = (head("GET /status", &host), head("POST /backends", &host));
+        let alice = certified(Role::Operator, 60);
+        assert_eq!(
+            access.check(&alice, &close).unwrap().who,
+            "certificate:CN=alice"
+        );
+        let reader = certified(Role::Reader, 60);
+        assert_eq!(access.check(&reader, &read).unwrap().role, Role::Reader);
+        let refused = access.check(&reader, &close).unwrap_err();
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        // Who watches for longer than that is asked again.
+        let over = access.check(&certified(Role::Operator, -1), &read);
+        assert_eq!(over.unwrap_err().status, StatusCode::UNAUTHORIZED);
+        // None is no certificate, on whatever machine.
+        let local = head("GET /status", &[("host", "127.0.0.1")]);
+        let nobody = access.check(&Caller::plain(SOMEBODY), &local);
+        assert_eq!(nobody.unwrap_err().status, StatusCode::UNAUTHORIZED);
+        // And a token that nobody asks for is none either.
+        let shown = [host[0], ("authorization", "Bearer 0123456789abcdef")];
+        let wrong = access.check(&alice, &head("GET /status", &shown));
+        assert_eq!(wrong.unwrap_err().status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn over_tls_a_page_is_of_the_same_origin_by_its_scheme_too() {
+        let access = Access::Tcp(Shown::default());
+        for (origin, good) in [
+            ("https://admin.example", true),
+            ("http://admin.example", false),
+            ("https://admin.example:444", false),
+        ] {
+            let headers = [("host", "admin.example"), ("origin", origin)];
+            let head = head("GET /status", &headers);
+            let checked = access.check(&certified(Role::Reader, 60), &head);
+            assert_eq!(checked.is_ok(), good, "{origin}");
         }
     }
 
@@ -279,12 +374,12 @@ mod tests {
         let may = |operators: Operators, uid: u32, gid: u32| {
             let access = socket(operators);
             let close = head("POST /tunnels/close", &[("host", "longhaul")]);
-            let peer = Peer::User { uid, gid };
-            let read = access.check(peer, &head("GET /status", &[]));
+            let caller = Caller::plain(Peer::User { uid, gid });
+            let read = access.check(&caller, &head("GET /status", &[]));
             assert_eq!(read.unwrap().who, format!("uid:{uid}"));
             let impact = head("POST /impact", &[]);
-            assert!(access.check(peer, &impact).is_ok());
-            access.check(peer, &close).is_ok()
+            assert!(access.check(&caller, &impact).is_ok());
+            access.check(&caller, &close).is_ok()
         };
         let nobody = Operators::default;
         assert!(may(nobody(), ROOT, 8) && may(nobody(), 9, 8));

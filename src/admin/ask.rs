@@ -1,6 +1,6 @@
 //! Asks a running longhaul at its admin API; blocks.
 //!
-//! It knows HTTP and JSON, and of their content only who answers.
+//! It knows HTTP, TLS and JSON, and of their content only who answers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +8,23 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+
+use crate::config::BackendAddress;
+use crate::tls;
 
 /// Of a question about the process; others may have a million tunnels to look at.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LONG_PATIENCE: Duration = Duration::from_secs(20);
 /// Of an answer: more than ten thousand backends or tunnels say.
 const MOST: u64 = 16 * 1024 * 1024;
+
+type Dressed = StreamOwned<ClientConnection, TcpStream>;
 
 /// What a running process says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,38 +45,67 @@ pub enum AskError {
 }
 
 /// Where a running longhaul answers operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Door {
     Socket(PathBuf),
     Tcp {
         /// Host and port, as a URL has them.
         authority: String,
         token: Option<String>,
+        /// `None`: in plain HTTP.
+        tls: Option<Tls>,
     },
 }
 
+/// Whom to believe that it is the longhaul that was meant, and what to show it.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub config: Arc<ClientConfig>,
+    pub name: ServerName<'static>,
+}
+
 impl Door {
-    /// As a person writes it: a path, or `http://` with host and port. `token`
-    /// is for the latter.
+    /// As a person writes it: a path, or `http://` or `https://` with host and port.
+    /// `token` and `config` are for the latter two and the last.
     ///
     /// # Errors
     /// If it is a URL of something else.
-    pub fn parse(written: &str, token: Option<String>) -> Result<Self, String> {
+    pub fn parse(
+        written: &str,
+        token: Option<String>,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{written}: expected the path of a socket, http://HOST:PORT or https://HOST:PORT"
+            )
+        };
         let Some((scheme, rest)) = written.split_once("://") else {
             return Ok(Self::Socket(written.into()));
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let known = authority.parse::<http::uri::Authority>();
-        let usable = known.is_ok_and(|it| it.port().is_some() && !authority.contains('@'));
-        match scheme == "http" && usable {
-            true => Ok(Self::Tcp {
-                authority: authority.to_owned(),
-                token,
-            }),
-            false => Err(format!(
-                "{written}: expected the path of a socket, or http://HOST:PORT"
-            )),
-        }
+        let known = known.ok().filter(|it| it.port_u16().is_some());
+        let known = known.filter(|_| !authority.contains('@'));
+        let host = known.as_ref().map(|it| it.host()).ok_or_else(wrong)?;
+        let tls = match (scheme, config) {
+            ("http", _) => None,
+            ("https", Some(config)) => {
+                let address = BackendAddress::Tcp {
+                    host: host.to_owned(),
+                    port: 0,
+                };
+                let name = tls::server_name(None, &address);
+                let name = name.map_err(|error| format!("{written}: {error}"))?;
+                Some(Tls { config, name })
+            }
+            _ => return Err(wrong()),
+        };
+        Ok(Self::Tcp {
+            authority: authority.to_owned(),
+            token,
+            tls,
+        })
     }
 
     /// # Errors
@@ -108,11 +145,14 @@ impl Door {
                 stream.set_write_timeout(Some(patience))?;
                 spoken(stream, &question)?
             }
-            Self::Tcp { authority, .. } => {
+            Self::Tcp { authority, tls, .. } => {
                 let stream = connect(authority, patience)?;
                 stream.set_read_timeout(Some(patience))?;
                 stream.set_write_timeout(Some(patience))?;
-                spoken(stream, &question)?
+                match tls {
+                    None => spoken(stream, &question)?,
+                    Some(tls) => spoken(dressed(tls, stream)?, &question)?,
+                }
             }
         };
         parsed(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -121,7 +161,9 @@ impl Door {
     fn question(&self, line: &str, body: Option<&Value>) -> String {
         let (host, token) = match self {
             Self::Socket(_) => ("longhaul", None),
-            Self::Tcp { authority, token } => (&**authority, token.as_deref()),
+            Self::Tcp {
+                authority, token, ..
+            } => (&**authority, token.as_deref()),
         };
         let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
         let token = token.unwrap_or_default();
@@ -138,7 +180,10 @@ impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "the admin socket {}", path.display()),
-            Self::Tcp { authority, .. } => write!(f, "the admin API at http://{authority}"),
+            Self::Tcp { authority, tls, .. } => {
+                let scheme = tls.as_ref().map_or("http", |_| "https");
+                write!(f, "the admin API at {scheme}://{authority}")
+            }
         }
     }
 }
@@ -153,6 +198,16 @@ fn connect(authority: &str, patience: Duration) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// After its handshake, so that what is wrong there is told as such.
+fn dressed(tls: &Tls, mut stream: TcpStream) -> io::Result<Dressed> {
+    let connection = ClientConnection::new(Arc::clone(&tls.config), tls.name.clone());
+    let mut connection = connection.map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(connection, stream))
 }
 
 fn spoken(mut stream: impl Read + Write, question: &str) -> io::Result<Vec<u8>> {

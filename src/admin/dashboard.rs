@@ -14,11 +14,11 @@ use hyper::body::Bytes;
 const PAGE: &str = include_str!("page/dashboard.html");
 const SCRIPT: &str = include_str!("page/dashboard.js");
 
-pub(super) fn page(headers: &HeaderMap) -> Response<Full<Bytes>> {
+pub(super) fn page(headers: &HeaderMap, is_tls: bool) -> Response<Full<Bytes>> {
     let nonce = format!("{:032x}", rand::random::<u128>());
     let page = PAGE.replace("@NONCE@", &nonce).replace("@SCRIPT@", SCRIPT);
     let mut response = Response::new(Full::from(page));
-    let policy = policy(&nonce, headers);
+    let policy = policy(&nonce, headers, is_tls);
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(name, value);
@@ -35,14 +35,17 @@ pub(super) fn page(headers: &HeaderMap) -> Response<Full<Bytes>> {
     response
 }
 
-fn policy(nonce: &str, headers: &HeaderMap) -> String {
+fn policy(nonce: &str, headers: &HeaderMap, is_tls: bool) -> String {
     let host = headers.get(header::HOST).and_then(|it| it.to_str().ok());
     let is_host = |host: &&str| {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
         !host.is_empty() && host.bytes().all(known)
     };
     // Not for every browser does 'self' mean its WebSockets too.
-    let sockets = host.filter(is_host).map(|host| format!(" ws://{host}"));
+    let sockets = host.filter(is_host).map(|host| match is_tls {
+        true => format!(" wss://{host}"),
+        false => format!(" ws://{host}"),
+    });
     let sockets = sockets.unwrap_or_default();
     format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
@@ -66,7 +69,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
-            let policy = policy("0", &headers);
+            let policy = policy("0", &headers, false);
             assert_eq!(policy.contains("ws://"), expected, "{policy}");
             assert!(
                 !policy.contains('*') && !policy.contains("unsafe"),

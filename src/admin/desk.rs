@@ -76,8 +76,13 @@ impl Desk {
                 if !is_posted(path) {
                     return Err(nothing(path));
                 }
-                let body = collect(body).await?;
-                let answer = self.post(path, &body);
+                let (body, answer) = match collect(body).await {
+                    Ok(body) => {
+                        let answer = self.post(path, &body);
+                        (body, answer)
+                    }
+                    Err(wrong) => (Bytes::new(), Err(wrong)),
+                };
                 if changes(&head.method, path) {
                     person.did(path, &body, &answer);
                 }

@@ -20,7 +20,8 @@ use tokio::time::sleep;
 
 use super::access::Access;
 use super::desk::Desk;
-use super::person::Peer;
+use super::dress::Dress;
+use super::person::{Caller, Peer};
 use super::serve::serve;
 use super::token::TokenError;
 use crate::config;
@@ -39,6 +40,8 @@ pub struct Admin {
     listen: Option<TcpListener>,
     of_socket: Access,
     of_tcp: Access,
+    /// `None`: plain HTTP over TCP.
+    dress: Option<Arc<Dress>>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Admin {
             listen: listen.transpose()?,
             of_socket: Access::of_socket(settings),
             of_tcp,
+            dress: (!settings.certificates.is_empty()).then(Arc::default),
         })
     }
 
@@ -96,7 +100,7 @@ impl Admin {
                         let (uid, gid) = (user.uid(), user.gid());
                         Ok((stream, Peer::User { uid, gid }))
                     };
-                    accept_all(accept, &desk, &of_socket).await
+                    accept_all(accept, &desk, &of_socket, None).await
                 }
             }
         };
@@ -108,7 +112,7 @@ impl Admin {
                         let (stream, address) = listener.accept().await?;
                         Ok((stream, Peer::Address(address)))
                     };
-                    accept_all(accept, &desk, &of_tcp).await
+                    accept_all(accept, &desk, &of_tcp, self.dress.as_ref()).await
                 }
             }
         };
@@ -145,6 +149,7 @@ async fn accept_all<S>(
     accept: impl AsyncFn() -> io::Result<(S, Peer)>,
     desk: &Arc<Desk>,
     access: &Arc<Access>,
+    dress: Option<&Arc<Dress>>,
 ) -> Infallible
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -155,9 +160,17 @@ where
         let turn = Arc::clone(&turns).acquire_owned().await;
         match accept().await {
             Ok((stream, peer)) => {
-                let served = serve(stream, peer, Arc::clone(desk), Arc::clone(access));
+                let (desk, access, dress) = (Arc::clone(desk), Arc::clone(access), dress.cloned());
                 tokio::spawn(async move {
-                    served.await;
+                    match dress {
+                        None => serve(stream, Caller::plain(peer), desk, access).await,
+                        Some(dress) => {
+                            if let Some((stream, caller)) = dress.accept(stream, peer, &desk).await
+                            {
+                                serve(stream, caller, desk, access).await;
+                            }
+                        }
+                    }
                     drop(turn);
                 });
             }

@@ -7,6 +7,7 @@ mod backends;
 mod closings;
 mod dashboard;
 mod desk;
+mod dress;
 mod fields;
 mod impact;
 mod listen;

@@ -19,7 +19,7 @@ use super::access::Access;
 use super::dashboard;
 use super::desk::{Answer, Desk, JSON};
 use super::fields::Wrong;
-use super::person::{Peer, changes, denied};
+use super::person::{Caller, changes, denied};
 use super::watch::{self, Watcher};
 
 /// An operator's request is short.
@@ -28,11 +28,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Within its time.
-pub(super) async fn serve<S>(stream: S, peer: Peer, desk: Arc<Desk>, access: Arc<Access>)
+pub(super) async fn serve<S>(stream: S, caller: Caller, desk: Arc<Desk>, access: Arc<Access>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if timeout(CONNECTION_TIMEOUT, connection(stream, peer, desk, access))
+    if timeout(CONNECTION_TIMEOUT, connection(stream, caller, desk, access))
         .await
         .is_err()
     {
@@ -40,13 +40,14 @@ where
     }
 }
 
-async fn connection<S>(stream: S, peer: Peer, desk: Arc<Desk>, access: Arc<Access>)
+async fn connection<S>(stream: S, caller: Caller, desk: Arc<Desk>, access: Arc<Access>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
         let (desk, access) = (Arc::clone(&desk), Arc::clone(&access));
-        async move { Ok::<_, Infallible>(respond(desk, access, peer, request).await) }
+        let caller = caller.clone();
+        async move { Ok::<_, Infallible>(respond(desk, access, caller, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -63,13 +64,13 @@ where
 async fn respond(
     desk: Arc<Desk>,
     access: Arc<Access>,
-    peer: Peer,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     if request.method() == Method::GET && request.uri().path() == "/" {
-        return dashboard::page(request.headers());
+        return dashboard::page(request.headers(), caller.is_tls);
     }
-    let answer = answer(desk, access, peer, request).await;
+    let answer = answer(desk, access, caller, request).await;
     answer.unwrap_or_else(|wrong| {
         let error = json!({ "error": wrong.message });
         response(wrong.status, error.to_string().into(), JSON)
@@ -79,18 +80,22 @@ async fn respond(
 async fn answer(
     desk: Arc<Desk>,
     access: Arc<Access>,
-    peer: Peer,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Wrong> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
-    let person = access.check(peer, &head).inspect_err(|wrong| {
+    let person = access.check(&caller, &head).inspect_err(|wrong| {
         if changes(&head.method, path) {
-            denied(peer, path, wrong);
+            denied(&caller, path, wrong);
         }
     })?;
     if head.method == Method::GET && path == watch::PATH {
-        let watcher = Watcher { desk, access, peer };
+        let watcher = Watcher {
+            desk,
+            access,
+            caller,
+        };
         return watcher.begin(Request::from_parts(head, body));
     }
     Ok(match desk.answer(&person, head, body).await? {
@@ -121,6 +126,7 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
+    use crate::admin::person::Peer;
     use crate::state::State;
 
     /// On a clock that jumps to the next deadline when nothing else happens.
@@ -149,7 +155,7 @@ mod tests {
         };
         let served = serve(
             server,
-            Peer::User { uid: 0, gid: 0 },
+            Caller::plain(Peer::User { uid: 0, gid: 0 }),
             Desk::new(state, None),
             Arc::new(access),
         );

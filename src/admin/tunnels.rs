@@ -20,6 +20,8 @@ use crate::ws::close::may_send;
 /// Tunnels on one page, at most and where nothing is said.
 const MOST: u64 = 10_000;
 const USUAL: u64 = 100;
+/// A close that lasts holds one of the few places of closes.
+const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Of a reason (RFC 6455 section 5.5: 125 with the code).
 const MOST_REASON: usize = 123;
 
@@ -147,7 +149,12 @@ fn order(fields: &mut Fields, drain: &Drain) -> Result<CloseOrder, Wrong> {
 pub(super) fn pace(fields: &mut Fields) -> Result<Option<Pace>, Wrong> {
     let rate: Option<Rate> =
         fields.word("rate", "a rate such as \"50/s\"", |text| text.parse().ok())?;
-    let window = fields.word("window", "a duration such as \"30s\"", duration_of)?;
+    let within_a_day = |text: &str| duration_of(text).filter(|it| *it <= LONGEST_WINDOW);
+    let window = fields.word(
+        "window",
+        "a duration of up to a day, such as \"30s\"",
+        within_a_day,
+    )?;
     let given = rate.is_some() || window.is_some();
     Ok(given.then(|| Pace::new(rate, window.unwrap_or_default())))
 }

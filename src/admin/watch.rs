@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::access::Access;
 use super::desk::Desk;
 use super::fields::Wrong;
-use super::person::Peer;
+use super::person::Caller;
 use crate::ws::handshake::{check_request, complete};
 
 pub(super) const PATH: &str = "/watch";
@@ -48,7 +48,7 @@ const MOST_UNTAKEN: usize = 16 * 1024 * 1024;
 pub(super) struct Watcher {
     pub(super) desk: Arc<Desk>,
     pub(super) access: Arc<Access>,
-    pub(super) peer: Peer,
+    pub(super) caller: Caller,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -137,10 +137,12 @@ impl Watcher {
         pings: bool,
     ) -> Result<(), Gone> {
         if pings {
-            if self.access.check(self.peer, head).is_err() {
+            if self.access.check(&self.caller, head).is_err() {
                 let close = CloseFrame {
                     code: CloseCode::Policy,
-                    reason: Utf8Bytes::from_static("the token is good no longer"),
+                    reason: Utf8Bytes::from_static(
+                        "the token or the certificate is good no longer",
+                    ),
                 };
                 send(socket, Message::Close(Some(close))).await?;
                 return Err(Gone);
@@ -167,6 +169,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::admin::person::Peer;
     use crate::config::Operators;
     use crate::state::State;
 
@@ -176,7 +179,7 @@ mod tests {
         let watcher = Watcher {
             desk: Desk::new(Arc::new(State::new()), None),
             access: Arc::new(access),
-            peer: Peer::User { uid: 1, gid: 1 },
+            caller: Caller::plain(Peer::User { uid: 1, gid: 1 }),
         };
         let mut request = Request::get(PATH);
         for (name, value) in headers {
@@ -237,7 +240,7 @@ mod tests {
         let file = dir.path().join("token");
         let token = "0123456789abcdef";
         write_token(&file, token);
-        let access = Access::of_files(Some(file.clone()), None);
+        let access = Access::of_token_file(file.clone());
         let shown = ("authorization", format!("Bearer {token}"));
         let (stream, _task) = watched(access, &[shown]);
         let mut socket = client(stream).await;

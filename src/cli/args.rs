@@ -135,13 +135,18 @@ pub struct CheckArguments {
     /// Show the route, sticky key, backend and request head for this URL
     #[arg(long, value_name = "URL", value_parser = explained_url)]
     pub explain: Option<Uri>,
-    /// Say how many live tunnels of the longhaul at this admin socket, or http://HOST:PORT, it
-    /// would move or close
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "explain")]
+    /// Say how many live tunnels of the longhaul at this admin socket, http://HOST:PORT or
+    /// https://HOST:PORT, it would move or close
+    // By the name that `Right` knows.
+    #[arg(
+        id = "admin",
+        long = "against",
+        value_name = "ADDRESS",
+        conflicts_with = "explain"
+    )]
     pub against: Option<String>,
-    /// File with the token that an http:// address asks for
-    #[arg(long, value_name = "FILE", requires = "against")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub right: operator::Right,
     /// Method of the explained request [default: GET]
     #[arg(long, value_name = "METHOD", requires = "explain")]
     pub method: Option<Method>,

@@ -46,7 +46,7 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     )?;
     match &arguments.against {
         Some(written) => {
-            let door = operator::door(written, arguments.token_file.as_deref())?;
+            let door = operator::door(written, &arguments.right)?;
             against(&config, &door, &mut out)
         }
         None => Ok(()),

@@ -123,10 +123,14 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "mode",
             "operators",
             "listen",
+            "certificates",
+            "client_certificates",
             "token_file",
             "read_token_file",
         ],
     ),
+    ("`certificates` of [admin]", &["chain", "key", "ocsp"]),
+    ("`client_certificates` of [admin]", &["ca", "operators"]),
     (
         "[listeners.NAME]",
         &[

@@ -147,7 +147,10 @@ fn served(section: Section<'_>, files: &mut NamedFiles) -> Option<ServedCertific
     Some(ServedCertificate { pair: pair?, ocsp })
 }
 
-fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<ServedCertificate> {
+pub(super) fn certificates(
+    section: &Section<'_>,
+    files: &mut NamedFiles,
+) -> Vec<ServedCertificate> {
     let allowed = "an array of { chain = \"FILE\", key = \"FILE\" }";
     let Some(value) = section.value("certificates") else {
         return Vec::new();

@@ -4,6 +4,7 @@
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
+mod admin;
 mod admission;
 mod auth;
 mod backends;
@@ -62,7 +63,7 @@ pub use load::{Loaded, load};
 pub use message_limits::{ByteRate, LimitedSide, MessageLimits};
 pub use model::*;
 pub use networks::Networks;
-pub use operators::Operators;
+pub use operators::{CertificateName, CertifiedOperators, Operators};
 pub use origins::{AllowedOrigin, Origins};
 pub(crate) use parse::parse_text;
 pub use proxy_protocol::ProxyProtocol;

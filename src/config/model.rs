@@ -29,7 +29,7 @@ use super::identity::{BasicAuth, Jwt};
 use super::message_limits::MessageLimits;
 use super::named_files::NamedFiles;
 use super::networks::Networks;
-use super::operators::Operators;
+use super::operators::{CertifiedOperators, Operators};
 use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::proxy_protocol::ProxyProtocol;
@@ -138,11 +138,22 @@ pub struct Admin {
     pub operators: Operators,
     /// For the same over TCP.
     pub listen: Option<SocketAddr>,
+    /// The first pair serves clients whose SNI matches none. Empty: plain HTTP.
+    pub certificates: Vec<ServedCertificate>,
+    pub client_certificates: Option<AdminClients>,
     /// Whoever shows the token in it may ask everything over TCP.
     pub token_file: Option<PathBuf>,
     /// Whoever shows the token in it may read.
     pub read_token_file: Option<PathBuf>,
     pub place: WrittenAt,
+}
+
+/// Those who may ask over TCP because of their certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminClients {
+    pub ca: PathBuf,
+    /// Who may do more than read.
+    pub operators: CertifiedOperators,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,8 @@
-//! `operators` of `[admin]`: who may do more than read at the Unix socket.
+//! `operators` of `[admin]` and of its `client_certificates`: who may do more than
+//! read, at the Unix socket and over TLS.
 //!
-//! Numbers, not names: a name's number is the business of the system's tables,
-//! which a statically linked program cannot ask.
+//! Of users numbers, not names: a name's number is the business of the system's
+//! tables, which a statically linked program cannot ask.
 
 use super::section::{Section, Value, Wrong};
 use super::value::{text, wrong, wrong_near};
@@ -49,5 +50,63 @@ fn operator(value: &Value<'_>) -> Result<Operator, Wrong> {
             wrong_near(value, allowed, Some(format!("uid:{written}")))
         }
         _ => wrong(value, allowed),
+    }
+}
+
+/// Whose certificates let them do everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertifiedOperators {
+    /// Whoever has one of that CA.
+    pub anyone: bool,
+    pub names: Vec<CertificateName>,
+}
+
+/// What a certificate says whose it is, as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateName {
+    /// RFC 4514, as logs and headers write it.
+    Subject(String),
+    // Alternative names (RFC 5280 section 4.2.1.6).
+    /// In lower case.
+    Dns(String),
+    Email(String),
+    Uri(String),
+}
+
+pub(super) fn certified_operators(section: &Section<'_>) -> CertifiedOperators {
+    let allowed = format!("an array of {CERTIFIED}");
+    let found = section.list("operators", &allowed, certified);
+    CertifiedOperators {
+        anyone: found.iter().any(Option::is_none),
+        names: found.into_iter().flatten().collect(),
+    }
+}
+
+const CERTIFIED: &str =
+    "\"subject:CN=NAME,...\", \"dns:NAME\", \"email:ADDRESS\", \"uri:URI\" or \"anyone\"";
+
+/// `None`: anyone.
+fn certified(value: &Value<'_>) -> Result<Option<CertificateName>, Wrong> {
+    let written = text(value, CERTIFIED)?;
+    if written == "anyone" {
+        return Ok(None);
+    }
+    let (kind, name) = written.split_once(':').unwrap_or_default();
+    let name = match kind {
+        _ if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) => None,
+        "subject" => name
+            .contains('=')
+            .then(|| CertificateName::Subject(name.to_owned())),
+        "dns" => Some(CertificateName::Dns(name.to_ascii_lowercase())),
+        "email" => Some(CertificateName::Email(name.to_owned())),
+        "uri" => Some(CertificateName::Uri(name.to_owned())),
+        _ => None,
+    };
+    match name {
+        Some(name) => Ok(Some(name)),
+        None if written.starts_with("CN=") => {
+            wrong_near(value, CERTIFIED, Some(format!("subject:{written}")))
+        }
+        None => wrong(value, CERTIFIED),
     }
 }

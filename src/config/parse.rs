@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::admin::admin;
 use super::cross;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::draft::Draft;
@@ -20,7 +21,7 @@ use super::limits::{limits, tcp};
 use super::listeners::listener;
 use super::model::{Admin, Config};
 use super::named_files::NamedFiles;
-use super::process::{admin, log};
+use super::process::log;
 use super::routes::route;
 use super::section::{Section, Value};
 use super::source::Source;
@@ -128,7 +129,7 @@ fn main_file<'a>(
         log: log(root.section_or_empty("log")),
         drain: drain(root.section_or_empty("drain")),
         traces: traces_section(&root, &mut draft.files),
-        admin: admin_section(&root),
+        admin: admin_section(&root, &mut draft.files),
         listeners: BTreeMap::new(),
         routes: Vec::new(),
         upstreams: BTreeMap::new(),
@@ -151,9 +152,10 @@ fn traces_section(root: &Section<'_>, files: &mut NamedFiles) -> Option<Traces> 
     traces(section, files)
 }
 
-fn admin_section(root: &Section<'_>) -> Option<Admin> {
+fn admin_section(root: &Section<'_>, files: &mut NamedFiles) -> Option<Admin> {
     let value = root.value("admin")?;
-    admin(value.section("[admin]".to_owned(), "a table [admin]")?)
+    let section = value.section("[admin]".to_owned(), "a table [admin]")?;
+    admin(section, files)
 }
 
 fn included_file<'a>(

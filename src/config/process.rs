@@ -1,13 +1,10 @@
-//! `[log]` and `[admin]`: what concerns the whole process.
-
-use std::net::SocketAddr;
+//! `[log]`: what longhaul writes, how and where to.
 
 use super::diagnostic::WrittenAt;
-use super::model::{Admin, Log, LogFormat};
+use super::model::{Log, LogFormat};
 use super::nearest::nearest;
-use super::operators::operators;
 use super::section::{Section, Value, Wrong, has_no_effect};
-use super::value::{boolean, mode, one_of, path, share, socket_path, text, wrong, wrong_near};
+use super::value::{boolean, one_of, path, share, socket_path, text, wrong, wrong_near};
 use crate::logging::{AccessFormat, Destination, FIELDS, Template, TemplateError, check_level};
 
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -34,66 +31,6 @@ pub(super) fn log(section: Section<'_>) -> Log {
     }
     section.finish();
     log
-}
-
-/// `None` if there is no usable address in it.
-pub(super) fn admin(section: Section<'_>) -> Option<Admin> {
-    let socket = section.optional("socket", |value| {
-        let written = text(value, "the path of a socket")?;
-        socket_path(value, written.strip_prefix("unix:").unwrap_or(written))
-    });
-    let key = match section.value("socket") {
-        Some(_) => "socket",
-        None => "listen",
-    };
-    let admin = Admin {
-        socket,
-        mode: section.or("mode", 0o600, mode),
-        operators: operators(&section),
-        listen: section.optional("listen", listen),
-        token_file: section.optional("token_file", path),
-        read_token_file: section.optional("read_token_file", path),
-        place: WrittenAt(section.place_of(key)),
-    };
-    let written = |key| section.value(key).is_some();
-    if !written("listen") {
-        for key in ["token_file", "read_token_file"] {
-            has_no_effect(&section, key, "`listen`");
-        }
-    }
-    match (written("socket"), written("listen")) {
-        (false, false) => section.missing("socket"),
-        (false, true) => {
-            for key in ["mode", "operators"] {
-                has_no_effect(&section, key, "`socket`");
-            }
-        }
-        (true, _) => {}
-    }
-    let tokens = ["token_file", "read_token_file"].map(|key| section.value(key));
-    if let Some(address) = admin.listen.filter(|it| !it.ip().is_loopback())
-        && tokens.iter().all(Option::is_none)
-    {
-        let message = format!(
-            "`listen` in [admin] is {address}, which others than this machine reach, without a \
-             `token_file`"
-        );
-        section.report("listen", message);
-    }
-    section.finish();
-    (admin.socket.is_some() || admin.listen.is_some()).then_some(admin)
-}
-
-fn listen(value: &Value<'_>) -> Result<SocketAddr, Wrong> {
-    let allowed = "an IP address and port such as \"127.0.0.1:9000\" or \"[::1]:9000\"";
-    let written = text(value, allowed)?;
-    match (written.parse(), written.rsplit_once(':')) {
-        (Ok(address), _) => Ok(address),
-        (Err(_), Some(("localhost" | "", port))) if port.parse::<u16>().is_ok() => {
-            wrong_near(value, allowed, Some(format!("127.0.0.1:{port}")))
-        }
-        _ => wrong(value, allowed),
-    }
 }
 
 /// The log, or a place for access lines alone.

@@ -29,7 +29,9 @@ pub use live::{LastReload, Live};
 pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
-use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol, ServedCertificate};
+use crate::config::{
+    BackendState, CertifiedOperators, Config, Diagnostics, ProxyProtocol, ServedCertificate,
+};
 use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::Door;
@@ -84,6 +86,8 @@ pub struct Snapshot {
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
     /// Where spans are sent.
     pub collector: Option<Arc<Collector>>,
+    /// `None` where it speaks plain HTTP, or there is none.
+    pub admin_tls: Option<Arc<AdminTls>>,
     /// By the path of their file, for the next generation.
     users: BTreeMap<PathBuf, Arc<Users>>,
 }
@@ -102,6 +106,14 @@ pub struct ListenerState {
     pub door: Door,
     /// The layers around every request.
     pub stack: Stack<Infallible>,
+}
+
+/// How the admin API speaks TLS.
+#[derive(Debug)]
+pub struct AdminTls {
+    pub config: Arc<ServerConfig>,
+    /// Of those who show a certificate.
+    pub operators: CertifiedOperators,
 }
 
 /// One route: its own layers, and its facts for `check --explain`.
@@ -261,12 +273,19 @@ impl Snapshot {
             .upstreams
             .values()
             .filter_map(|upstream| upstream.tls.client_certificate.as_ref());
-        of_listeners.chain(of_upstreams).any(|named| named == pair)
+        let admin = self.config.admin.iter();
+        let of_admin = admin
+            .flat_map(|admin| &admin.certificates)
+            .map(|it| &it.pair);
+        let mut all = of_listeners.chain(of_upstreams).chain(of_admin);
+        all.any(|named| named == pair)
     }
 
     fn shows(&self, certificate: &ServedCertificate) -> bool {
         let mut listeners = self.config.listeners.values();
+        let mut admin = self.config.admin.iter();
         listeners.any(|listener| listener.certificates.contains(certificate))
+            || admin.any(|admin| admin.certificates.contains(certificate))
     }
 }
 

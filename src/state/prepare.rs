@@ -4,38 +4,35 @@
 //! Nothing here is seen by others until the commit, and everything that can
 //! fail fails here, all findings at once.
 
+mod certificates;
+mod identities;
+mod warnings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::Semaphore;
 use tower::Layer;
 
 use super::router::Router;
-use super::{ListenerState, RouteEntry, Snapshot, State};
-use crate::config::{
-    self, BasicAuth, CertificatePair, Config, Diagnostic, Diagnostics, Jwt, KeySource, KeysUrl,
-    ListenAddress, Place, Scheme, ServedCertificate,
-};
+use super::{AdminTls, ListenerState, RouteEntry, Snapshot, State};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Place, Scheme};
 use crate::exchange::Stack;
 use crate::fetch::KeyFetch;
 use crate::guard::{Counted, Door, Suspicion};
-use crate::identity::{IdentityError, KeySet, Keys, Tokens, Users};
+use crate::identity::Users;
 use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
 use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
-use crate::tls::{self, Freshness, Pair, Served, ServerOptions};
+use crate::tls;
 use crate::upstream::{Dialer, Upstream};
-
-/// Certificates closer to their end than this are warned about.
-const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+use warnings::{told_in_the_clear, uncounted};
 
 /// A snapshot that only waits to be committed.
 #[derive(Debug)]
@@ -79,6 +76,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     };
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
+    let admin_tls = work.admin_tls();
     let identities = work.identities();
     let collector = work.collector();
     let Work {
@@ -94,6 +92,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     }
     let mut warnings = warnings;
     warnings.extend(uncounted(&config));
+    warnings.extend(told_in_the_clear(&config));
     let table = Arc::new(routes(state, &config, &upstreams, identities));
     let listeners = config
         .listeners
@@ -129,6 +128,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         table,
         key_fetches,
         collector,
+        admin_tls,
         users,
     };
     Ok(Prepared {
@@ -151,39 +151,10 @@ impl Snapshot {
             table: Arc::new(Table::new(Vec::new())),
             key_fetches: BTreeMap::new(),
             collector: None,
+            admin_tls: None,
             users: BTreeMap::new(),
         }
     }
-}
-
-/// Listeners whose clients no limit for each client counts.
-fn uncounted(config: &Config) -> impl Iterator<Item = Warning> {
-    let counts = config.routes.iter().find(|it| it.limits.count_clients());
-    // Whoever comes by a file is on this machine.
-    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let trusted = config
-        .trusted_proxies
-        .iter()
-        .any(|net| net.contains(&local));
-    let is_file = |it: &&config::Listener| {
-        matches!(it.address, ListenAddress::Unix { .. }) && it.proxy_protocol.is_none()
-    };
-    let listeners = config.listeners.values().filter(is_file);
-    let warning = move |listener: &config::Listener| {
-        counts.filter(|_| !trusted).map(|route| Warning {
-            message: format!(
-                "limits for each client, as route `{}` has them, count nobody who comes by \
-                 listener `{}`, a Unix socket: who speaks there for its clients is to be in \
-                 trusted_proxies, as 127.0.0.1",
-                route.name, listener.name
-            ),
-            is_certificate_failure: false,
-        })
-    };
-    listeners
-        .filter_map(warning)
-        .collect::<Vec<_>>()
-        .into_iter()
 }
 
 /// What a listener asks of connections.
@@ -276,41 +247,6 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn listeners_tls(&mut self) -> BTreeMap<String, Arc<ServerConfig>> {
-        let config = self.config;
-        let mut made = BTreeMap::new();
-        for (name, listener) in &config.listeners {
-            if listener.certificates.is_empty() {
-                continue;
-            }
-            let served: Vec<_> = listener
-                .certificates
-                .iter()
-                .filter_map(|certificate| self.served(certificate))
-                .collect();
-            if served.len() < listener.certificates.len() {
-                continue;
-            }
-            let options = ServerOptions {
-                certificates: &served,
-                client_certificates: listener.client_certificates.as_ref(),
-                tls_1_3_only: listener.tls_1_3_only,
-                http2: listener.http2,
-            };
-            match tls::server_config(&options, &self.state.tickets) {
-                Ok(config) => drop(made.insert(name.clone(), config)),
-                Err(error) => {
-                    let ca = listener
-                        .client_certificates
-                        .as_ref()
-                        .map(|client| &*client.ca);
-                    self.find(ca, &listener.place, error.to_string());
-                }
-            }
-        }
-        made
-    }
-
     fn upstreams(&mut self) -> BTreeMap<String, Arc<Upstream>> {
         let config = self.config;
         let current = self.state.snapshot();
@@ -339,146 +275,6 @@ impl Work<'_> {
             made.insert(name.clone(), Arc::new(upstream));
         }
         made
-    }
-
-    /// Of each route, in their order.
-    fn identities(&mut self) -> Vec<Option<Identity>> {
-        let config = self.config;
-        let each = config.routes.iter().map(|route| {
-            let made = match (&route.basic_auth, &route.jwt) {
-                (Some(settings), _) => self.password(settings).map(Some),
-                (None, Some(settings)) => self.token(settings),
-                (None, None) => Ok(None),
-            };
-            made.unwrap_or_else(|error| {
-                let file = route.basic_auth.as_ref().map(|it| &*it.users);
-                let file = file.or_else(|| match &route.jwt.as_ref()?.keys {
-                    KeySource::File(path) => Some(path),
-                    KeySource::Url(_) => None,
-                });
-                self.find(file, &route.place.0, error.to_string());
-                None
-            })
-        });
-        each.collect()
-    }
-
-    fn password(&mut self, settings: &BasicAuth) -> Result<Identity, IdentityError> {
-        let (file, current) = (&settings.users, self.state.snapshot());
-        let before = self.users.get(file).or_else(|| current.users.get(file));
-        let users = Users::load(file, &self.state.turns, before)?;
-        self.users.insert(file.clone(), Arc::clone(&users));
-        Ok(Identity::Password(settings.clone(), users))
-    }
-
-    /// `None`, with a finding, if a URL's CA is of no use.
-    fn token(&mut self, settings: &Jwt) -> Result<Option<Identity>, IdentityError> {
-        let keys = match &settings.keys {
-            KeySource::File(path) => KeySet::Fixed(Keys::load(path, &settings.algorithms)?),
-            KeySource::Url(url) => match self.key_fetch(url) {
-                Some(fetch) => KeySet::Fetched(Arc::clone(&fetch.keyring), url.timeout),
-                None => return Ok(None),
-            },
-        };
-        let tokens = Box::new(Tokens::new(settings, keys));
-        Ok(Some(Identity::Token(Box::new(settings.clone()), tokens)))
-    }
-
-    /// One for each URL, with the keys that were fetched before.
-    fn key_fetch(&mut self, settings: &KeysUrl) -> Option<Arc<KeyFetch>> {
-        let url = &settings.url.text;
-        if let Some(made) = self.key_fetches.get(url) {
-            return Some(Arc::clone(made));
-        }
-        let ca = settings.ca.as_deref();
-        let tls = match settings.url.is_https {
-            true => {
-                let made = tls::client_config(ca, None);
-                let place = &settings.place.0;
-                let found = made.map_err(|error| self.find(ca, place, error.to_string()));
-                Some(found.ok()?)
-            }
-            false => None,
-        };
-        let current = self.state.snapshot();
-        let before = current.key_fetches.get(url);
-        let fetch = Arc::new(KeyFetch {
-            settings: settings.clone(),
-            tls,
-            keyring: before.map_or_else(Arc::default, |it| Arc::clone(&it.keyring)),
-        });
-        self.key_fetches.insert(url.clone(), Arc::clone(&fetch));
-        Some(fetch)
-    }
-
-    fn upstream_tls(&mut self, settings: &config::Upstream) -> Option<Arc<ClientConfig>> {
-        let own = match &settings.tls.client_certificate {
-            Some(pair) => Some(self.pair(pair)?),
-            None => None,
-        };
-        let ca = settings.tls.ca.as_deref();
-        tls::client_config(ca, own.as_deref())
-            .map_err(|error| self.find(ca, &settings.place, error.to_string()))
-            .ok()
-    }
-
-    /// A certificate with what vouches for it.
-    fn served(&mut self, certificate: &ServedCertificate) -> Option<Served> {
-        let pair = self.pair(&certificate.pair)?;
-        let staples = &self.state.staples;
-        let (staple, wrong) = staples.load_or_keep(certificate, &pair, self.now);
-        if let Some(error) = wrong {
-            let chain = certificate.pair.chain.display();
-            let what = match &staple {
-                Some(_) => "keeps its earlier OCSP response",
-                None => "is shown without an OCSP response",
-            };
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} {what}: {error}"),
-                is_certificate_failure: true,
-            });
-        }
-        Some(Served { pair, staple })
-    }
-
-    /// A certificate pair: the files', or the last good one with a warning.
-    fn pair(&mut self, pair: &CertificatePair) -> Option<Arc<Pair>> {
-        match self.state.pairs.load_or_keep(pair, self.now) {
-            Ok((loaded, freshness)) => {
-                self.warn(pair, &loaded, &freshness);
-                Some(loaded)
-            }
-            Err(error) => {
-                self.find(Some(&pair.chain), &Place::default(), error.to_string());
-                None
-            }
-        }
-    }
-
-    fn warn(&mut self, pair: &CertificatePair, loaded: &Pair, freshness: &Freshness) {
-        let chain = pair.chain.display();
-        if matches!(freshness, Freshness::New) {
-            self.renewed.push(pair.chain.clone());
-        }
-        if let Freshness::KeptLastGood(error) = freshness {
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} kept as it was: {error}"),
-                is_certificate_failure: true,
-            });
-        }
-        let left = loaded.remaining(self.now);
-        if loaded.is_expired(self.now) {
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} has expired"),
-                is_certificate_failure: false,
-            });
-        } else if left < EXPIRES_SOON {
-            let days = left.as_secs() / 86_400;
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} expires in {days} days"),
-                is_certificate_failure: false,
-            });
-        }
     }
 
     /// A finding at the place that names `file`, or else at `place`.

@@ -7,13 +7,15 @@
 //! attribute of its value look like another attribute.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use super::pair::parse;
+use super::pair::{parse, system_time};
 
 /// The facts of a finished handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,48 @@ impl Facts {
                 .map(subject),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
+    }
+}
+
+/// Whose a client's certificate is, for whoever decides by that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// As in [`Facts`].
+    pub subject: String,
+    // Alternative names (RFC 5280 section 4.2.1.6).
+    pub dns: Vec<String>,
+    pub emails: Vec<String>,
+    pub uris: Vec<String>,
+    pub not_after: SystemTime,
+}
+
+impl ClientCertificate {
+    /// The verified one of a connection whose handshake has finished; `None` if
+    /// it presented none, or one that only the verifier can read.
+    pub fn of(connection: &ServerConnection) -> Option<Self> {
+        Self::read(connection.peer_certificates()?.first()?)
+    }
+
+    fn read(leaf: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = parse(leaf).ok()?;
+        let mut found = Self {
+            subject: distinguished_name(certificate.subject()),
+            dns: Vec::new(),
+            emails: Vec::new(),
+            uris: Vec::new(),
+            not_after: system_time(certificate.validity().not_after),
+        };
+        // Where it is there twice, no name of it says anything.
+        let names = certificate.subject_alternative_name().ok().flatten();
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::DNSName(name) => found.dns.push((*name).to_owned()),
+                GeneralName::RFC822Name(name) => found.emails.push((*name).to_owned()),
+                GeneralName::URI(name) => found.uris.push((*name).to_owned()),
+                _ => {}
+            }
+        }
+        Some(found)
     }
 }
 
@@ -131,7 +175,7 @@ fn push_hex(text: &mut String, byte: u8) {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{DistinguishedName, DnType, KeyPair};
+    use rcgen::{DistinguishedName, DnType, KeyPair, SanType};
 
     use super::*;
     use crate::tls::tests::certificates::Ca;
@@ -151,6 +195,27 @@ mod tests {
         ] {
             assert_eq!(escape(value), expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn the_names_of_a_certificate_are_told_apart() {
+        let issued = Ca::new("ca").issue_with(&["a.test"], KeyPair::generate().unwrap(), |it| {
+            it.distinguished_name = DistinguishedName::new();
+            it.distinguished_name.push(DnType::CommonName, "alice");
+            it.subject_alt_names.extend([
+                SanType::Rfc822Name("alice@a.test".try_into().unwrap()),
+                SanType::URI("spiffe://a.test/ops".try_into().unwrap()),
+                SanType::IpAddress([127, 0, 0, 1].into()),
+            ]);
+        });
+        let read = ClientCertificate::read(&issued.leaf()).unwrap();
+        let one = |text: &str| vec![text.to_owned()];
+        assert_eq!(read.subject, "CN=alice");
+        assert_eq!(read.dns, one("a.test"));
+        assert_eq!(read.emails, one("alice@a.test"));
+        assert_eq!(read.uris, one("spiffe://a.test/ops"));
+        assert!(read.not_after > SystemTime::now());
+        assert_eq!(ClientCertificate::read(&vec![0; 9].into()), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod tests;
 
 pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
+pub use facts::ClientCertificate;
 pub use pair::Pair;
 pub(crate) use pem::{PemFile, PemProblem};
 pub use server::{ServerOptions, server_config};

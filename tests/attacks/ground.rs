@@ -1,6 +1,8 @@
 //! What is attacked: longhaul with all its listeners, an echo, and a backend that does
 //! as it is told.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::thread;
 
@@ -75,6 +77,8 @@ impl Proxied {
         let setup = Setup::new();
         setup.write("site.pem", &pair.chain);
         setup.write("site.key", &pair.key);
+        let token = setup.write("token", "sixteen-characters");
+        fs::set_permissions(token, Permissions::from_mode(0o600)).expect("to set its mode");
         let site = Site::one(echo.address()).more(&format!(
             "[listeners.tls]\naddress = '127.0.0.1:0'\n\
              certificates = [{{ chain = 'site.pem', key = 'site.key' }}]\n\
@@ -90,7 +94,8 @@ impl Proxied {
              tls_handshake_timeout = '2s'\nrequest_head_timeout = '2s'\n\
              request_body_timeout = '2s'\n\
              [log]\nformat = 'json'\naccess = false\n\
-             [admin]\nsocket = 'admin.sock'\nlisten = '127.0.0.1:0'\n",
+             [admin]\nsocket = 'admin.sock'\nlisten = '127.0.0.1:0'\n\
+             token_file = 'token'\n",
             fixed.address(),
             raw.address(),
             deaf.address(),

@@ -7,7 +7,8 @@ mod backends;
 mod features;
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -51,6 +52,7 @@ impl World {
             }
             Value::String(text) => match key {
                 "socket" => "admin.sock".clone_into(text),
+                "listen" => PORT_0.clone_into(text),
                 "file" => {
                     let target = self.another_address();
                     let listing = format!("[{{ \"targets\": [\"{target}\"] }}]");
@@ -102,6 +104,10 @@ impl World {
         }
         if let Some(keys) = text("keys").filter(|keys| !keys.contains("://")) {
             self.setup.write(keys, features::KEYS);
+        }
+        if let Some(token) = text("read_token_file") {
+            let token = self.setup.write(token, features::TOKEN);
+            fs::set_permissions(token, Permissions::from_mode(0o600)).expect("to set its mode");
         }
         if let Some(ca) = text("ca") {
             self.setup.write(ca, self.authority.pem());

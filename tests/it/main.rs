@@ -8,6 +8,7 @@ mod addresses;
 mod admin;
 mod admin_roles;
 mod admin_tcp;
+mod admin_tls;
 mod admission;
 mod auth;
 mod bad_input;

@@ -236,6 +236,10 @@ async fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
     long.send("POST /backends HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
         .await;
     assert_eq!(long.response().await.head.status, 413);
+    let event = proxy.log.wait("operator action", &[("outcome", "refused")]);
+    assert_eq!(event.await.number("status"), 413);
+    let window = json!({ "all": true, "window": "2d" });
+    refused(&proxy, 400, "/tunnels/close", Some(window)).await;
     let (code, _, errors) = run(&proxy, &["tunnels", "close"]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("which tunnels?"), "{errors}");

@@ -41,7 +41,9 @@ to the same backend stay.";
 pub const STATUS_EXAMPLES: &str = "\
 Examples:
   longhaul status --config /etc/longhaul/longhaul.toml
-  longhaul status --admin /run/longhaul/admin.sock --json";
+  longhaul status --admin /run/longhaul/admin.sock --json
+  longhaul status --admin https://proxy.example.com:9443 --ca ops-ca.pem \\
+      --certificate alice.pem --certificate-key alice.key";
 
 pub const TOP_EXAMPLES: &str = "\
 Examples:
@@ -62,16 +64,33 @@ Keys:
 pub struct Socket {
     #[command(flatten)]
     pub place: Place,
-    /// File with the token that an http:// address asks for
+    #[command(flatten)]
+    pub right: Right,
+}
+
+/// By what right something is asked over TCP: at the address that is given as `admin`.
+#[derive(Args, Clone, Debug)]
+pub struct Right {
+    /// File with the token that an http:// or https:// address asks for
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<PathBuf>,
+    /// File with the CAs to verify an https:// address by [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub ca: Option<PathBuf>,
+    /// File with the certificate to show at an https:// address, and its chain
+    #[arg(long, value_name = "FILE", requires_all = ["admin", "certificate_key"])]
+    pub certificate: Option<PathBuf>,
+    /// File with the key of that certificate
+    #[arg(long, value_name = "FILE", requires_all = ["admin", "certificate"])]
+    pub certificate_key: Option<PathBuf>,
 }
 
 /// Where it answers.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub struct Place {
-    /// The admin socket of the running longhaul, or http://HOST:PORT of its admin API
+    /// The admin socket of the running longhaul, or http://HOST:PORT or https://HOST:PORT of its
+    /// admin API
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
     /// The config file that names that address

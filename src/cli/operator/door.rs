@@ -2,20 +2,24 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow, bail};
+use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::args::Socket;
+use super::args::{Right, Socket};
 use crate::admin::{AskError, Door};
 use crate::cli::WrongConfig;
-use crate::config;
+use crate::config::{self, CertificatePair};
+use crate::tls::{self, Pairs};
 
 /// Where the longhaul that is meant answers.
 pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
     let place = &socket.place;
     match (&place.admin, &place.config) {
-        (Some(admin), _) => door(admin, socket.token_file.as_deref()),
+        (Some(admin), _) => door(admin, &socket.right),
         (None, Some(file)) => {
             let loaded = config::load(file).result.map_err(WrongConfig)?;
             match &loaded.admin {
@@ -27,10 +31,26 @@ pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
     }
 }
 
-/// The door that somebody has written, with the token in a file.
-pub fn door(written: &str, token_file: Option<&Path>) -> anyhow::Result<Door> {
-    let token = token_file.map(token).transpose()?;
-    Door::parse(written, token).map_err(|error| anyhow!(error))
+/// The door that somebody has written, and what is shown there.
+pub fn door(written: &str, right: &Right) -> anyhow::Result<Door> {
+    let token = right.token_file.as_deref().map(token).transpose()?;
+    let config = match written.starts_with("https://") {
+        true => Some(client_config(right)?),
+        false if right.ca.is_some() || right.certificate.is_some() => {
+            bail!("{written}: --ca and --certificate are for https://HOST:PORT")
+        }
+        false => None,
+    };
+    Door::parse(written, token, config).map_err(|error| anyhow!(error))
+}
+
+fn client_config(right: &Right) -> anyhow::Result<Arc<ClientConfig>> {
+    let files = right.certificate.clone().zip(right.certificate_key.clone());
+    let pair = files.map(|(chain, key)| CertificatePair { chain, key });
+    let load = |pair| Pairs::default().load_or_keep(pair, SystemTime::now());
+    let pair = pair.as_ref().map(load).transpose()?;
+    let own = pair.as_ref().map(|(pair, _)| &**pair);
+    Ok(tls::client_config(right.ca.as_deref(), own)?)
 }
 
 /// The door of a config: its socket, if there is one.
@@ -39,11 +59,16 @@ pub fn door_of(admin: &config::Admin) -> anyhow::Result<Door> {
         return Ok(Door::Socket(socket.clone()));
     }
     let address = admin.listen.context("[admin] has no address")?;
+    if !admin.certificates.is_empty() {
+        // By which name its certificate is good, and what to show, no config says.
+        bail!("[admin] speaks TLS alone: ask it by --admin https://HOST:PORT");
+    }
     let token_file = admin.token_file.as_ref().or(admin.read_token_file.as_ref());
     let token = token_file.map(|file| token(file)).transpose()?;
     Ok(Door::Tcp {
         authority: reachable(address).to_string(),
         token,
+        tls: None,
     })
 }
 

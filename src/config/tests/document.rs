@@ -20,16 +20,37 @@ scheme = "https"
 backends = [{ address = "b:1" }]
 "#;
 
+/// Of sockets: the admin API, and listeners without TLS.
+fn opened_of_sockets(title: &str) -> Option<String> {
+    let opened = match title {
+        "[admin]" => "[admin]\nsocket = \"a.sock\"\nlisten = \"127.0.0.1:1\"\ntoken_file = \"t\"\n",
+        "`certificates` of [admin]" => {
+            "[admin]\nlisten = \"127.0.0.1:1\"\ntoken_file = \"t\"\n\
+             [[admin.certificates]]\nchain = \"a\"\nkey = \"b\"\n"
+        }
+        "`client_certificates` of [admin]" => {
+            "[admin]\nlisten = \"127.0.0.1:1\"\n\
+             certificates = [{ chain = \"a\", key = \"b\" }]\n\
+             [admin.client_certificates]\nca = \"c\"\n"
+        }
+        "[listeners.NAME]" => "[listeners.b]\naddress = \"unix:b\"\n",
+        "`proxy_protocol` of [listeners.NAME]" => {
+            "[listeners.b]\naddress = \"[::]:2\"\n\
+             [listeners.b.proxy_protocol]\nfrom = [\"10.0.0.0/8\"]\n"
+        }
+        _ => return None,
+    };
+    Some(opened.to_owned())
+}
+
 /// The section `title`, such that its keys may follow.
 fn opened(title: &str) -> String {
+    if let Some(opened) = opened_of_sockets(title) {
+        return opened;
+    }
     let tls = "[listeners.b]\naddress = \"[::]:2\"\n";
     let pair = "chain = \"a\"\nkey = \"b\"\n";
     match title {
-        "[admin]" => "[admin]\nsocket = \"a.sock\"\nlisten = \"127.0.0.1:1\"\n".to_owned(),
-        "[listeners.NAME]" => "[listeners.b]\naddress = \"unix:b\"\n".to_owned(),
-        "`proxy_protocol` of [listeners.NAME]" => "[listeners.b]\naddress = \"[::]:2\"\n\
-             [listeners.b.proxy_protocol]\nfrom = [\"10.0.0.0/8\"]\n"
-            .to_owned(),
         "`certificates` of [listeners.NAME]" => {
             format!("{tls}[[listeners.b.certificates]]\n{pair}")
         }

@@ -35,6 +35,8 @@ fn the_defaults_in_comments_are_the_defaults() {
         .replace("max_connections = 100000", "")
         .replace("max_connections_per_address = 200", "")
         .replace("workers = 2", "")
+        .replace("\ncertificates = [{ chain = \"certs/admin.pem\"", "\n# [{")
+        .replace("\nclient_certificates = { ca = \"certs/operators", "\n# {")
         .replace("rate = \"500/s\"", "");
     assert!(written.lines().filter(|l| l.contains('=')).count() > 40);
     let (mut written, plain) = (parsed(&written), parsed(&text));

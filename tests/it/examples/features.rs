@@ -14,6 +14,8 @@ pub const HEADER: &str = "PROXY TCP4 198.51.100.7 198.51.100.1 4711 443\r\n";
 
 /// The password of `ann` is `secret`.
 pub const USERS: &str = "ann:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+/// Of whoever only reads.
+pub const TOKEN: &str = "a-token-that-only-reads";
 /// A key that nobody has.
 pub const KEYS: &str = r#"{"keys": [{"kty": "oct", "alg": "HS256", "k": "dGhpcnR5LXR3byBieXRlcywgdGhhdCBpcyBlbm91Z2g"}]}"#;
 
@@ -27,6 +29,7 @@ pub struct Example {
 impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
+            "admin-tls.toml" => self.admin_tls().await,
             "admission.toml" => self.admission().await,
             "auth.toml" => self.auth().await,
             "basic-auth.toml" => self.basic_auth().await,
@@ -118,6 +121,29 @@ impl Example {
         assert_eq!(event.text("refusal"), "no_credentials");
         let (response, _) = self.get("/else", "localhost", "").await;
         assert_eq!(response.head.status, 200);
+    }
+
+    async fn admin_tls(self) {
+        let status = self.proxy.status().await;
+        let address = status["admin_listen"].as_str().expect("an address");
+        let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+        for (name, lines, code) in [
+            (Some("alice"), "", 400),
+            (Some("bob"), "", 403),
+            (None, &*bearer, 403),
+            (None, "", 401),
+        ] {
+            let own = name.map(|name| self.authority.client_pair(name));
+            let client = self.authority.client_with(TlsVersion::Any, own.as_ref());
+            let wire = client.connect(address, "localhost").await;
+            let mut wire = wire.expect("a TLS handshake");
+            let body = format!("{lines}Content-Length: 2\r\n\r\n{{}}");
+            wire.send(format!(
+                "POST /tunnels/close HTTP/1.1\r\nHost: {address}\r\n{body}"
+            ))
+            .await;
+            assert_eq!(wire.response().await.head.status, code, "{name:?}");
+        }
     }
 
     async fn jwt(self) {

@@ -83,6 +83,14 @@ impl Authority {
         self.sign(Self::params(&[name], ExtendedKeyUsagePurpose::ClientAuth))
     }
 
+    /// The same, valid until yesterday's century.
+    pub fn expired_client_pair(&self, name: &str) -> Pair {
+        let mut params = Self::params(&[name], ExtendedKeyUsagePurpose::ClientAuth);
+        params.not_before = date_time_ymd(1999, 1, 1);
+        params.not_after = date_time_ymd(1999, 12, 31);
+        self.sign(params)
+    }
+
     fn params(names: &[&str], usage: ExtendedKeyUsagePurpose) -> CertificateParams {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let common = names[0].clone();

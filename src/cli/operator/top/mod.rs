@@ -13,6 +13,7 @@ mod sums;
 mod view;
 
 use std::io::{self, IsTerminal};
+use std::mem;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -55,7 +56,12 @@ pub fn top(arguments: &TopArguments) -> anyhow::Result<()> {
     thread::spawn(move || leave_when(until_hung_up, &hung_up));
     let _restored = Restored;
     let screen = Screen::new(&status["asked_by"]);
-    drawn(&mut terminal, screen, &told, &ordering)
+    let ended = drawn(&mut terminal, screen, &told, &ordering);
+    // Otherwise its end would say so where nobody is left to read it, which panics.
+    if terminal.show_cursor().is_err() {
+        mem::forget(terminal);
+    }
+    ended
 }
 
 /// Gives the terminal back; a panic's hook does so before its message as well.
