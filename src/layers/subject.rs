@@ -10,11 +10,11 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
 use crate::config::{Config, Listener};
-use crate::exchange::headers::{remove_folded, vouch};
+use crate::exchange::headers::withdraw;
 use crate::exchange::{Body, Client, Exchange, Refusal};
 
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ impl SubjectLayer {
         }
     }
 
-    fn write(&self, client: &Client, headers: &mut HeaderMap) {
+    fn write(&self, client: &Client, request: &mut Request<Body>) {
         for name in &*self.all {
-            remove_folded(headers, name);
+            withdraw(request, name);
         }
         let tls = client.tls.as_ref();
         let subject = tls.and_then(|tls| tls.client_subject.as_deref());
@@ -54,7 +54,7 @@ impl SubjectLayer {
         let subject = subject.filter(|subject| !subject.is_empty());
         let value = subject.and_then(|subject| HeaderValue::from_str(subject).ok());
         if let (Some(name), Some(value)) = (&self.own, value) {
-            vouch(headers, name, Some(value));
+            request.headers_mut().insert(name, value);
         }
     }
 }
@@ -93,7 +93,7 @@ where
             && let Some(exchange) = request.extensions().get::<Exchange>()
         {
             let client = Arc::clone(&exchange.client);
-            self.layer.write(&client, request.headers_mut());
+            self.layer.write(&client, &mut request);
         }
         self.inner.call(request)
     }
