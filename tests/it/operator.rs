@@ -195,7 +195,11 @@ async fn the_status_is_what_is_asked_for_as_json_and_in_words() {
             "{wanted} in\n{text}"
         );
     };
-    let word = |value: &Value| value.as_str().map_or(value.to_string(), ToOwned::to_owned);
+    let word = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), ToOwned::to_owned)
+    };
     for key in [
         "version",
         "pid",
