@@ -44,6 +44,7 @@ use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
+use crate::otlp::Exporter;
 use crate::state::State;
 use key_fetches::KeyFetches;
 use lag::Lag;
@@ -103,6 +104,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         .spawn(Arc::clone(&state.registry).sweep_forever());
     let mut overseer = Overseer::new(&state);
     let mut key_fetches = KeyFetches::default();
+    let exporter = Exporter::start(Arc::clone(&state.spans), Arc::clone(&state.metrics));
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
     let data_plane = setup.data_plane.clone();
@@ -112,6 +114,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     loop {
         overseer.look();
         key_fetches.look(&state);
+        exporter.follow(state.snapshot().collector.as_ref());
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
@@ -133,8 +136,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
                 lag.look(due.into_std());
                 state.purge_idle();
                 state.tidy_metrics();
-                let open = reloader.limiter().open();
-                state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
+                count_open(&state, &reloader);
                 reloader.poll_files();
                 reloader.look_at_dates();
             }
@@ -157,8 +159,13 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         limiter,
     })
     .await;
-    manager.end().await;
+    tokio::join!(exporter.end(), manager.end());
     Ok(())
+}
+
+fn count_open(state: &State, reloader: &Reloader) {
+    let open = i64::try_from(reloader.limiter().open()).unwrap_or(i64::MAX);
+    state.metrics.connections_active.set(open);
 }
 
 /// The signals that longhaul obeys.

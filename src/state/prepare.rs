@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
@@ -78,6 +79,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     let tls = work.listeners_tls();
     let admin_tls = work.admin_tls();
     let identities = work.identities();
+    let collector = work.collector();
     let Work {
         findings,
         warnings,
@@ -93,23 +95,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     warnings.extend(uncounted(&config));
     warnings.extend(told_in_the_clear(&config));
     let table = Arc::new(routes(state, &config, &upstreams, identities));
-    let listeners = config
-        .listeners
-        .iter()
-        .map(|(name, listener)| {
-            let tls = tls.get(name).cloned();
-            let stack = stack(state, &config, listener, &table);
-            let state = ListenerState {
-                proxy_protocol: listener.proxy_protocol.clone(),
-                tls,
-                http2: listener.http2,
-                websocket_over_http2: listener.websocket_over_http2,
-                door: door(state, &config, listener),
-                stack,
-            };
-            (name.clone(), Arc::new(state))
-        })
-        .collect();
+    let listeners = listeners(state, &config, &table, &tls);
     let current = state.snapshot();
     let most = config.limits.max_tls_handshakes;
     let tls_handshakes = match current.config.limits.max_tls_handshakes == most {
@@ -127,6 +113,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         table,
         key_fetches,
         admin_tls,
+        collector,
         users,
     };
     Ok(Prepared {
@@ -149,9 +136,35 @@ impl Snapshot {
             table: Arc::new(Table::new(Vec::new())),
             key_fetches: BTreeMap::new(),
             admin_tls: None,
+            collector: None,
             users: BTreeMap::new(),
         }
     }
+}
+
+fn listeners(
+    state: &State,
+    config: &Config,
+    table: &Arc<Table<RouteEntry>>,
+    tls: &BTreeMap<String, Arc<ServerConfig>>,
+) -> BTreeMap<String, Arc<ListenerState>> {
+    config
+        .listeners
+        .iter()
+        .map(|(name, listener)| {
+            let tls = tls.get(name).cloned();
+            let stack = stack(state, config, listener, table);
+            let state = ListenerState {
+                proxy_protocol: listener.proxy_protocol.clone(),
+                tls,
+                http2: listener.http2,
+                websocket_over_http2: listener.websocket_over_http2,
+                door: door(state, config, listener),
+                stack,
+            };
+            (name.clone(), Arc::new(state))
+        })
+        .collect()
 }
 
 /// What a listener asks of connections.
@@ -178,7 +191,7 @@ fn stack(
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
-    let settled = layers::Settled::by(config, Some(listener));
+    let settled = layers::Settled::by(config, Some(listener), &state.spans);
     match listener.redirect_to_https {
         Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
         None => {
@@ -232,9 +245,9 @@ fn routes(
 }
 
 /// The part of the work that can fail.
-struct Work<'a> {
-    state: &'a State,
-    config: &'a Config,
+pub(super) struct Work<'a> {
+    pub(super) state: &'a State,
+    pub(super) config: &'a Config,
     now: SystemTime,
     findings: Diagnostics,
     warnings: Vec<Warning>,
@@ -275,7 +288,7 @@ impl Work<'_> {
     }
 
     /// A finding at the place that names `file`, or else at `place`.
-    fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
+    pub(super) fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
         let place = file
             .and_then(|file| self.config.files.place(file))
             .unwrap_or(place);

@@ -72,5 +72,6 @@ mod stop;
 mod stream;
 mod terminal;
 mod top;
+mod traces;
 mod tunnel;
 mod upgrade;
