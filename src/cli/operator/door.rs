@@ -24,7 +24,11 @@ pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
             let loaded = config::load(file).result.map_err(WrongConfig)?;
             match &loaded.admin {
                 Some(admin) => door_of(admin),
-                None => bail!("{} has no [admin]", file.display()),
+                None => bail!(
+                    "{} has no [admin], so nobody can be asked; put in, for instance:\n\n\
+                     [admin]\nsocket = \"/run/longhaul/admin.sock\"",
+                    file.display()
+                ),
             }
         }
         (None, None) => bail!("which longhaul? give --admin or --config"),
@@ -33,6 +37,9 @@ pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
 
 /// The door that somebody has written, and what is shown there.
 pub fn door(written: &str, right: &Right) -> anyhow::Result<Door> {
+    if is_authority(written) && !Path::new(written).exists() {
+        bail!("there is no socket {written}; over TCP it is --admin http://{written}");
+    }
     let token = right.token_file.as_deref().map(token).transpose()?;
     let config = match written.starts_with("https://") {
         true => Some(client_config(right)?),
@@ -51,6 +58,17 @@ fn client_config(right: &Right) -> anyhow::Result<Arc<ClientConfig>> {
     let pair = pair.as_ref().map(load).transpose()?;
     let own = pair.as_ref().map(|(pair, _)| &**pair);
     Ok(tls::client_config(right.ca.as_deref(), own)?)
+}
+
+/// Whether it is a host and a port, as somebody writes who means a URL.
+fn is_authority(written: &str) -> bool {
+    match written.rsplit_once(':') {
+        Some((host, port)) => {
+            let usual = !host.is_empty() && !written.contains('/');
+            usual && port.parse::<u16>().is_ok()
+        }
+        None => false,
+    }
 }
 
 /// The door of a config: its socket, if there is one.
