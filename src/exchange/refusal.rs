@@ -92,6 +92,8 @@ pub enum Refusal {
     BadProxyHeader(#[from] proxy_protocol::Mistake),
     #[error("the proxy left within its PROXY header")]
     ProxyLeft,
+    #[error("a PROXY header came, and the listener has no `proxy_protocol` that asks for it")]
+    UnaskedProxyHeader,
     /// What the client is asked for.
     #[error("the request does not say who it is from")]
     NoCredentials(Challenge),
@@ -128,7 +130,8 @@ impl Refusal {
             | Self::BadPath
             | Self::BadRequest(_)
             | Self::RequestBody(_)
-            | Self::BadProxyHeader(_) => StatusCode::BAD_REQUEST,
+            | Self::BadProxyHeader(_)
+            | Self::UnaskedProxyHeader => StatusCode::BAD_REQUEST,
             Self::RequestBodyTimeout
             | Self::FirstByteTimeout
             | Self::RequestHeadTimeout
@@ -203,6 +206,7 @@ impl Refusal {
             Self::ProxyHeaderTimeout => "proxy_header_timeout",
             Self::BadProxyHeader(_) => "bad_proxy_header",
             Self::ProxyLeft => "proxy_left",
+            Self::UnaskedProxyHeader => "unasked_proxy_header",
             Self::NoCredentials(_) => "no_credentials",
             Self::BadCredentials(..) => "bad_credentials",
             Self::CredentialsBusy => "credentials_busy",

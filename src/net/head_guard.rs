@@ -7,6 +7,9 @@
 //! connection on which bytes have come behind a head (a body, a pipelined
 //! request). There hyper's reading stands: the transfer coding wins, as RFC 9112
 //! section 6.1 allows, and longhaul writes the framing anew for the backend.
+//!
+//! It knows a PROXY header that stands where a head must begin, so that whoever has
+//! set up one side of two is told that.
 
 /// Follows one head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,7 +18,8 @@ pub(crate) struct HeadGuard {
     /// The beginning of the current line, in lower case.
     line: [u8; LONGEST],
     /// Bytes of the current line, its end not counted.
-    length: usize,
+    length: u32,
+    first: First,
     has_length: bool,
     has_coding: bool,
     /// Whether the head has a line: empty ones before it are skipped
@@ -26,6 +30,18 @@ pub(crate) struct HeadGuard {
     ahead: bool,
 }
 
+/// The first line of a head, as far as it matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum First {
+    #[default]
+    NotYet,
+    /// Of version 2 of the PROXY protocol, whose signature is `\r\n\r\n\0\r\nQUIT\n`.
+    Nul,
+    Other,
+}
+
+/// How a header of version 1 begins, in lower case.
+const PROXY_HEADERS: [&[u8]; 3] = [b"proxy tcp4 ", b"proxy tcp6 ", b"proxy unknown"];
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
 const LONGEST: usize = CODING.len();
@@ -37,6 +53,8 @@ pub enum Ambiguous {
     BareLineFeed,
     #[error("the head has both a content length and a transfer coding")]
     TwoLengths,
+    #[error("a PROXY header stands where a request must begin")]
+    ProxyHeader,
 }
 
 impl HeadGuard {
@@ -63,14 +81,19 @@ impl HeadGuard {
                 break;
             }
             match byte {
-                b'\n' if self.previous != b'\r' => return Err(Ambiguous::BareLineFeed),
+                b'\n' if self.previous != b'\r' => {
+                    return Err(match (self.first, self.line()) {
+                        (First::Nul, b"quit") => Ambiguous::ProxyHeader,
+                        _ => Ambiguous::BareLineFeed,
+                    });
+                }
                 b'\n' => self.end_line()?,
                 b'\r' => {}
                 _ => {
-                    if let Some(place) = self.line.get_mut(self.length) {
+                    if let Some(place) = self.line.get_mut(self.length as usize) {
                         *place = byte.to_ascii_lowercase();
                     }
-                    self.length += 1;
+                    self.length = self.length.saturating_add(1);
                     self.begun = true;
                 }
             }
@@ -81,14 +104,30 @@ impl HeadGuard {
 
     fn end_line(&mut self) -> Result<(), Ambiguous> {
         self.done = self.begun && self.length == 0;
-        let line = &self.line[..self.length.min(LONGEST)];
-        self.has_length |= line.starts_with(LENGTH);
-        self.has_coding |= line.starts_with(CODING);
+        let line = self.line();
+        if self.first == First::NotYet && self.begun {
+            if PROXY_HEADERS.iter().any(|begin| line.starts_with(begin)) {
+                return Err(Ambiguous::ProxyHeader);
+            }
+            self.first = match line {
+                b"\0" => First::Nul,
+                _ => First::Other,
+            };
+        }
+        let line = self.line();
+        let (has_length, has_coding) = (line.starts_with(LENGTH), line.starts_with(CODING));
+        self.has_length |= has_length;
+        self.has_coding |= has_coding;
         self.length = 0;
         match self.has_length && self.has_coding {
             true => Err(Ambiguous::TwoLengths),
             false => Ok(()),
         }
+    }
+
+    /// The beginning of the current one.
+    fn line(&self) -> &[u8] {
+        &self.line[..(self.length as usize).min(LONGEST)]
     }
 }
 
@@ -114,6 +153,35 @@ mod tests {
                 "GET / HTTP/1.1\r\nhost: a\r\n\n",
                 "\nGET / HTTP/1.1\r\n\r\n",
             ] {
+                assert_eq!(check(bad, split), Err(Ambiguous::BareLineFeed), "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_proxy_header_is_known_at_every_split() {
+        for split in 1..20 {
+            for header in [
+                "PROXY TCP4 203.0.113.7 198.51.100.2 4711 8443\r\nGET / HTTP/1.1\r\n",
+                "PROXY TCP6 2001:db8:: ::1 1 2\r\n",
+                "PROXY UNKNOWN\r\n",
+                "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+            ] {
+                assert_eq!(
+                    check(header, split),
+                    Err(Ambiguous::ProxyHeader),
+                    "{header:?}"
+                );
+            }
+            // Of these each is something else.
+            for good in [
+                "PROXY /tcp4 HTTP/1.1\r\nhost: a\r\n\r\n",
+                "GET / HTTP/1.1\r\nx: y\r\nPROXY TCP4 : a\r\n\r\n",
+                "GET / HTTP/1.1\r\nhost: a\r\n\r\nPROXY TCP4 \r\n",
+            ] {
+                assert_eq!(check(good, split), Ok(()), "{good:?}");
+            }
+            for bad in ["QUIT\n", "a\r\nQUIT\n", "\0\r\nQUIT \n"] {
                 assert_eq!(check(bad, split), Err(Ambiguous::BareLineFeed), "{bad:?}");
             }
         }

@@ -24,6 +24,13 @@ pub const MAX_HEADER: usize = 4 * 1024;
 /// As many bytes as the shortest header has: `PROXY UNKNOWN` and the line's end.
 const SHORTEST: usize = 15;
 
+/// Whether these bytes, the first of a connection, are surely a header's: for those
+/// who want none.
+pub fn begins(bytes: &[u8]) -> bool {
+    let families: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
+    bytes.starts_with(v2::SIGNATURE) || families.iter().any(|begin| bytes.starts_with(begin))
+}
+
 /// Which version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {

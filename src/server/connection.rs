@@ -19,7 +19,8 @@ use crate::drain::{Stage, Watch};
 use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
 use crate::metrics::{Metrics, Refused, TlsVersion};
 use crate::net::{
-    self, ClientFault, Opening, Peer, Permit, ReadDeadlines, Socket, Transport, read_opening, tune,
+    self, Ambiguous, ClientFault, Opening, Peer, Permit, ReadDeadlines, Socket, Transport,
+    read_opening, tune,
 };
 use crate::state::{ListenerState, Snapshot};
 use crate::tls;
@@ -288,6 +289,7 @@ pub(super) fn of_fault(fault: ClientFault) -> Option<Refusal> {
         ClientFault::Keepalive => None,
         ClientFault::FirstByte => Some(Refusal::FirstByteTimeout),
         ClientFault::RequestHead => Some(Refusal::RequestHeadTimeout),
+        ClientFault::Ambiguous(Ambiguous::ProxyHeader) => Some(Refusal::UnaskedProxyHeader),
         ClientFault::Ambiguous(what) => {
             Some(Refusal::BadHead(StatusCode::BAD_REQUEST, what.to_string()))
         }

@@ -84,10 +84,10 @@ pub struct Snapshot {
     pub table: Arc<Table<RouteEntry>>,
     /// By their URL.
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
-    /// Where spans are sent.
-    pub collector: Option<Arc<Collector>>,
     /// `None` where it speaks plain HTTP, or there is none.
     pub admin_tls: Option<Arc<AdminTls>>,
+    /// Where spans are sent.
+    pub collector: Option<Arc<Collector>>,
     /// By the path of their file, for the next generation.
     users: BTreeMap<PathBuf, Arc<Users>>,
 }

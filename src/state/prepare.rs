@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
@@ -94,23 +95,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     warnings.extend(uncounted(&config));
     warnings.extend(told_in_the_clear(&config));
     let table = Arc::new(routes(state, &config, &upstreams, identities));
-    let listeners = config
-        .listeners
-        .iter()
-        .map(|(name, listener)| {
-            let tls = tls.get(name).cloned();
-            let stack = stack(state, &config, listener, &table);
-            let state = ListenerState {
-                proxy_protocol: listener.proxy_protocol.clone(),
-                tls,
-                http2: listener.http2,
-                websocket_over_http2: listener.websocket_over_http2,
-                door: door(state, &config, listener),
-                stack,
-            };
-            (name.clone(), Arc::new(state))
-        })
-        .collect();
+    let listeners = listeners(state, &config, &table, &tls);
     let current = state.snapshot();
     let most = config.limits.max_tls_handshakes;
     let tls_handshakes = match current.config.limits.max_tls_handshakes == most {
@@ -127,8 +112,8 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         upstreams,
         table,
         key_fetches,
-        collector,
         admin_tls,
+        collector,
         users,
     };
     Ok(Prepared {
@@ -150,11 +135,36 @@ impl Snapshot {
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
             key_fetches: BTreeMap::new(),
-            collector: None,
             admin_tls: None,
+            collector: None,
             users: BTreeMap::new(),
         }
     }
+}
+
+fn listeners(
+    state: &State,
+    config: &Config,
+    table: &Arc<Table<RouteEntry>>,
+    tls: &BTreeMap<String, Arc<ServerConfig>>,
+) -> BTreeMap<String, Arc<ListenerState>> {
+    config
+        .listeners
+        .iter()
+        .map(|(name, listener)| {
+            let tls = tls.get(name).cloned();
+            let stack = stack(state, config, listener, table);
+            let state = ListenerState {
+                proxy_protocol: listener.proxy_protocol.clone(),
+                tls,
+                http2: listener.http2,
+                websocket_over_http2: listener.websocket_over_http2,
+                door: door(state, config, listener),
+                stack,
+            };
+            (name.clone(), Arc::new(state))
+        })
+        .collect()
 }
 
 /// What a listener asks of connections.

@@ -55,6 +55,8 @@ pub enum AcceptError {
 pub enum Opening {
     /// It was answered with 400.
     PlainHttp,
+    /// Of the PROXY protocol, where none was asked for.
+    ProxyHeader,
     Garbage,
 }
 
@@ -170,6 +172,7 @@ impl std::fmt::Display for Opening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::PlainHttp => "plain http",
+            Self::ProxyHeader => "a PROXY header, which the port does not ask for,",
             Self::Garbage => "something else than tls",
         })
     }
@@ -267,6 +270,19 @@ mod tests {
         let (verdict, sent) = tokio::join!(accepting, sent);
         assert_eq!(verdict.unwrap_err().label(), "not_tls");
         assert!(sent <= LINGER_BYTES + 8192, "{sent}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_header_that_nobody_asked_for_is_called_that() {
+        for header in [
+            &b"PROXY TCP4 203.0.113.7 198.51.100.2 4711 8443\r\n"[..],
+            b"PROXY UNKNOWN\r\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        ] {
+            let (verdict, answer) = send(header).await;
+            assert!(matches!(verdict, AcceptError::NotTls(Opening::ProxyHeader)));
+            assert_eq!((verdict.label(), &*answer), ("not_tls", &b""[..]));
+        }
     }
 
     #[tokio::test(start_paused = true)]

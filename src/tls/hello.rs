@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::accept::{AcceptError, Opening};
+use crate::proxy_protocol;
 
 /// The type of the first record of a handshake (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -54,7 +55,7 @@ where
             return Err(AcceptError::Eof);
         }
         if std::mem::take(&mut first) {
-            check_first(stream, buffer[0], deadline).await?;
+            check_first(stream, &buffer[..length], deadline).await?;
         }
         let mut unread = &buffer[..length];
         while !unread.is_empty() {
@@ -74,12 +75,13 @@ where
     }
 }
 
-async fn check_first<S>(stream: &mut S, first: u8, deadline: Instant) -> Result<(), AcceptError>
+async fn check_first<S>(stream: &mut S, read: &[u8], deadline: Instant) -> Result<(), AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match first {
+    match read[0] {
         HANDSHAKE => Ok(()),
+        _ if proxy_protocol::begins(read) => Err(AcceptError::NotTls(Opening::ProxyHeader)),
         // Methods are upper case by custom (RFC 9110 section 9.1). What else begins
         // so gets an answer it does not understand, which harms nobody.
         first if first.is_ascii_uppercase() => {

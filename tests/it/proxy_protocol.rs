@@ -210,6 +210,31 @@ async fn what_is_no_header_is_refused_without_an_answer() {
     assert_eq!(backend.requests().len(), 1);
 }
 
+/// Whoever the client is, and whichever HTTP the listener speaks.
+#[tokio::test]
+async fn where_it_is_not_asked_for_a_header_is_refused_by_its_name() {
+    let backend = Echo::start("a").await;
+    let of_one = "[listeners.one]\naddress = '127.0.0.1:0'\nhttp2 = false";
+    let site = Site::of(&[backend.entry()]).top("trusted_proxies = ['127.0.0.1']");
+    let proxy = Proxy::start(site.more(of_one)).await;
+    let unasked = [("refusal", "unasked_proxy_header")];
+    for listener in ["main", "one"] {
+        for header in [LINE.as_bytes(), &binary(0x21, 0x11, &[ADDRESSES])] {
+            let log = proxy.log.tail();
+            let mut wire = proxy.connect_to(listener).await;
+            let request = [header, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+            wire.send(request).await;
+            assert_eq!(wire.response_head().await.status, 400);
+            let event = log.wait("request", &unasked).await;
+            assert!(event.text("client").starts_with("127.0.0.1:"));
+            assert!(event.text("reason").contains("proxy_protocol"), "{event:?}");
+        }
+    }
+    let counted = "longhaul_refusals_total{refusal=\"unasked_proxy_header\"}";
+    assert_eq!(proxy.metric(counted).await, 4.0);
+    assert_eq!(backend.requests().len(), 0);
+}
+
 #[tokio::test]
 async fn who_may_not_say_it_is_refused_unheard() {
     let backend = Echo::start("a").await;
