@@ -236,6 +236,20 @@ fn moved_sections_are_no_change_and_changed_ones_are() {
 }
 
 #[test]
+fn networks_of_ipv4_are_so_however_they_are_written() {
+    let networks = |of: &str| {
+        let line = format!("denied_networks = [{of}]");
+        parsed(&with("upstream = \"chat\"", &line)).routes[0]
+            .networks
+            .denied
+            .clone()
+    };
+    let mapped = networks(r#""::ffff:10.0.0.0/104", "::ffff:192.0.2.1", "::ffff:0:0/96", "::/0""#);
+    let plain = networks(r#""10.0.0.0/8", "192.0.2.1", "0.0.0.0/0", "::/0""#);
+    assert_eq!(mapped, plain);
+}
+
+#[test]
 fn edges() {
     let drain = |lines: &str| parsed(&format!("{LEAST}[drain]\n{lines}")).drain;
     assert_eq!(drain("deadline = \"10s\"").window, 5 * SECOND);
