@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 mod drain;
 mod exchange;
+mod fetch;
 mod files;
 mod foreign;
 pub mod fuzzing;

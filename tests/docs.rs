@@ -391,6 +391,24 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/identity/mod.rs",
         "MOST_BYTES",
     ),
+    ("keys of a JWK set", "src/identity/keys.rs", "MOST_KEYS"),
+    ("a JWK set from a URL", "src/fetch/get.rs", "MOST_BYTES"),
+    (
+        "head of the answer with it",
+        "src/fetch/get.rs",
+        "MOST_HEAD",
+    ),
+    ("header lines of that", "src/fetch/get.rs", "MOST_HEADERS"),
+    (
+        "between two fetches that tokens of unknown keys ask for",
+        "src/identity/keyring.rs",
+        "EARLY",
+    ),
+    (
+        "between two fetches that fail, at most",
+        "src/fetch/mod.rs",
+        "SELDOM",
+    ),
     (
         "turn of a TLS handshake, if others wait",
         "src/tls/accept.rs",

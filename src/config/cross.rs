@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diagnostic::{Diagnostic, Place};
 use super::draft::Draft;
 use super::findings::Findings;
+use super::key_source::{KeySource, KeysUrl};
 use super::model::{Admin, ListenAddress, Listener, Route, StickySource};
 use super::nearest::nearest;
 use super::routes::RouteDraft;
@@ -19,6 +20,27 @@ pub(super) fn check(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
     addresses(admin, draft, findings);
     upstreams(draft, findings);
     routes(draft, findings);
+    urls_of_keys(draft, findings);
+}
+
+/// The keys of one URL are fetched once for all routes.
+fn urls_of_keys(draft: &Draft, findings: &Findings) {
+    let mut seen: BTreeMap<&str, &KeysUrl> = BTreeMap::new();
+    for jwt in draft.routes.iter().filter_map(|it| it.route.jwt.as_ref()) {
+        let KeySource::Url(this) = &jwt.keys else {
+            continue;
+        };
+        let first = *seen.entry(&this.url.text).or_insert(this);
+        if first != this {
+            let message = format!(
+                "the keys of {} are fetched in two ways: `refresh`, `timeout` and `ca` must be \
+                 the same wherever it is named",
+                this.url.text
+            );
+            let finding = Diagnostic::new(this.place.0.clone(), message);
+            findings.push(finding.see(FIRST, first.place.0.clone()));
+        }
+    }
 }
 
 fn absences(draft: &Draft, findings: &Findings) {

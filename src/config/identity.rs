@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 use super::auth::settable;
 use super::diagnostic::Diagnostic;
 use super::drain::close_code;
+use super::key_source::{KeySource, key_source};
 use super::named_files::NamedFiles;
 use super::section::{Section, Value, Wrong};
 use super::value::{LEEWAY, SECOND, duration, label, path, text, wrong, wrong_near};
@@ -29,8 +30,7 @@ pub struct BasicAuth {
 /// A signed token (RFC 7519).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jwt {
-    /// A JWK set (RFC 7517).
-    pub keys: PathBuf,
+    pub keys: KeySource,
     /// The first that a request has is taken.
     pub from: Vec<TokenSource>,
     /// Of [`ALGORITHMS`]; empty: those that fit the keys.
@@ -88,20 +88,22 @@ pub(super) fn basic_auth(section: &Section<'_>, files: &mut NamedFiles) -> Optio
 /// `None` if there is no such table, or no file in it.
 pub(super) fn jwt(section: &Section<'_>, files: &mut NamedFiles) -> Option<Jwt> {
     let table = section.subsection("jwt", "a table such as { keys = \"FILE\" }")?;
-    let keys = file(&table, "keys", files);
+    let keys = key_source(&table, files);
     let mut from = table.list("from", SOURCES, source);
     if from.is_empty() {
         from.push(TokenSource::Bearer);
     }
     let names = "an array of names, each as the token has it";
+    let allowed = format!("an array of {}", ALGORITHMS.join(", "));
+    let algorithms = table.list("algorithms", &allowed, algorithm);
+    if matches!(keys, Some(KeySource::Url(_))) {
+        no_secrets(&table, &algorithms);
+    }
     let jwt = Jwt {
-        keys: PathBuf::new(),
+        // Until it is known that there is one.
+        keys: KeySource::File(PathBuf::new()),
         from,
-        algorithms: table.list(
-            "algorithms",
-            &format!("an array of {}", ALGORITHMS.join(", ")),
-            algorithm,
-        ),
+        algorithms,
         issuer: table.list("issuer", names, label),
         audience: table.list("audience", names, label),
         leeway: table.or("leeway", SECOND * 30, duration(LEEWAY)),
@@ -110,6 +112,18 @@ pub(super) fn jwt(section: &Section<'_>, files: &mut NamedFiles) -> Option<Jwt> 
     };
     table.finish();
     Some(Jwt { keys: keys?, ..jwt })
+}
+
+/// What is fetched over a network, and by many, is no secret.
+fn no_secrets(table: &Section<'_>, algorithms: &[String]) {
+    if let Some(name) = algorithms.iter().find(|name| name.starts_with("HS")) {
+        let title = &table.title;
+        let message = format!(
+            "`algorithms` in {title} has {name}, which needs a secret: a URL in `keys` has \
+             public keys alone"
+        );
+        table.report("algorithms", message);
+    }
 }
 
 /// Both would be asked for in the one `Authorization`.

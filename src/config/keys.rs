@@ -200,6 +200,9 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         "`jwt` of [[routes]]",
         &[
             "keys",
+            "refresh",
+            "timeout",
+            "ca",
             "from",
             "algorithms",
             "issuer",

@@ -188,6 +188,14 @@ pub(super) const LEEWAY: Range = Range {
     said: "a duration of whole seconds from \"0s\" to \"10m\"",
 };
 
+/// Of what is fetched again: neither a flood nor never.
+pub(super) const REFRESH: Range = Range {
+    least: SECOND,
+    most: DAY,
+    step: SECOND,
+    said: "a duration of whole seconds from \"1s\" to \"1d\"",
+};
+
 /// `TCP_KEEPIDLE` and `TCP_KEEPINTVL` count in seconds up to 32767 (tcp(7)).
 pub(super) const KEEPALIVE: Range = Range {
     least: SECOND,

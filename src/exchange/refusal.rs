@@ -99,6 +99,8 @@ pub enum Refusal {
     BadCredentials(Challenge, &'static str),
     #[error("too many passwords wait to be checked")]
     CredentialsBusy,
+    #[error("the keys to check the token by have not been fetched yet")]
+    NoKeys,
     #[error("the client left before the answer")]
     ClientLeft,
     #[error("a side left between the 101 and the tunnel")]
@@ -140,6 +142,7 @@ impl Refusal {
             | Self::BackendsFull(_)
             | Self::AuthFailed(_)
             | Self::CredentialsBusy
+            | Self::NoKeys
             | Self::Stopping
             | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Dial(_)
@@ -203,6 +206,7 @@ impl Refusal {
             Self::NoCredentials(_) => "no_credentials",
             Self::BadCredentials(..) => "bad_credentials",
             Self::CredentialsBusy => "credentials_busy",
+            Self::NoKeys => "no_keys",
             Self::ClientLeft => "client_left",
             Self::NeverOpened => "never_opened",
             Self::Stopping => "stopping",

@@ -14,7 +14,10 @@ use super::{IdentityError, read};
 /// As many bytes as the hash of HS256 (RFC 7518 section 3.2).
 const LEAST_SECRET: usize = 32;
 
-/// The keys of one file.
+/// Of one set.
+const MOST_KEYS: usize = 100;
+
+/// The keys of one file or URL.
 #[derive(Debug)]
 pub struct Keys {
     pub(super) keys: Vec<Key>,
@@ -44,22 +47,65 @@ impl Keys {
     /// If it cannot be read, one of its keys is weak, or none is of use. Keys of
     /// kinds that are not known are passed over (RFC 7517 section 5).
     pub fn load(path: &Path, allowed: &[String]) -> Result<Self, IdentityError> {
+        let name = || path.display().to_string();
         let text = read(path)?;
-        let set: Set = serde_json::from_str(&text)
-            .map_err(|error| IdentityError::NotKeys(path.to_owned(), error))?;
+        let set = Set::of(text.as_bytes(), &name())?;
         let mut keys = Vec::new();
         for (index, key) in set.keys.into_iter().enumerate() {
-            let wrong = |what| IdentityError::Key(path.to_owned(), index + 1, what);
+            let wrong = |what| IdentityError::Key(name(), index + 1, what);
             let Ok(jwk) = Jwk::deserialize(key) else {
                 continue;
             };
             keys.extend(usable(&jwk, allowed).map_err(wrong)?);
         }
         match keys.is_empty() {
-            true => Err(IdentityError::NoKeys(path.to_owned())),
+            true => Err(IdentityError::NoKeys(name())),
             false => Ok(Self { keys }),
         }
     }
+
+    /// Reads what a URL had.
+    ///
+    /// # Errors
+    /// If it is no set, one of its keys is secret, or none is of use. Keys that
+    /// cannot be used are passed over (RFC 7517 section 5).
+    pub fn of_url(document: &[u8], url: &str) -> Result<Self, IdentityError> {
+        let set = Set::of(document, url)?;
+        if let Some(index) = set.keys.iter().position(is_secret) {
+            let what = "it is secret: whoever reads it there could sign tokens";
+            return Err(IdentityError::Key(url.to_owned(), index + 1, what));
+        }
+        let keys = set.keys.into_iter();
+        let keys = keys.filter_map(|key| usable(&Jwk::deserialize(key).ok()?, &[]).ok()?);
+        let keys: Vec<Key> = keys.collect();
+        match keys.is_empty() {
+            true => Err(IdentityError::NoPublicKeys(url.to_owned())),
+            false => Ok(Self { keys }),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl Set {
+    fn of(text: &[u8], name: &str) -> Result<Self, IdentityError> {
+        let set: Self = serde_json::from_slice(text)
+            .map_err(|error| IdentityError::NotKeys(name.to_owned(), error))?;
+        match set.keys.len() > MOST_KEYS {
+            true => Err(IdentityError::TooManyKeys(name.to_owned(), MOST_KEYS)),
+            false => Ok(set),
+        }
+    }
+}
+
+/// A shared secret, or the private part of a pair (RFC 7518 section 6): each has
+/// a member that no public key has.
+fn is_secret(key: &serde_json::Value) -> bool {
+    ["k", "d"].iter().any(|member| key.get(member).is_some())
+        || key.get("kty").is_some_and(|kind| kind == "oct")
 }
 
 /// `None` if it is for something else.

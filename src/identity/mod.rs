@@ -1,12 +1,14 @@
 //! Who a request is from, by what it carries itself: a password (`users`) or a
 //! signed token (`token`).
 //!
-//! It reads the files that know them when a snapshot is made, and dials nobody.
+//! It reads the files that know them when a snapshot is made, and dials nobody:
+//! keys that come from a URL are in a `keyring`, which `fetch` fills.
 //! Finding a token in a request, and what becomes of the request, is `proxy`'s.
 //!
 //! Invariant: no secret of a client, nor a key, is in a log line, an error or a
 //! `Debug` of this room.
 
+mod keyring;
 mod keys;
 mod token;
 mod turns;
@@ -17,8 +19,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use keyring::Keyring;
 pub use keys::Keys;
-pub use token::{Claims, Tokens};
+pub use token::{Claims, KeySet, Tokens, Unfit};
 pub use turns::Turns;
 pub use users::{Users, Verdict};
 
@@ -43,11 +46,15 @@ pub enum IdentityError {
     #[error("{0} has no users")]
     NoUsers(PathBuf),
     #[error("{0} is no JWK set: {1}")]
-    NotKeys(PathBuf, serde_json::Error),
+    NotKeys(String, serde_json::Error),
     #[error("key {1} of {0}: {2}")]
-    Key(PathBuf, usize, &'static str),
+    Key(String, usize, &'static str),
     #[error("{0} has no key that `algorithms` can use")]
-    NoKeys(PathBuf),
+    NoKeys(String),
+    #[error("{0} has no key that can be used")]
+    NoPublicKeys(String),
+    #[error("{0} has more than {1} keys")]
+    TooManyKeys(String, usize),
 }
 
 fn read(path: &Path) -> Result<String, IdentityError> {

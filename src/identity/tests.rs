@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Jwt, TokenSource};
+use crate::config::{Jwt, KeySource, TokenSource};
 
 const SECRET: &[u8] = b"thirty-two bytes, that is enough";
 
 fn settings() -> Jwt {
     Jwt {
-        keys: "keys".into(),
+        keys: KeySource::File("keys".into()),
         from: vec![TokenSource::Bearer],
         algorithms: Vec::new(),
         issuer: vec!["us".to_owned()],
@@ -50,7 +50,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 fn tokens_of(keys: &[Value], settings: &Jwt) -> Result<Tokens, IdentityError> {
     let (_dir, path) = file(&json!({ "keys": keys }).to_string());
     let keys = Keys::load(&path, &settings.algorithms)?;
-    Ok(Tokens::new(settings, keys))
+    Ok(Tokens::new(settings, KeySet::Fixed(keys)))
 }
 
 /// A key for signing, and its public part as a set has it.
@@ -89,7 +89,11 @@ fn sign(algorithm: Algorithm, key: &EncodingKey, id: Option<&str>, claims: &Valu
 }
 
 fn check(tokens: &Tokens, token: &str) -> Result<Claims, &'static str> {
-    tokens.check(token, SystemTime::now())
+    let KeySet::Fixed(keys) = &tokens.keys else {
+        panic!("of a URL");
+    };
+    let looked = tokens.look(keys, token, SystemTime::now());
+    looked.map_err(|flaw| flaw.why)
 }
 
 #[test]
@@ -236,6 +240,78 @@ fn a_key_is_used_for_what_it_is_for() {
         Keys::load(&path, &[]),
         Err(IdentityError::NotKeys(..))
     ));
+}
+
+fn of_url(keys: &[Value]) -> Result<Keys, IdentityError> {
+    let document = json!({ "keys": keys }).to_string();
+    Keys::of_url(document.as_bytes(), "https://a.test/")
+}
+
+#[test]
+fn a_url_has_public_keys_alone() {
+    let (_, good) = pair(Algorithm::ES256, "k");
+    let (_, secret) = pair(Algorithm::HS256, "s");
+    let mut private = good.clone();
+    private["d"] = json!("AAAA");
+    for leaked in [
+        secret,
+        private,
+        json!({"kty": "oct"}),
+        json!({"k": ""}),
+        json!({"kty": "new", "d": null}),
+    ] {
+        let error = of_url(&[good.clone(), leaked]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.starts_with("key 2 of https://a.test/"), "{error}");
+        assert!(!error.contains("AAAA"), "{error}");
+    }
+    // What is only of no use is in nobody's way.
+    let mut broken = good.clone();
+    broken["x"] = json!("!");
+    let keys = of_url(&[broken, json!(7), json!({"kty": "new"}), good.clone()]).unwrap();
+    assert_eq!(keys.count(), 1);
+    let none = of_url(&[json!(7)]).unwrap_err();
+    assert!(matches!(none, IdentityError::NoPublicKeys(_)));
+    let many = of_url(&vec![good; 101]).unwrap_err();
+    assert!(matches!(many, IdentityError::TooManyKeys(_, 100)));
+    let no_set = Keys::of_url(b"[]", "https://a.test/").unwrap_err();
+    assert!(matches!(no_set, IdentityError::NotKeys(..)));
+}
+
+#[test]
+fn only_a_token_that_another_key_could_have_signed_has_keys_fetched() {
+    let (key, jwk) = pair(Algorithm::ES256, "k");
+    let (foreign, _) = pair(Algorithm::ES256, "");
+    let (secret, _) = pair(Algorithm::HS256, "");
+    let keys = of_url(&[jwk]).unwrap();
+    let only = |algorithms: &[&str]| {
+        let algorithms = algorithms.iter().map(|it| (*it).to_owned()).collect();
+        let settings = Jwt {
+            algorithms,
+            ..settings()
+        };
+        Tokens::new(&settings, KeySet::Fetched(Arc::default(), Duration::ZERO))
+    };
+    let (any, other) = (only(&[]), only(&["RS256"]));
+    let asks = |tokens: &Tokens, token: &str| {
+        let looked = tokens.look(&keys, token, SystemTime::now());
+        looked.unwrap_err().is_of_unknown_key
+    };
+    let signed = |id, claims: &Value| sign(Algorithm::ES256, &foreign, id, claims);
+    assert!(asks(&any, &signed(Some("new"), &good())));
+    assert!(asks(&any, &signed(None, &good())));
+    assert!(!asks(&any, &signed(Some("k"), &good())));
+    assert!(!asks(&other, &signed(Some("new"), &good())));
+    let by_secret = sign(Algorithm::HS256, &secret, Some("new"), &good());
+    assert!(!asks(&any, &by_secret));
+    let mut over = good();
+    over["exp"] = json!(1);
+    assert!(!asks(&any, &sign(Algorithm::ES256, &key, None, &over)));
+    assert!(!asks(&any, "a.b.c"));
+    // What the set has and the route does not allow lets nobody in.
+    let token = sign(Algorithm::ES256, &key, Some("k"), &good());
+    assert!(any.look(&keys, &token, SystemTime::now()).is_ok());
+    assert!(other.look(&keys, &token, SystemTime::now()).is_err());
 }
 
 #[test]

@@ -97,6 +97,9 @@ labels! {
     /// A thread, or the runtime that several have in common.
     OfWorker { worker: String, }
 
+    /// Keys of tokens by the URL in the configuration.
+    OfKeys { url: String, }
+
     /// The configuration in force.
     OfConfig { hash: String, }
 

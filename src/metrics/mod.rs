@@ -25,9 +25,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use labels::{
-    Answer, Dialled, Discovered, End, InState, Names, OfBackend, OfCertificate, OfConfig, OfRoute,
-    OfTunnels, OfWorker, Outcome, Passing, Probed, Refused, Reported, Shaken, ShakenOn, TlsVersion,
-    close_code, status_class,
+    Answer, Dialled, Discovered, End, InState, Names, OfBackend, OfCertificate, OfConfig, OfKeys,
+    OfRoute, OfTunnels, OfWorker, Outcome, Passing, Probed, Refused, Reported, Shaken, ShakenOn,
+    TlsVersion, close_code, status_class,
 };
 pub use passing::Totals;
 pub use plain::{OPEN_METRICS, PLAIN, plain};
@@ -52,6 +52,10 @@ pub struct Metrics {
     pub refusals: Table<Refused, Counter>,
     pub handshakes: Table<ShakenOn, Counter>,
     pub proxies_counted: Table<OfRoute, Counter>,
+    pub keys: Table<OfKeys, Gauge>,
+    pub keys_fetched_at: Table<OfKeys, Seconds>,
+    pub keys_last_fetch_ok: Table<OfKeys, Gauge>,
+    pub key_fetches: Table<Outcome, Counter>,
     pub handshake_duration: Table<Shaken, Histogram>,
     pub dial_duration: Table<Dialled, Histogram>,
     pub tunnels_opened: Table<OfTunnels, Counter>,
@@ -105,6 +109,10 @@ impl Default for Metrics {
             refusals: Table::default(),
             handshakes: Table::default(),
             proxies_counted: Table::default(),
+            keys: Table::default(),
+            keys_fetched_at: Table::default(),
+            keys_last_fetch_ok: Table::default(),
+            key_fetches: Table::default(),
             handshake_duration: Table::new(round_trips),
             dial_duration: Table::new(round_trips),
             tunnels_opened: Table::default(),

@@ -79,6 +79,16 @@ impl Metrics {
         to.add("refusals", about, self.refusals.clone());
         let about = "Requests of what looks like a proxy and was counted as one client";
         to.add("proxies_counted", about, self.proxies_counted.clone());
+        let about = "Keys of tokens in force, from a URL";
+        to.add("jwt_keys", about, self.keys.clone());
+        let about = "When they were last fetched, in seconds since 1970";
+        let at = self.keys_fetched_at.clone();
+        to.add("jwt_keys_fetched_timestamp_seconds", about, at);
+        let about = "Whether the last fetch of them brought keys";
+        let ok = self.keys_last_fetch_ok.clone();
+        to.add("jwt_keys_last_fetch_ok", about, ok);
+        let about = "Fetches of keys of tokens by result";
+        to.add("jwt_key_fetches", about, self.key_fetches.clone());
         let about = "Requests for a tunnel, by what came of them";
         to.add("handshakes", about, self.handshakes.clone());
         let about = "From the request for a tunnel to the tunnel, or to the end without one";

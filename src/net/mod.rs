@@ -8,6 +8,7 @@
 mod asked;
 mod backend_io;
 mod client_io;
+mod connect;
 mod departure;
 mod fault;
 mod head_guard;
@@ -17,6 +18,7 @@ mod opening;
 mod options;
 mod patience;
 mod permit;
+mod resolve;
 mod socket_file;
 mod transport;
 
@@ -27,6 +29,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use backend_io::{BackendIo, Finish};
 pub use client_io::{ClientIo, ReadDeadlines};
+pub use connect::{ConnectFault, connect};
 pub use fault::ClientFault;
 pub use head_guard::Ambiguous;
 pub(crate) use head_guard::HeadGuard;
@@ -34,6 +37,7 @@ pub use link::{ClientLink, InFlight};
 pub use opening::{Opening, read_opening};
 pub use options::{Keepalive, reset_when_closed, tune, tune_tcp};
 pub use permit::{Limiter, Permit, Refused};
+pub use resolve::Resolver;
 pub use socket_file::remove_stale_socket;
 pub use transport::{Socket, Transport};
 

@@ -5,7 +5,6 @@
 //! no further.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use super::sticky::{cookie, query};
 use crate::config::{BasicAuth, Jwt, TokenSource};
 use crate::exchange::{Body, Challenge, Refusal};
-use crate::identity::{Claims, Tokens, Users, Verdict};
+use crate::identity::{Claims, Tokens, Unfit, Users, Verdict};
 use crate::tunnel::Expiry;
 use crate::ws::handshake::tokens;
 
@@ -22,7 +21,7 @@ use crate::ws::handshake::tokens;
 #[derive(Debug)]
 pub enum Identity {
     Password(BasicAuth, Arc<Users>),
-    Token(Jwt, Box<Tokens>),
+    Token(Box<Jwt>, Box<Tokens>),
 }
 
 impl Identity {
@@ -47,7 +46,7 @@ impl Identity {
                 Ok(None)
             }
             Self::Token(settings, tokens) => {
-                let claims = claims(settings, tokens, request)?;
+                let claims = claims(settings, tokens, request).await?;
                 for (header, claim) in &settings.set_headers {
                     set(request.headers_mut(), header, claims.text(claim).as_deref());
                 }
@@ -99,7 +98,11 @@ async fn name(
 }
 
 /// What the token says that the request shows, if it is good.
-fn claims(settings: &Jwt, tokens: &Tokens, request: &mut Request<Body>) -> Result<Claims, Refusal> {
+async fn claims(
+    settings: &Jwt,
+    tokens: &Tokens,
+    request: &mut Request<Body>,
+) -> Result<Claims, Refusal> {
     let found = settings.from.iter().find_map(|source| {
         let found = find(source, request.uri(), request.headers())?;
         Some((source, found?.to_owned()))
@@ -108,11 +111,14 @@ fn claims(settings: &Jwt, tokens: &Tokens, request: &mut Request<Body>) -> Resul
         let challenge = Challenge("Bearer".to_owned());
         return Err(Refusal::NoCredentials(challenge));
     };
-    let checked = tokens.check(&token, SystemTime::now());
-    let claims = checked.map_err(|why| {
-        // RFC 6750 section 3.1.
-        let challenge = Challenge("Bearer error=\"invalid_token\"".to_owned());
-        Refusal::BadCredentials(challenge, why)
+    let checked = tokens.check(&token).await;
+    let claims = checked.map_err(|unfit| match unfit {
+        Unfit::NoKeys => Refusal::NoKeys,
+        Unfit::Token(why) => {
+            // RFC 6750 section 3.1.
+            let challenge = Challenge("Bearer error=\"invalid_token\"".to_owned());
+            Refusal::BadCredentials(challenge, why)
+        }
     })?;
     if let TokenSource::Subprotocol(prefix) = source {
         withdraw(request.headers_mut(), prefix);

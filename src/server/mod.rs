@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod inherit;
 mod introduction;
+mod key_fetches;
 mod lag;
 mod listener;
 mod listeners;
@@ -44,6 +45,7 @@ use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
 use crate::state::State;
+use key_fetches::KeyFetches;
 use lag::Lag;
 use overseer::Overseer;
 use reload::Reloader;
@@ -100,6 +102,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         .data_plane
         .spawn(Arc::clone(&state.registry).sweep_forever());
     let mut overseer = Overseer::new(&state);
+    let mut key_fetches = KeyFetches::default();
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
     let data_plane = setup.data_plane.clone();
@@ -108,6 +111,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
+        key_fetches.look(&state);
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {

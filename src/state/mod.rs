@@ -30,6 +30,7 @@ pub use prepare::{Prepared, Warning};
 
 use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};
 use crate::exchange::{Refusal, Stack};
+use crate::fetch::KeyFetch;
 use crate::guard::Door;
 use crate::identity::{Turns, Users};
 use crate::metrics::Metrics;
@@ -73,6 +74,8 @@ pub struct Snapshot {
     pub tls_handshakes: Arc<Semaphore>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub table: Arc<Table<RouteEntry>>,
+    /// By their URL.
+    pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
     /// By the path of their file, for the next generation.
     users: BTreeMap<PathBuf, Arc<Users>>,
 }

@@ -9,10 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::State;
+use super::{Snapshot, State};
 use crate::config::BackendState;
 use crate::metrics::{
-    InState, Metrics, OfBackend, OfCertificate, OfConfig, OfTunnels, Passing, Seconds,
+    InState, Metrics, OfBackend, OfCertificate, OfConfig, OfKeys, OfTunnels, Passing, Seconds,
 };
 use crate::tunnel::Traffic;
 use crate::upstream::Upstream;
@@ -45,6 +45,7 @@ impl State {
             let gauge = metrics.certificate_expiry.get(&OfCertificate { chain });
             set_time(&gauge, not_after);
         }
+        show_keys(metrics, &snapshot);
         self.show_tunnels();
         metrics.text()
     }
@@ -95,6 +96,23 @@ fn add_up(sums: &mut BTreeMap<Passing, u64>, labels: &OfTunnels, amounts: [u64; 
             direction,
         };
         *sums.entry(passing).or_default() += amount;
+    }
+}
+
+fn show_keys(metrics: &Metrics, snapshot: &Snapshot) {
+    metrics.keys.clear();
+    metrics.keys_fetched_at.clear();
+    metrics.keys_last_fetch_ok.clear();
+    for (url, fetch) in &snapshot.key_fetches {
+        let labels = OfKeys { url: url.clone() };
+        let held = fetch.keyring.held();
+        let keys = held.as_ref().map_or(0, |held| held.keys.count());
+        let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+        metrics.keys.get(&labels).set(keys);
+        let at = held.map_or(UNIX_EPOCH, |held| held.at);
+        set_time(&metrics.keys_fetched_at.get(&labels), at);
+        let ok = fetch.keyring.is_last_ok();
+        metrics.keys_last_fetch_ok.get(&labels).set(ok.into());
     }
 }
 

@@ -18,12 +18,13 @@ use tower::Layer;
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{
-    self, BasicAuth, CertificatePair, Config, Diagnostic, Diagnostics, Jwt, ListenAddress, Place,
-    Scheme,
+    self, BasicAuth, CertificatePair, Config, Diagnostic, Diagnostics, Jwt, KeySource, KeysUrl,
+    ListenAddress, Place, Scheme,
 };
 use crate::exchange::Stack;
+use crate::fetch::KeyFetch;
 use crate::guard::{Counted, Door, Suspicion};
-use crate::identity::{IdentityError, Keys, Tokens, Users};
+use crate::identity::{IdentityError, KeySet, Keys, Tokens, Users};
 use crate::layers;
 use crate::layers::record::RecordLayer;
 use crate::layers::redirect::Redirect;
@@ -74,6 +75,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         warnings: Vec::new(),
         renewed: Vec::new(),
         users: BTreeMap::new(),
+        key_fetches: BTreeMap::new(),
     };
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
@@ -83,6 +85,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         warnings,
         renewed,
         users,
+        key_fetches,
         ..
     } = work;
     if !findings.is_empty() {
@@ -123,6 +126,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         tls_handshakes,
         upstreams,
         table,
+        key_fetches,
         users,
     };
     Ok(Prepared {
@@ -143,6 +147,7 @@ impl Snapshot {
             tls_handshakes: Arc::new(Semaphore::new(Config::empty().limits.max_tls_handshakes)),
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
+            key_fetches: BTreeMap::new(),
             users: BTreeMap::new(),
         }
     }
@@ -255,12 +260,6 @@ fn routes(
     Table::new(entries)
 }
 
-fn token(settings: &Jwt) -> Result<Identity, IdentityError> {
-    let keys = Keys::load(&settings.keys, &settings.algorithms)?;
-    let tokens = Box::new(Tokens::new(settings, keys));
-    Ok(Identity::Token(settings.clone(), tokens))
-}
-
 /// The part of the work that can fail.
 struct Work<'a> {
     state: &'a State,
@@ -270,6 +269,7 @@ struct Work<'a> {
     warnings: Vec<Warning>,
     renewed: Vec<PathBuf>,
     users: BTreeMap<PathBuf, Arc<Users>>,
+    key_fetches: BTreeMap<String, Arc<KeyFetch>>,
 }
 
 impl Work<'_> {
@@ -344,12 +344,15 @@ impl Work<'_> {
         let each = config.routes.iter().map(|route| {
             let made = match (&route.basic_auth, &route.jwt) {
                 (Some(settings), _) => self.password(settings).map(Some),
-                (None, Some(settings)) => token(settings).map(Some),
+                (None, Some(settings)) => self.token(settings),
                 (None, None) => Ok(None),
             };
             made.unwrap_or_else(|error| {
                 let file = route.basic_auth.as_ref().map(|it| &*it.users);
-                let file = file.or_else(|| route.jwt.as_ref().map(|it| &*it.keys));
+                let file = file.or_else(|| match &route.jwt.as_ref()?.keys {
+                    KeySource::File(path) => Some(path),
+                    KeySource::Url(_) => None,
+                });
                 self.find(file, &route.place.0, error.to_string());
                 None
             })
@@ -363,6 +366,46 @@ impl Work<'_> {
         let users = Users::load(file, &self.state.turns, before)?;
         self.users.insert(file.clone(), Arc::clone(&users));
         Ok(Identity::Password(settings.clone(), users))
+    }
+
+    /// `None`, with a finding, if a URL's CA is of no use.
+    fn token(&mut self, settings: &Jwt) -> Result<Option<Identity>, IdentityError> {
+        let keys = match &settings.keys {
+            KeySource::File(path) => KeySet::Fixed(Keys::load(path, &settings.algorithms)?),
+            KeySource::Url(url) => match self.key_fetch(url) {
+                Some(fetch) => KeySet::Fetched(Arc::clone(&fetch.keyring), url.timeout),
+                None => return Ok(None),
+            },
+        };
+        let tokens = Box::new(Tokens::new(settings, keys));
+        Ok(Some(Identity::Token(Box::new(settings.clone()), tokens)))
+    }
+
+    /// One for each URL, with the keys that were fetched before.
+    fn key_fetch(&mut self, settings: &KeysUrl) -> Option<Arc<KeyFetch>> {
+        let url = &settings.url.text;
+        if let Some(made) = self.key_fetches.get(url) {
+            return Some(Arc::clone(made));
+        }
+        let ca = settings.ca.as_deref();
+        let tls = match settings.url.is_https {
+            true => {
+                let made = tls::client_config(ca, None);
+                let place = &settings.place.0;
+                let found = made.map_err(|error| self.find(ca, place, error.to_string()));
+                Some(found.ok()?)
+            }
+            false => None,
+        };
+        let current = self.state.snapshot();
+        let before = current.key_fetches.get(url);
+        let fetch = Arc::new(KeyFetch {
+            settings: settings.clone(),
+            tls,
+            keyring: before.map_or_else(Arc::default, |it| Arc::clone(&it.keyring)),
+        });
+        self.key_fetches.insert(url.clone(), Arc::clone(&fetch));
+        Some(fetch)
     }
 
     fn upstream_tls(&mut self, settings: &config::Upstream) -> Option<Arc<ClientConfig>> {

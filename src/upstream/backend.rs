@@ -10,10 +10,10 @@ use super::health::{Changes, Ejected, Health, LastProbe};
 use super::http2::Http2Pool;
 use super::lease::Counts;
 use super::pool::Pool;
-use super::resolve::Resolver;
 use super::state::States;
 use crate::balance;
 use crate::config::{self, BackendState};
+use crate::net::Resolver;
 
 /// One address of an upstream. Shared by every snapshot that lists it, and by
 /// every lease.

@@ -1,20 +1,19 @@
 //! Opens a transport to a backend, within a deadline.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::Backend;
 use crate::config::BackendAddress;
 use crate::metrics::{Dialled, Metrics};
-use crate::net::{Keepalive, Socket, Transport, tune};
+use crate::net::{ConnectFault, Keepalive, Socket, Transport, connect, tune};
 use crate::proxy_protocol::{Header, Version};
 use crate::tls;
 
@@ -53,6 +52,15 @@ pub enum DialError {
     NotHttp2,
     #[error("dial_timeout has passed")]
     Timeout,
+}
+
+impl From<ConnectFault> for DialError {
+    fn from(fault: ConnectFault) -> Self {
+        match fault {
+            ConnectFault::Failed(error) => Self::Connect(error),
+            ConnectFault::Timeout => Self::Timeout,
+        }
+    }
 }
 
 impl DialError {
@@ -140,20 +148,4 @@ impl Dialer {
         stream.get_mut().1.set_buffer_limit(Some(tls::SEND_BUFFER));
         Ok(Transport::Tls(Box::new(TlsStream::Client(stream))))
     }
-}
-
-/// Tries each address, giving each its share of the time left, so that one that
-/// swallows packets does not use up the others' chance.
-async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, DialError> {
-    let mut last = DialError::Timeout;
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = DialError::Connect(error),
-            Err(_) => last = DialError::Timeout,
-        }
-    }
-    Err(last)
 }

@@ -18,7 +18,6 @@ mod impact;
 mod lease;
 mod pool;
 mod rebalance;
-mod resolve;
 mod roster;
 mod state;
 

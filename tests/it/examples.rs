@@ -62,6 +62,10 @@ impl World {
                 "address" if text.starts_with("[::]:") => PORT_0.clone_into(text),
                 // One of the proxies in front is this test.
                 "trusted_proxies" | "from" if text == "192.0.2.7" => "127.0.0.1".clone_into(text),
+                // Where there is no JWK set.
+                "keys" if text.starts_with("https:") => {
+                    *text = format!("http://{}/jwks.json", self.another_address());
+                }
                 "address" => *text = self.another_address(),
                 // The echo backend expects no header.
                 "proxy_protocol" => "off".clone_into(text),
@@ -94,7 +98,7 @@ impl World {
         if let Some(users) = text("users") {
             self.setup.write(users, features::USERS);
         }
-        if let Some(keys) = text("keys") {
+        if let Some(keys) = text("keys").filter(|keys| !keys.contains("://")) {
             self.setup.write(keys, features::KEYS);
         }
         if let Some(ca) = text("ca") {

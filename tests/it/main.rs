@@ -40,6 +40,7 @@ mod h2_unprocessed;
 mod identity;
 mod impact;
 mod in_flight;
+mod jwks;
 mod kit;
 mod listen;
 mod logs;

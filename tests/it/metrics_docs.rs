@@ -104,6 +104,7 @@ async fn eventful() -> (Proxy, Vec<Wire>) {
          [[routes]]\npath = '/dead'\nupstream = 'dead'\n\
          [[routes]]\npath = '/full'\nupstream = 'full'\nmax_tunnels_per_client = 9\n\
          [[routes]]\npath = '/found'\nupstream = 'found'\n\
+         [[routes]]\npath = '/keys'\nupstream = 'dead'\njwt = {{ keys = 'http://{dead}/' }}\n\
          [upstreams.dead]\nbackends = [{{ name = 'd', address = '{dead}' }}]\n\
          ejection = {{ failures = 1, max_ejected = 1.0 }}\n\
          [upstreams.full]\nbackends = [{{ name = 'f', address = '{}' }}]\n\
@@ -140,6 +141,7 @@ async fn eventful() -> (Proxy, Vec<Wire>) {
     for name in [
         "probes_total",
         "discoveries_total",
+        "jwt_key_fetches_total",
         "worker_lag_seconds_count",
     ] {
         let counted = async { while proxy.metric(&format!("longhaul_{name}")).await < 1.0 {} };

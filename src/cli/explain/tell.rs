@@ -90,7 +90,7 @@ fn tell_identity(text: &mut String, route: &proxy::Route) {
         line(text, "shows", &format!("a password of {users}"));
     }
     if let Some(jwt) = &settings.jwt {
-        let keys = jwt.keys.display();
+        let keys = &jwt.keys;
         line(text, "shows", &format!("a token signed by a key of {keys}"));
     }
     if let Some(auth) = &settings.auth {

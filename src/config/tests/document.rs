@@ -77,7 +77,7 @@ fn opened(title: &str) -> String {
         }
         "`jwt` of [[routes]]" => {
             REST.replace("routes = [{ upstream = \"a\" }]", "")
-                + "[[routes]]\nupstream = \"a\"\n[routes.jwt]\nkeys = \"k\"\n"
+                + "[[routes]]\nupstream = \"a\"\n[routes.jwt]\nkeys = \"https://a/k\"\n"
         }
         "`message_limits` of [[routes]]" => {
             REST.replace("routes = [{ upstream = \"a\" }]", "")

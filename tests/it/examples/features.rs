@@ -41,6 +41,7 @@ impl Example {
             "http2.toml" => self.http2().await,
             "https-backends.toml" => self.https_backends().await,
             "includes.toml" => self.includes().await,
+            "jwt-keys-from-url.toml" => self.jwt_keys_from_url().await,
             "jwt.toml" => self.jwt().await,
             "least-connections.toml" => self.least_connections().await,
             "logging-and-limits.toml" => self.logging_and_limits().await,
@@ -126,6 +127,16 @@ impl Example {
         let refusal = [("refusal", "bad_credentials")];
         self.proxy.log.wait("request", &refusal).await;
         assert_eq!(self.backend.connections(), 0);
+    }
+
+    async fn jwt_keys_from_url(self) {
+        // Nobody here is the login service.
+        let none = "keys not fetched: there are none yet";
+        self.proxy.log.wait(none, &[]).await;
+        let token = "\r\nAuthorization: Bearer eyJhbGciOiJFUzI1NiJ9.e30.AAAA";
+        let (response, event) = self.get("/chat", "localhost", token).await;
+        assert_eq!(response.head.status, 503);
+        assert_eq!(event.text("refusal"), "no_keys");
     }
 
     async fn drain(self) {

@@ -1,7 +1,7 @@
-//! The addresses of a backend's host name.
+//! The addresses of the host name of a server that longhaul dials.
 //!
 //! A lookup blocks a thread that others need, so there is one at a time for
-//! each backend, shared by all who dial it; the last good answer stands in for
+//! each server, shared by all who dial it; the last good answer stands in for
 //! one that fails or does not come.
 
 use std::io;
@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 type Answer = Arc<io::Result<Vec<SocketAddr>>>;
 
-/// One backend's lookups.
+/// One server's lookups.
 #[derive(Debug, Default)]
-pub(super) struct Resolver(Mutex<Lookups>);
+pub struct Resolver(Mutex<Lookups>);
 
 #[derive(Debug, Default)]
 struct Lookups {
@@ -33,7 +33,7 @@ impl Resolver {
     ///
     /// # Errors
     /// The lookup's, if none ever succeeded.
-    pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    pub async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
