@@ -39,6 +39,22 @@ use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 use crate::proxy_protocol::Version;
 
+/// The header in which proxies name clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// With the other `X-Forwarded-*`.
+    XForwardedFor,
+    /// Of RFC 7239.
+    Forwarded,
+}
+
+impl ForwardedHeader {
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("x-forwarded-for", Self::XForwardedFor),
+        ("forwarded", Self::Forwarded),
+    ];
+}
+
 /// One whole configuration: what the main file and its includes say together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -46,6 +62,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The only one of the two that is read of them; `None`: whichever is there.
+    pub forwarded_header: Option<ForwardedHeader>,
     pub limits: Limits,
     pub http2: Http2,
     pub tcp: Tcp,

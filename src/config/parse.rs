@@ -18,7 +18,7 @@ use super::http2::http2;
 use super::keys::{INCLUDED, MAIN, is_main_only};
 use super::limits::{limits, tcp};
 use super::listeners::listener;
-use super::model::{Admin, Config};
+use super::model::{Admin, Config, ForwardedHeader};
 use super::named_files::NamedFiles;
 use super::process::{admin, log};
 use super::routes::route;
@@ -26,7 +26,7 @@ use super::section::{Section, Value};
 use super::source::Source;
 use super::syntax;
 use super::upstreams::upstream;
-use super::value::{integer, label, network};
+use super::value::{integer, label, network, one_of};
 
 /// Reads one config from its main file and the files that it includes;
 /// `findings` is what was found while those were read.
@@ -121,6 +121,7 @@ fn main_file<'a>(
             let allowed = "an array of networks such as \"10.0.0.0/8\"";
             root.elements_or_none("trusted_proxies", allowed, network)
         },
+        forwarded_header: root.optional("forwarded_header", one_of(ForwardedHeader::WORDS)),
         limits: limits(root.section_or_empty("limits")),
         http2: http2(root.section_or_empty("http2")),
         tcp: tcp(root.section_or_empty("tcp")),

@@ -38,8 +38,12 @@ pub struct Exchange {
     pub link: Arc<ClientLink>,
     pub record: Record,
     /// The client's address, through trusted proxies; `None` on Unix sockets
-    /// that no trusted header speaks for.
+    /// that no trusted header speaks for. Where a trusted proxy does not name who
+    /// came to it, the proxy's.
     pub client_ip: Option<IpAddr>,
+    /// Whether that is where the client comes from, as far as anybody says: not
+    /// where a trusted proxy cannot name it, or two headers name two.
+    pub is_placed: bool,
     /// Whether the peer told of other clients, and was not believed.
     pub speaks_for_others: bool,
     /// Whether the client speaks TLS, to longhaul or to a trusted proxy.

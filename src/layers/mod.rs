@@ -9,6 +9,7 @@ pub mod forwarded;
 pub mod record;
 pub mod redirect;
 pub mod target;
+mod told;
 pub mod trace;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,7 +19,7 @@ use http::{Request, Response};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
-use crate::config::Config;
+use crate::config::{Config, ForwardedHeader};
 use crate::exchange::{Body, Client, Refusal, Reply};
 
 /// By what it is settled.
@@ -26,6 +27,8 @@ use crate::exchange::{Body, Client, Refusal, Reply};
 pub struct Settled {
     /// The proxies whose word counts.
     pub trusted: Arc<[IpNet]>,
+    /// The only header of theirs that names clients.
+    pub forwarded_header: Option<ForwardedHeader>,
     pub request_id: bool,
     pub begin_traces: bool,
 }
@@ -34,6 +37,7 @@ impl Settled {
     pub fn by(config: &Config) -> Self {
         Self {
             trusted: config.trusted_proxies.clone().into(),
+            forwarded_header: config.forwarded_header,
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
         }
@@ -50,8 +54,11 @@ pub fn settle<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
 {
-    let Settled { trusted, .. } = by.clone();
-    let inner = forwarded::ForwardedLayer { trusted }.layer(inner);
+    let forwarded = forwarded::ForwardedLayer {
+        trusted: Arc::clone(&by.trusted),
+        header: by.forwarded_header,
+    };
+    let inner = forwarded.layer(inner);
     target::TargetLayer.layer(trace::TraceLayer { by }.layer(inner))
 }
 

@@ -169,11 +169,11 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
 /// If it does not.
 pub fn may_enter(route: &Route, request: &Request<Body>, is_upgrade: bool) -> Result<(), Refusal> {
     let networks = &route.settings.networks;
-    let client = request
-        .extensions()
-        .get::<Exchange>()
-        .and_then(|it| it.client_ip);
-    if !guard::lets_in(networks, client) {
+    let exchange = request.extensions().get::<Exchange>();
+    let client = exchange.and_then(|it| it.client_ip);
+    // Somebody of whom nobody says where it comes from may be from anywhere.
+    let is_placed = exchange.is_none_or(|it| it.is_placed);
+    if !(is_placed || networks.let_in_all()) || !guard::lets_in(networks, client) {
         return Err(Refusal::NetworkDenied);
     }
     match &route.settings.origins {

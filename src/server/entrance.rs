@@ -76,6 +76,7 @@ impl Entrance {
             link: Arc::clone(link),
             record,
             client_ip: self.client.peer.ip(),
+            is_placed: true,
             speaks_for_others: false,
             secure: self.client.is_secure(),
         });

@@ -35,6 +35,7 @@ fn defaults() {
     let config = parsed(LEAST);
     assert_eq!((config.workers, config.admin), (None, None));
     assert_eq!(config.trusted_proxies, []);
+    assert_eq!(config.forwarded_header, None);
     assert_eq!(config.limits.max_request_head, 32 * 1024);
     assert_eq!(config.limits.keepalive_timeout, 75 * SECOND);
     assert_eq!(
