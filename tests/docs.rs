@@ -73,6 +73,33 @@ fn every_cause_and_every_side_is_documented() {
     all_in("docs/operations.md", "causes", causes.chain(sides));
 }
 
+/// The one place where whoever looks for the reason of a cut begins.
+#[test]
+fn every_cause_is_in_the_table_of_who_cut_a_tunnel() {
+    let text = read("docs/metrics.md");
+    let (_, table) = text
+        .split_once("## Who cut this tunnel?\n")
+        .expect("the section");
+    let cells = |row: &str| -> Vec<String> { row.split('|').map(str::to_owned).collect() };
+    let rows: Vec<Vec<String>> = table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(cells)
+        .collect();
+    let cells = |at: usize| rows.iter().skip(1).map(move |row| &row[at]);
+    let causes: BTreeSet<String> = cells(3).flat_map(|cell| code_words(cell)).collect();
+    let wanted = arms("src/tunnel/outcome.rs", "pub fn label(&self)");
+    let missing: Vec<&String> = wanted.difference(&causes).collect();
+    assert!(missing.is_empty(), "no row for {missing:?}");
+    let unknown: Vec<&String> = causes.difference(&wanted).collect();
+    let known = ["", "close_code"].map(str::to_owned);
+    assert!(unknown.iter().all(|it| known.contains(it)), "{unknown:?}");
+    for side in cells(2).flat_map(|cell| code_words(cell)) {
+        let sides = ["", "client", "backend", "longhaul"];
+        assert!(sides.contains(&&*side), "{side} ends no tunnel");
+    }
+}
+
 #[test]
 fn every_field_of_an_access_format_is_documented() {
     let source = read("src/logging/template.rs");
@@ -576,6 +603,7 @@ const FIXED: &[(&str, &str, &str)] = &[
         "src/tls/pem.rs",
         "MAX_FILE",
     ),
+    ("an OCSP response", "src/tls/staple.rs", "MAX_RESPONSE"),
     (
         "from the last change of a config to its reading, at most",
         "src/server/watch.rs",

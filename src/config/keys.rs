@@ -136,10 +136,13 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("`proxy_protocol` of [listeners.NAME]", &["from", "timeout"]),
-    ("`certificates` of [listeners.NAME]", &["chain", "key"]),
+    (
+        "`certificates` of [listeners.NAME]",
+        &["chain", "key", "ocsp"],
+    ),
     (
         "`client_certificates` of [listeners.NAME]",
-        &["ca", "required"],
+        &["ca", "required", "subject_header"],
     ),
     (
         "[[routes]]",

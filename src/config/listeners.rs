@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::auth::settable;
 use super::diagnostic::{Diagnostic, Place};
-use super::model::{CertificatePair, ClientCertificates, ListenAddress, Listener};
+use super::model::{
+    CertificatePair, ClientCertificates, ListenAddress, Listener, ServedCertificate,
+};
 use super::named_files::NamedFiles;
 use super::networks::{Networks, networks};
 use super::proxy_protocol;
@@ -120,21 +123,31 @@ fn needs_addresses(section: &Section<'_>, networks: &Networks) {
 }
 
 /// `{ chain = .., key = .. }`, as listeners and upstreams have it.
-pub(super) fn pair(section: Section<'_>, files: &mut NamedFiles) -> Option<CertificatePair> {
+pub(super) fn pair(section: &Section<'_>, files: &mut NamedFiles) -> Option<CertificatePair> {
     let mut file = |key| {
         let path = section.required(key, path)?;
         files.add(&path, section.value(key)?.place());
         Some(path)
     };
     let (chain, key) = (file("chain"), file("key"));
-    section.finish();
     Some(CertificatePair {
         chain: chain?,
         key: key?,
     })
 }
 
-fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<CertificatePair> {
+/// The same, and the response that vouches for it.
+fn served(section: Section<'_>, files: &mut NamedFiles) -> Option<ServedCertificate> {
+    let pair = pair(&section, files);
+    let ocsp = section.optional("ocsp", path);
+    if let (Some(ocsp), Some(value)) = (&ocsp, section.value("ocsp")) {
+        files.add(ocsp, value.place());
+    }
+    section.finish();
+    Some(ServedCertificate { pair: pair?, ocsp })
+}
+
+fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<ServedCertificate> {
     let allowed = "an array of { chain = \"FILE\", key = \"FILE\" }";
     let Some(value) = section.value("certificates") else {
         return Vec::new();
@@ -147,22 +160,22 @@ fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<Certificat
             nearest: None,
         });
     }
-    let mut pairs = Vec::new();
+    let mut all: Vec<ServedCertificate> = Vec::new();
     for element in elements {
         let title = format!("`certificates` of {}", section.title);
         let table = element.section(title, "{ chain = \"FILE\", key = \"FILE\" }");
-        let Some(pair) = table.and_then(|table| pair(table, files)) else {
+        let Some(certificate) = table.and_then(|table| served(table, files)) else {
             continue;
         };
-        if pairs.contains(&pair) {
+        if all.iter().any(|other| other.pair == certificate.pair) {
             let message = format!("the same certificate twice in {}", section.title);
             section
                 .findings
                 .push(Diagnostic::new(element.place(), message));
         }
-        pairs.push(pair);
+        all.push(certificate);
     }
-    pairs
+    all
 }
 
 fn client_certificates(
@@ -175,8 +188,13 @@ fn client_certificates(
         files.add(ca, value.place());
     }
     let required = table.or("required", true, boolean);
+    let subject_header = table.optional("subject_header", settable);
     table.finish();
-    Some(ClientCertificates { ca: ca?, required })
+    Some(ClientCertificates {
+        ca: ca?,
+        required,
+        subject_header,
+    })
 }
 
 fn address(value: &Value<'_>) -> Result<ListenAddress, Wrong> {

@@ -65,6 +65,16 @@ pub(super) fn message_limits(section: &Section<'_>) -> Option<MessageLimits> {
         byte_rate: table.optional("byte_rate", byte_rate),
         side: table.or("side", LimitedSide::Client, one_of(SIDES)),
     };
+    if let (Some(frame), Some(message)) = (limits.max_frame, limits.max_message)
+        && frame > message
+    {
+        let message = format!(
+            "`max_frame` in {} has no effect: a frame is part of a message, and `max_message` \
+             is less",
+            table.title
+        );
+        table.report("max_frame", message);
+    }
     let keys = ["max_frame", "max_message", "message_rate", "byte_rate"];
     let is_any = keys.iter().any(|key| table.mentions(key));
     if !is_any {

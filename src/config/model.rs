@@ -168,7 +168,7 @@ pub struct Listener {
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// The first pair serves clients whose SNI matches none. Empty: plain.
-    pub certificates: Vec<CertificatePair>,
+    pub certificates: Vec<ServedCertificate>,
     pub client_certificates: Option<ClientCertificates>,
     /// TLS 1.3 only, instead of 1.2 and 1.3.
     pub tls_1_3_only: bool,
@@ -197,11 +197,21 @@ pub struct CertificatePair {
     pub key: PathBuf,
 }
 
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServedCertificate {
+    pub pair: CertificatePair,
+    /// Where somebody keeps a response about it (RFC 6960) for its clients.
+    pub ocsp: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
     pub ca: PathBuf,
     /// Whether a client without one is refused.
     pub required: bool,
+    /// In which header backends get the subject.
+    pub subject_header: Option<HeaderName>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

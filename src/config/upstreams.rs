@@ -166,9 +166,14 @@ fn tls(section: &Section<'_>, files: &mut NamedFiles) -> Option<UpstreamTls> {
     }
     let certificate =
         table.subsection("client_certificate", "{ chain = \"FILE\", key = \"FILE\" }");
+    let client_certificate = certificate.and_then(|table| {
+        let pair = pair(&table, files);
+        table.finish();
+        pair
+    });
     let tls = UpstreamTls {
         ca,
-        client_certificate: certificate.and_then(|table| pair(table, files)),
+        client_certificate,
         server_name: table.optional("server_name", server_name),
     };
     table.finish();

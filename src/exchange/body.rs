@@ -9,18 +9,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderName;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Record;
+use super::{Record, headers};
 use crate::net::ClientLink;
 use crate::net::http2::Broken;
 
 /// A request or response body.
 #[derive(Debug)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// What its trailers may not say.
+    withheld: Vec<HeaderName>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -58,16 +63,31 @@ impl From<Broken> for BodyError {
 
 impl Body {
     pub const fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::of(Kind::Empty)
+    }
+
+    const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            withheld: Vec::new(),
+        }
     }
 
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(Full::new(bytes.into())))
+        Self::of(Kind::Full(Full::new(bytes.into())))
     }
 
     /// Any other body.
     pub fn streamed(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
-        Self(Kind::Streamed(UnsyncBoxBody::new(body)))
+        Self::of(Kind::Streamed(UnsyncBoxBody::new(body)))
+    }
+
+    /// Its trailers will not say this.
+    pub fn withhold(&mut self, name: HeaderName) {
+        // Others have none.
+        if let Kind::Streamed(_) = self.kind {
+            self.withheld.push(name);
+        }
     }
 }
 
@@ -79,17 +99,27 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().0 {
+        let this = self.get_mut();
+        match &mut this.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|result| result.map_err(|never| match never {}))),
-            Kind::Streamed(body) => Pin::new(body).poll_frame(cx),
+            Kind::Streamed(body) => {
+                let mut frame = Pin::new(body).poll_frame(cx);
+                if !this.withheld.is_empty()
+                    && let Poll::Ready(Some(Ok(frame))) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    headers::strip_trailers(trailers, &this.withheld);
+                }
+                frame
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(body) => body.is_end_stream(),
             Kind::Streamed(body) => body.is_end_stream(),
@@ -97,7 +127,7 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(body) => body.size_hint(),
             Kind::Streamed(body) => body.size_hint(),
@@ -218,7 +248,7 @@ where
                 return Poll::Ready(Some(Err(BodyError::ClientLeft)));
             }
         }
-        let Poll::Ready(frame) = frame else {
+        let Poll::Ready(mut frame) = frame else {
             return match this.poll_stalled(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Stalled))),
                 Poll::Pending => Poll::Pending,
@@ -234,6 +264,11 @@ where
                 entry.bytes_in += data.len() as u64;
                 entry.body_at = Some(std::time::Instant::now());
             });
+        }
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::strip_trailers(trailers, &[]);
         }
         if frame.is_none() || this.incoming.is_end_stream() {
             this.link.set_request_whole(true);

@@ -1,39 +1,48 @@
-//! Header hygiene: what is taken off before a message is passed on.
+//! Header hygiene: what is taken off before a message is passed on, and what only
+//! longhaul may say.
 //!
 //! RFC 9110 section 7.6.1: hop-by-hop fields end here, those that `Connection`
-//! names included, except that a `Connection` of the client can never take off
-//! what longhaul itself adds (it is applied first).
+//! names included.
+//!
+//! Invariant: a field that longhaul vouches for says what longhaul says or is not
+//! there, whatever the client has written, wherever, in whichever spelling.
 
+use http::Request;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::Body;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Removes all hop-by-hop fields. `TE: trailers` and `Trailer` stay: longhaul
-/// passes trailers on.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes off what `Connection` names. Of a request that comes before longhaul has
+/// added anything, or a client could take that off.
+pub fn apply_connection(headers: &mut HeaderMap) {
     for name in connection_options(headers) {
         if !is_end_to_end(&name) {
             headers.remove(&name);
         }
     }
+}
+
+/// Removes the fields of the connection, after [`apply_connection`]. `TE: trailers`
+/// and `Trailer` stay: longhaul passes trailers on.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let wants_trailers = crate::ws::handshake::tokens(headers, &header::TE)
         .any(|token| token.eq_ignore_ascii_case("trailers"));
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Both, of an answer.
+pub fn strip_answer(headers: &mut HeaderMap) {
+    apply_connection(headers);
+    strip_hop_by_hop(headers);
 }
 
 /// [`strip_hop_by_hop`], and for an upgrade the two lines anew, in the spelling
@@ -44,6 +53,67 @@ pub fn renew_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<&str>) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, value);
     }
+}
+
+/// Takes off whatever a request says in this field: in its head, in the trailers
+/// to come, and in what servers of CGI's kind read as the same (RFC 3875 section
+/// 4.1.18).
+pub fn withdraw(request: &mut Request<Body>, name: &HeaderName) {
+    remove(request.headers_mut(), name);
+    request.body_mut().withhold(name.clone());
+}
+
+/// [`withdraw`] of the head alone.
+pub fn remove(headers: &mut HeaderMap, name: &HeaderName) {
+    let same: Vec<_> = headers
+        .keys()
+        .filter(|it| is_same(it, name))
+        .cloned()
+        .collect();
+    for name in same {
+        headers.remove(name);
+    }
+}
+
+/// Takes off the trailers of a request that have no business there (RFC 9110
+/// section 6.5.1), and those that are withheld.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap, withheld: &[HeaderName]) {
+    let goes = |name: &&HeaderName| {
+        let folded = folded(name);
+        let name = folded.as_ref().unwrap_or(name);
+        HOP_BY_HOP.contains(name)
+            || is_end_to_end(name)
+            || *name == REQUEST_ID
+            || withheld.iter().any(|withheld| is_same(withheld, name))
+    };
+    let gone: Vec<_> = trailers.keys().filter(goes).cloned().collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+}
+
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Whether servers that read `_` as `-` take both for one.
+fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
+    let (one, other) = (one.as_str().bytes(), other.as_str().bytes());
+    let fold = |byte| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.map(fold).eq(other.map(fold))
+}
+
+fn folded(name: &HeaderName) -> Option<HeaderName> {
+    let name = name.as_str();
+    let folded = name.contains('_').then(|| name.replace('_', "-"))?;
+    HeaderName::try_from(folded).ok()
 }
 
 /// The field names that `Connection` lists, without those that go anyway.
@@ -110,7 +180,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("upgrade", "websocket"),
         ]);
-        strip_hop_by_hop(&mut headers);
+        strip_answer(&mut headers);
         assert_eq!(headers, map(&[("x-public", "2"), ("te", "trailers")]));
     }
 
@@ -123,7 +193,44 @@ mod tests {
             ("authorization", "x"),
             ("origin", "https://a.example"),
         ]);
-        strip_hop_by_hop(&mut headers);
+        strip_answer(&mut headers);
         assert_eq!(headers.len(), 4);
+    }
+
+    #[test]
+    fn connection_cannot_take_off_what_comes_after_it() {
+        let mut headers = map(&[("connection", "x-user"), ("x-user", "mallory")]);
+        apply_connection(&mut headers);
+        headers.insert("x-user", HeaderValue::from_static("ann"));
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("x-user", "ann")]));
+    }
+
+    #[test]
+    fn every_spelling_of_a_field_is_withdrawn() {
+        let (kept, name) = (("x-users", "3"), HeaderName::from_static("x-user-name"));
+        let spellings = [
+            ("x-user-name", "1"),
+            ("x_user-name", "2"),
+            ("x_user_name", "3"),
+        ];
+        let mut headers = map(&[&spellings[..], &[kept]].concat());
+        remove(&mut headers, &name);
+        assert_eq!(headers, map(&[kept]));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_only_a_head_may_say() {
+        let mut trailers = map(&[
+            ("sum", "1"),
+            ("x_user", "2"),
+            ("x-forwarded-for", "3"),
+            ("x_real-ip", "4"),
+            ("authorization", "5"),
+            ("x-request_id", "6"),
+            ("transfer-encoding", "7"),
+        ]);
+        strip_trailers(&mut trailers, &[HeaderName::from_static("x-user")]);
+        assert_eq!(trailers, map(&[("sum", "1")]));
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Nothing a peer says is believed unless its address is listed in
 //! `trusted_proxies`; then the chain is walked from the right to the first
-//! address that is not listed (`told` reads what they say). `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`
-//! and `Forwarded` (RFC 7239) are rebuilt, never appended to blindly; from
-//! untrusted peers every other `X-Forwarded-*` and `X-Real-IP` goes too.
+//! address that is not listed (`told` reads what they say). `X-Forwarded-For`,
+//! `-Proto`, `-Host`, `-Port` and `Forwarded` (RFC 7239) are rebuilt, never
+//! appended to blindly; from untrusted peers every other `X-Forwarded-*` and
+//! `X-Real-IP` goes too.
 
 use std::net::IpAddr;
 use std::sync::Arc;

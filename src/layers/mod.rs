@@ -1,13 +1,15 @@
 //! Policy around every request, as tower layers, outermost first:
 //! [`record`] (one log line for each request, refusals to responses),
 //! [`target`] (an unambiguous host and path), [`trace`] (what the request is
-//! called), [`forwarded`] (who the client is), and on some listeners [`redirect`].
+//! called), [`forwarded`] (who the client is), [`subject`] (what its certificate
+//! says), and on some listeners [`redirect`].
 //!
 //! A layer looks at heads only and holds no body.
 
 pub mod forwarded;
 pub mod record;
 pub mod redirect;
+pub mod subject;
 pub mod target;
 mod told;
 pub mod trace;
@@ -19,7 +21,7 @@ use http::{Request, Response};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
-use crate::config::{Config, ForwardedHeader};
+use crate::config::{Config, ForwardedHeader, Listener};
 use crate::exchange::{Body, Client, Refusal, Reply};
 
 /// By what it is settled.
@@ -31,15 +33,18 @@ pub struct Settled {
     pub forwarded_header: Option<ForwardedHeader>,
     pub request_id: bool,
     pub begin_traces: bool,
+    pub subject: subject::SubjectLayer,
 }
 
 impl Settled {
-    pub fn by(config: &Config) -> Self {
+    /// For requests that come by `listener`.
+    pub fn by(config: &Config, listener: Option<&Listener>) -> Self {
         Self {
             trusted: config.trusted_proxies.clone().into(),
             forwarded_header: config.forwarded_header,
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
+            subject: subject::SubjectLayer::by(config, listener),
         }
     }
 }
@@ -58,7 +63,7 @@ where
         trusted: Arc::clone(&by.trusted),
         header: by.forwarded_header,
     };
-    let inner = forwarded.layer(inner);
+    let inner = forwarded.layer(by.subject.layer(inner));
     target::TargetLayer.layer(trace::TraceLayer { by }.layer(inner))
 }
 

@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use tower::{Layer, Service};
 
+use crate::exchange::headers::apply_connection;
 use crate::exchange::{Body, Refusal, Reply, Target};
 use crate::route;
 use crate::ws::handshake::tokens;
@@ -51,7 +52,9 @@ where
 }
 
 /// Brings the request to origin-form with one Host, and notes the [`Target`].
+/// What its `Connection` takes off is gone before anything is added.
 fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
+    apply_connection(request.headers_mut());
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
     }

@@ -14,11 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
 use super::{Settled, is_trusted};
+use crate::exchange::headers::{REQUEST_ID, remove};
 use crate::exchange::{Body, Exchange, Refusal};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// As which servers of CGI's kind read the same (RFC 3875 section 4.1.18).
-const FOLDED: &str = "x_request_id";
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -90,7 +88,7 @@ fn request_id(headers: &mut HeaderMap, trusted: bool) -> Box<str> {
         Some(told) => told.to_owned(),
         None => format!("{:032x}", rand::random::<u128>()),
     };
-    headers.remove(FOLDED);
+    remove(headers, &REQUEST_ID);
     if let Ok(value) = HeaderValue::try_from(id.as_str()) {
         headers.insert(REQUEST_ID, value);
     }
@@ -202,7 +200,13 @@ mod tests {
 
     #[test]
     fn an_id_is_believed_of_trusted_proxies_only() {
-        let told = || headers(&[("x-request-id", "abc-1"), (FOLDED, "evil")]);
+        let told = || {
+            headers(&[
+                ("x-request-id", "abc-1"),
+                ("x_request_id", "evil"),
+                ("x-request_id", "evil"),
+            ])
+        };
         let mut believed = told();
         assert_eq!(&*request_id(&mut believed, true), "abc-1");
         let seen = believed[REQUEST_ID].to_str().unwrap();

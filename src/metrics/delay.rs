@@ -74,6 +74,13 @@ impl Cells {
     }
 }
 
+/// How many times of this thread have fallen into each bucket.
+#[cfg(test)]
+pub fn counted_here() -> Vec<u64> {
+    let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+    OWN.with(|own| own.get_or_init(enlist).counts.iter().map(read).collect())
+}
+
 /// All threads' together, as a histogram of the page.
 #[derive(Debug)]
 pub(super) struct Delays;

@@ -150,15 +150,29 @@ fn memory_limit() -> f64 {
     let machine = sysinfo();
     let all = machine.totalram as f64 * f64::from(machine.mem_unit);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(own) = groups.lines().find_map(|line| line.strip_prefix("0::/")) else {
-        return all;
-    };
-    let most = |group: &Path| {
-        let file = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
-        fs::read_to_string(file).ok()?.trim().parse::<f64>().ok()
-    };
-    let groups = Path::new(own).ancestors();
-    groups.filter_map(most).fold(all, f64::min)
+    group_limit(&groups, Path::new("/sys/fs/cgroup")).min(all)
+}
+
+/// The lowest limit of these groups (cgroups(7), `/proc/PID/cgroup`) and of those
+/// above them, by the files below `mounted`; infinity if none has one.
+fn group_limit(groups: &str, mounted: &Path) -> f64 {
+    let limits = groups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let (root, file) = match controllers {
+            "" => (mounted.to_owned(), "memory.max"),
+            _ => (mounted.join("memory"), "memory.limit_in_bytes"),
+        };
+        let counts = controllers.is_empty() || controllers.split(',').any(|it| it == "memory");
+        let own = Path::new(group.trim_start_matches('/'));
+        // In a container the group's own path may be the host's: its root is the limit.
+        let groups = own.ancestors().filter(move |_| counts);
+        groups.filter_map(move |group| {
+            let text = fs::read_to_string(root.join(group).join(file)).ok()?;
+            text.trim().parse::<f64>().ok()
+        })
+    });
+    limits.fold(f64::INFINITY, f64::min)
 }
 
 #[cfg(test)]
@@ -181,5 +195,34 @@ mod tests {
         );
         drop(more);
         assert!(memory_limit() > 1e6);
+    }
+
+    #[test]
+    fn the_lowest_limit_of_the_control_groups_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let limit = |groups: &str| group_limit(groups, dir.path());
+        assert_eq!(limit(""), f64::INFINITY);
+        assert_eq!(limit("0::/a/b\n"), f64::INFINITY, "no such group");
+        write("a/b/memory.max", "max\n");
+        assert_eq!(limit("0::/a/b\n"), f64::INFINITY);
+        write("a/memory.max", "3000\n");
+        write("a/b/memory.max", "5000\n");
+        write("c/memory.max", "7\n");
+        assert_eq!(limit("0::/a/b\n"), 3000.0, "of the one above it");
+        assert_eq!(limit("0::/a/bb/c\n"), 3000.0);
+        assert_eq!(limit("0::/\n"), f64::INFINITY);
+        write("memory.max", "2000\n");
+        assert_eq!(limit("0::/\n"), 2000.0, "what a container sees as its root");
+        // The first version: a tree for each controller.
+        write("memory/d/memory.limit_in_bytes", "1000\n");
+        write("cpu/d/memory.limit_in_bytes", "1\n");
+        assert_eq!(limit("4:memory:/d\n2:cpu,cpuacct:/d\n0::/\n"), 1000.0);
+        assert_eq!(limit("4:cpu,memory:/d/e\n1:name=systemd:/d\n"), 1000.0);
+        assert_eq!(limit("2:cpu:/d\n"), f64::INFINITY);
     }
 }

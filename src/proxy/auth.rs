@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::sticky::affinity;
 use super::{Authority, report};
-use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::headers::{strip_answer, strip_hop_by_hop, withdraw};
 use crate::exchange::{Body, Denial, Exchange, Refusal};
 use crate::metrics::Metrics;
 use crate::tunnel::Expiry;
@@ -48,7 +48,7 @@ pub(super) async fn authorize(
         return Err(failed(&format!("the status is {status}")));
     }
     let lasts = lasts(answer.headers())?;
-    set_headers(authority, request.headers_mut(), answer.headers());
+    set_headers(authority, request, answer.headers());
     Ok(lasts.map(|after| Expiry {
         after,
         code: authority.settings.close_code,
@@ -142,7 +142,7 @@ async fn collect(
     let body = body.map_err(|error| failed(&format!("its body: {error}")))?;
     let most = authority.upstream.settings().max_idle_connections;
     attempt.connection.give_back(attempt.lease.backend(), most);
-    strip_hop_by_hop(&mut head.headers);
+    strip_answer(&mut head.headers);
     head.headers.remove(header::CONTENT_LENGTH);
     Ok(Response::from_parts(head, body.to_bytes().to_vec()))
 }
@@ -166,11 +166,11 @@ fn lasts(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 }
 
 /// What the answer says, and not what the client says.
-fn set_headers(authority: &Authority, request: &mut HeaderMap, answer: &HeaderMap) {
+fn set_headers(authority: &Authority, request: &mut Request<Body>, answer: &HeaderMap) {
     for name in &authority.settings.set_headers {
-        request.remove(name);
+        withdraw(request, name);
         for value in answer.get_all(name) {
-            request.append(name, value.clone());
+            request.headers_mut().append(name, value.clone());
         }
     }
 }

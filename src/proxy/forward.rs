@@ -15,7 +15,7 @@ use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::response_body::ResponseBody;
 use super::sticky::affinity;
 use super::{Route, report};
-use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::headers::{strip_answer, strip_hop_by_hop};
 use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
 use crate::net::ClientLink;
 
@@ -184,7 +184,7 @@ where
     let rest = (attempt.connection, attempt.lease, max_idle);
     let mut response = response
         .map(|incoming| ResponseBody::wrap(incoming, exchange.clone(), &route.settings, rest));
-    strip_hop_by_hop(response.headers_mut());
+    strip_answer(response.headers_mut());
     if let Some(cookie) = attempt.cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -204,7 +204,7 @@ fn pass_on_interim(request: &mut Request<Body>, link: &Arc<ClientLink>, version:
             }
         } else if version >= Version::HTTP_11 {
             let mut headers = interim.headers().clone();
-            strip_hop_by_hop(&mut headers);
+            strip_answer(&mut headers);
             // RFC 9110 section 8.6: not in a response without content.
             headers.remove(header::CONTENT_LENGTH);
             link.push_interim(interim.status(), headers);

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
 use super::sticky::{cookie, query};
 use crate::config::{BasicAuth, Jwt, TokenSource};
-use crate::exchange::{Body, Challenge, Refusal};
+use crate::exchange::{Body, Challenge, Refusal, headers};
 use crate::identity::{Claims, Tokens, Unfit, Users, Verdict};
 use crate::tunnel::Expiry;
 use crate::ws::handshake::tokens;
@@ -41,14 +41,16 @@ impl Identity {
             Self::Password(settings, users) => {
                 let name = name(settings, users, request.headers()).await?;
                 if let Some(header) = &settings.user_header {
-                    set(request.headers_mut(), header, Some(&name));
+                    let set = set(request, header, Some(&name));
+                    set.map_err(|why| Refusal::BadCredentials(wanted(settings), why))?;
                 }
                 Ok(None)
             }
             Self::Token(settings, tokens) => {
                 let claims = claims(settings, tokens, request).await?;
                 for (header, claim) in &settings.set_headers {
-                    set(request.headers_mut(), header, claims.text(claim).as_deref());
+                    let set = set(request, header, claims.text(claim).as_deref());
+                    set.map_err(|why| Refusal::BadCredentials(bad_token(), why))?;
                 }
                 Ok(Some(Expiry {
                     after: claims.left,
@@ -60,11 +62,18 @@ impl Identity {
 }
 
 /// What is true, and nothing that the client says.
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: Option<&str>) {
-    headers.remove(name);
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-        headers.insert(name, value);
+fn set(
+    request: &mut Request<Body>,
+    name: &HeaderName,
+    value: Option<&str>,
+) -> Result<(), &'static str> {
+    headers::withdraw(request, name);
+    if let Some(value) = value {
+        let value = HeaderValue::from_bytes(value.as_bytes());
+        let value = value.map_err(|_| "what it says cannot be the value of a header")?;
+        request.headers_mut().insert(name, value);
     }
+    Ok(())
 }
 
 /// The name of a user whose password is right.
@@ -73,28 +82,30 @@ async fn name(
     users: &Arc<Users>,
     headers: &HeaderMap,
 ) -> Result<String, Refusal> {
-    let challenge = || {
-        let realm = &settings.realm;
-        Challenge(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
-    };
     let Some(shown) = authorization(headers, "basic") else {
-        return Err(Refusal::NoCredentials(challenge()));
+        return Err(Refusal::NoCredentials(wanted(settings)));
     };
     let decoded = shown.and_then(|shown| STANDARD.decode(shown).ok());
     let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = text.as_ref().and_then(|text| text.split_once(':'));
     let Some((name, password)) = pair else {
         let why = "the credentials are malformed";
-        return Err(Refusal::BadCredentials(challenge(), why));
+        return Err(Refusal::BadCredentials(wanted(settings), why));
     };
     match users.check(name, password).await {
         Verdict::Right => Ok(name.to_owned()),
         Verdict::Wrong => {
             let why = "the user or the password is wrong";
-            Err(Refusal::BadCredentials(challenge(), why))
+            Err(Refusal::BadCredentials(wanted(settings), why))
         }
         Verdict::Busy => Err(Refusal::CredentialsBusy),
     }
+}
+
+/// RFC 7617 section 2.1.
+fn wanted(settings: &BasicAuth) -> Challenge {
+    let realm = &settings.realm;
+    Challenge(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
 }
 
 /// What the token says that the request shows, if it is good.
@@ -114,16 +125,17 @@ async fn claims(
     let checked = tokens.check(&token).await;
     let claims = checked.map_err(|unfit| match unfit {
         Unfit::NoKeys => Refusal::NoKeys,
-        Unfit::Token(why) => {
-            // RFC 6750 section 3.1.
-            let challenge = Challenge("Bearer error=\"invalid_token\"".to_owned());
-            Refusal::BadCredentials(challenge, why)
-        }
+        Unfit::Token(why) => Refusal::BadCredentials(bad_token(), why),
     })?;
     if let TokenSource::Subprotocol(prefix) = source {
         withdraw(request.headers_mut(), prefix);
     }
     Ok(claims)
+}
+
+/// RFC 6750 section 3.1.
+fn bad_token() -> Challenge {
+    Challenge("Bearer error=\"invalid_token\"".to_owned())
 }
 
 /// `Some(None)`: it is there and cannot be read.

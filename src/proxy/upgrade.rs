@@ -15,7 +15,7 @@ use super::forward::{answer, refusal};
 use super::handoff::{BackendUpgrade, Handoff};
 use super::sticky::{Affinity, affinity};
 use super::{Route, report};
-use crate::exchange::headers::renew_hop_by_hop;
+use crate::exchange::headers::{apply_connection, renew_hop_by_hop};
 use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal};
 use crate::tunnel::Expiry;
 use crate::upstream::{Answer, HandshakeError};
@@ -276,6 +276,7 @@ fn switching(attempt: &Attempt, head: Response<()>, protocol: &str) -> Response<
     let mut response = head.map(|()| Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.version_mut() = Version::HTTP_11;
+    apply_connection(response.headers_mut());
     renew_hop_by_hop(response.headers_mut(), Some(protocol));
     if let Some(cookie) = &attempt.cookie {
         response

@@ -125,6 +125,7 @@ fn observe(metrics: &Metrics, worker: &str, seconds: f64) {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -147,12 +148,33 @@ mod tests {
             let line = format!("longhaul_worker_lag_seconds_count{{worker=\"worker\"}} {count}\n");
             state.metrics.text().contains(&line)
         };
+        let sum = |worker: &str| -> f64 {
+            let page = state.metrics.text();
+            let name = format!("longhaul_worker_lag_seconds_sum{{worker=\"{worker}\"}} ");
+            let mut sums = page.lines().filter_map(|line| line.strip_prefix(&name));
+            sums.next().unwrap().parse().unwrap()
+        };
         // Asked for the first time.
-        lag.look(Instant::now());
+        let asked = Instant::now();
+        lag.look(asked);
+        let mut least = 0.0;
         for count in 1..4 {
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_millis(20) {
+                std::thread::yield_now();
+            }
+            // Each time it is late by all that has passed since it was asked.
+            least += asked.elapsed().as_secs_f64() - 0.005;
             lag.look(Instant::now());
             assert!(counted(count), "{count}");
+            let late = sum(RUNTIME);
+            let most = f64::from(count as u32) * asked.elapsed().as_secs_f64();
+            assert!((least..=most).contains(&late), "{count}: {late}");
         }
+        // Who looks late says so of itself.
+        let before = sum(CONTROL);
+        lag.look(Instant::now() - Duration::from_secs(3));
+        assert!((3.0..4.0).contains(&(sum(CONTROL) - before)));
         drop(release);
         data_plane.shutdown_background();
     }

@@ -28,7 +28,7 @@ pub use live::{LastReload, Live};
 pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
-use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol};
+use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol, ServedCertificate};
 use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::Door;
@@ -36,7 +36,7 @@ use crate::identity::{Turns, Users};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::route::Table;
-use crate::tls::{Pairs, Tickets};
+use crate::tls::{Pairs, Staples, Tickets};
 use crate::tunnel::Registry;
 use crate::upstream::{Roster, Upstream};
 use names::Seen;
@@ -49,6 +49,7 @@ pub struct State {
     current: ArcSwap<Snapshot>,
     pub roster: Arc<Roster>,
     pairs: Pairs,
+    staples: Staples,
     tickets: Tickets,
     turns: Arc<Turns>,
     pub registry: Arc<Registry>,
@@ -125,6 +126,7 @@ impl State {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             roster: Arc::default(),
             pairs: Pairs::default(),
+            staples: Staples::default(),
             tickets: Tickets::default(),
             turns: Arc::default(),
             registry: Registry::new(),
@@ -163,6 +165,7 @@ impl State {
         self.current.store(Arc::clone(&snapshot));
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));
+        self.staples.retain(|it| snapshot.shows(it));
         retire(&previous, &snapshot);
         Committed {
             snapshot,
@@ -191,10 +194,11 @@ impl State {
         Ok(())
     }
 
-    /// Whether a certificate that was read too early may be loaded by now; said
-    /// once.
+    /// Whether a certificate that was read too early may be loaded by now, or its
+    /// OCSP response has begun or ended; said once.
     pub fn certificate_is_due(&self) -> bool {
-        self.pairs.take_due(SystemTime::now())
+        let now = SystemTime::now();
+        self.pairs.take_due(now) | self.staples.take_due(now)
     }
 
     /// Closes pooled connections that have been idle too long.
@@ -239,13 +243,19 @@ impl Snapshot {
             .config
             .listeners
             .values()
-            .flat_map(|listener| &listener.certificates);
+            .flat_map(|listener| &listener.certificates)
+            .map(|certificate| &certificate.pair);
         let of_upstreams = self
             .config
             .upstreams
             .values()
             .filter_map(|upstream| upstream.tls.client_certificate.as_ref());
         of_listeners.chain(of_upstreams).any(|named| named == pair)
+    }
+
+    fn shows(&self, certificate: &ServedCertificate) -> bool {
+        let mut listeners = self.config.listeners.values();
+        listeners.any(|listener| listener.certificates.contains(certificate))
     }
 }
 

@@ -19,7 +19,7 @@ use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{
     self, BasicAuth, CertificatePair, Config, Diagnostic, Diagnostics, Jwt, KeySource, KeysUrl,
-    ListenAddress, Place, Scheme,
+    ListenAddress, Place, Scheme, ServedCertificate,
 };
 use crate::exchange::Stack;
 use crate::fetch::KeyFetch;
@@ -31,7 +31,7 @@ use crate::layers::redirect::Redirect;
 use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
-use crate::tls::{self, Freshness, Pair, ServerOptions};
+use crate::tls::{self, Freshness, Pair, Served, ServerOptions};
 use crate::upstream::{Dialer, Upstream};
 
 /// Certificates closer to their end than this are warned about.
@@ -207,7 +207,7 @@ fn stack(
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
-    let settled = layers::Settled::by(config);
+    let settled = layers::Settled::by(config, Some(listener));
     match listener.redirect_to_https {
         Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
         None => {
@@ -280,16 +280,16 @@ impl Work<'_> {
             if listener.certificates.is_empty() {
                 continue;
             }
-            let pairs: Vec<_> = listener
+            let served: Vec<_> = listener
                 .certificates
                 .iter()
-                .filter_map(|pair| self.pair(pair))
+                .filter_map(|certificate| self.served(certificate))
                 .collect();
-            if pairs.len() < listener.certificates.len() {
+            if served.len() < listener.certificates.len() {
                 continue;
             }
             let options = ServerOptions {
-                pairs: &pairs,
+                certificates: &served,
                 client_certificates: listener.client_certificates.as_ref(),
                 tls_1_3_only: listener.tls_1_3_only,
                 http2: listener.http2,
@@ -417,6 +417,25 @@ impl Work<'_> {
         tls::client_config(ca, own.as_deref())
             .map_err(|error| self.find(ca, &settings.place, error.to_string()))
             .ok()
+    }
+
+    /// A certificate with what vouches for it.
+    fn served(&mut self, certificate: &ServedCertificate) -> Option<Served> {
+        let pair = self.pair(&certificate.pair)?;
+        let staples = &self.state.staples;
+        let (staple, wrong) = staples.load_or_keep(certificate, &pair, self.now);
+        if let Some(error) = wrong {
+            let chain = certificate.pair.chain.display();
+            let what = match &staple {
+                Some(_) => "keeps its earlier OCSP response",
+                None => "is shown without an OCSP response",
+            };
+            self.warnings.push(Warning {
+                message: format!("certificate {chain} {what}: {error}"),
+                is_certificate_failure: true,
+            });
+        }
+        Some(Served { pair, staple })
     }
 
     /// A certificate pair: the files', or the last good one with a warning.

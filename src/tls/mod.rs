@@ -1,7 +1,8 @@
 //! Certificates and rustls configurations, in both directions.
 //!
 //! Reads PEM files into pairs that are proven to match ([`Pair`]), keeps the
-//! last good one of each over reloads ([`Pairs`]), makes the rustls
+//! last good one of each over reloads ([`Pairs`]), and the OCSP responses that
+//! vouch for them ([`Staples`]), makes the rustls
 //! configurations of listeners ([`server_config`]) and of upstreams
 //! ([`client_config`]), and does the server's handshake under a deadline
 //! ([`accept()`]).
@@ -21,6 +22,8 @@ mod pair;
 mod pem;
 mod server;
 mod sni;
+mod staple;
+mod staples;
 mod store;
 mod tickets;
 
@@ -32,6 +35,8 @@ pub use client::{ServerNameError, client_config, client_config_for_http2, server
 pub use pair::Pair;
 pub(crate) use pem::{PemFile, PemProblem};
 pub use server::{ServerOptions, server_config};
+pub use staple::Served;
+pub use staples::Staples;
 pub use store::{Freshness, Pairs};
 pub use tickets::Tickets;
 

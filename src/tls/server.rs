@@ -12,10 +12,10 @@ use std::sync::Arc;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::pair::Pair;
 use super::pem::{PemError, PemFile};
 use super::provider;
 use super::sni::SniResolver;
+use super::staple::Served;
 use super::tickets::{Policy, Tickets};
 use crate::config::ClientCertificates;
 
@@ -23,7 +23,7 @@ use crate::config::ClientCertificates;
 #[derive(Clone, Debug)]
 pub struct ServerOptions<'a> {
     /// At least one; the first serves clients whose SNI matches none.
-    pub pairs: &'a [Arc<Pair>],
+    pub certificates: &'a [Served],
     /// `None` does not ask for client certificates.
     pub client_certificates: Option<&'a ClientCertificates>,
     pub tls_1_3_only: bool,
@@ -59,7 +59,7 @@ pub fn server_config(
     options: &ServerOptions<'_>,
     tickets: &Tickets,
 ) -> Result<Arc<ServerConfig>, ServerConfigError> {
-    if options.pairs.is_empty() {
+    if options.certificates.is_empty() {
         return Err(ServerConfigError::NoPair);
     }
     let versions: &[_] = match options.tls_1_3_only {
@@ -91,7 +91,7 @@ pub fn server_config(
             )
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(SniResolver::new(options.pairs)));
+    let mut config = builder.with_cert_resolver(Arc::new(SniResolver::new(options.certificates)));
     config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
     if options.http2 {
         config.alpn_protocols.insert(0, super::HTTP_2.to_vec());
@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_shows_before_it_is_used() {
-        let options = |pairs, client_certificates| ServerOptions {
-            pairs,
+        let options = |certificates, client_certificates| ServerOptions {
+            certificates,
             client_certificates,
             tls_1_3_only: false,
             http2: true,
@@ -290,12 +290,13 @@ mod tests {
         let none = server_config(&options(&[], None), &tickets);
         assert!(matches!(none, Err(ServerConfigError::NoPair)));
         let dir = tempfile::tempdir().unwrap();
-        let pairs = [Ca::new("ca").issue(&["a.test"]).pair()];
+        let served = [Ca::new("ca").issue(&["a.test"]).pair().into()];
         let client = ClientCertificates {
             ca: dir.path().join("ca.pem"),
             required: true,
+            subject_header: None,
         };
-        let error = || server_config(&options(&pairs, Some(&client)), &tickets).unwrap_err();
+        let error = || server_config(&options(&served, Some(&client)), &tickets).unwrap_err();
         assert!(matches!(error(), ServerConfigError::ClientCa(_)));
         let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         std::fs::write(&client.ca, junk).unwrap();

@@ -3,18 +3,20 @@
 //!
 //! Exact names first, then wildcards of one label, then the default. It does
 //! not refuse unknown names: the default pair answers them, and the client
-//! judges.
+//! judges. With a certificate goes its OCSP response, until that is too old.
 //!
 //! Invariant: a wildcard stands for exactly one label; never for none or two.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::pair::{Pair, SanName};
+use super::pair::SanName;
+use super::staple::{Served, Staple};
 
 /// The pairs of one listener, by name.
 ///
@@ -22,27 +24,54 @@ use super::pair::{Pair, SanName};
 /// configuration, and the first that can sign for the client is taken.
 #[derive(Debug)]
 pub(super) struct SniResolver {
-    by_name: HashMap<SanName, Vec<Arc<CertifiedKey>>>,
+    by_name: HashMap<SanName, Vec<Arc<Answer>>>,
     /// In the order of the configuration; the first is the default.
-    all: Vec<Arc<CertifiedKey>>,
+    all: Vec<Arc<Answer>>,
+}
+
+/// One certificate of the listener.
+#[derive(Debug)]
+struct Answer {
+    bare: Arc<CertifiedKey>,
+    /// The same with its OCSP response.
+    stapled: Option<(Arc<Staple>, Arc<CertifiedKey>)>,
+}
+
+impl Answer {
+    fn of(served: &Served) -> Self {
+        let bare = Arc::clone(&served.pair.certified_key);
+        let stapled = served.staple.as_ref().map(|staple| {
+            let mut stapled = CertifiedKey::clone(&bare);
+            stapled.ocsp = Some(staple.response.clone());
+            (Arc::clone(staple), Arc::new(stapled))
+        });
+        Self { bare, stapled }
+    }
+
+    fn at(&self, now: impl FnOnce() -> SystemTime) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((staple, stapled)) if staple.is_valid(now()) => Arc::clone(stapled),
+            _ => Arc::clone(&self.bare),
+        }
+    }
 }
 
 impl SniResolver {
-    pub(super) fn new(pairs: &[Arc<Pair>]) -> Self {
+    pub(super) fn new(certificates: &[Served]) -> Self {
         let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
-        for pair in pairs {
-            for name in &pair.names {
-                by_name
-                    .entry(name.clone())
-                    .or_default()
-                    .push(Arc::clone(&pair.certified_key));
+        let mut all = Vec::new();
+        for served in certificates {
+            let answer = Arc::new(Answer::of(served));
+            for name in &served.pair.names {
+                let same: &mut Vec<_> = by_name.entry(name.clone()).or_default();
+                same.push(Arc::clone(&answer));
             }
+            all.push(answer);
         }
-        let all = pairs.iter().map(|p| Arc::clone(&p.certified_key)).collect();
         Self { by_name, all }
     }
 
-    fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Answer> {
         let named = |name: SanName| self.by_name.get(&name).map_or(&[][..], Vec::as_slice);
         let name = name.map(str::to_ascii_lowercase).unwrap_or_default();
         let parent = name
@@ -53,22 +82,24 @@ impl SniResolver {
         let wildcard = parent.map_or(&[][..], |parent| named(SanName::Wildcard(parent)));
         let in_order = || exact.iter().chain(wildcard).chain(&self.all);
         in_order()
-            .find(|candidate| candidate.key.choose_scheme(schemes).is_some())
+            .find(|candidate| candidate.bare.key.choose_scheme(schemes).is_some())
             // None can sign: rustls then refuses with the right alert.
             .or_else(|| in_order().next())
-            .cloned()
+            .map(|answer| &**answer)
     }
 }
 
 impl ResolvesServerCert for SniResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.pick(hello.server_name(), hello.signature_schemes())
+        let answer = self.pick(hello.server_name(), hello.signature_schemes())?;
+        Some(answer.at(SystemTime::now))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::Pair;
     use crate::tls::tests::certificates::Ca;
 
     const ECDSA: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
@@ -82,7 +113,7 @@ mod tests {
     fn assert_picks(resolver: &SniResolver, name: Option<&str>, expected: &Pair) {
         let picked = resolver.pick(name, ECDSA).unwrap();
         assert!(
-            Arc::ptr_eq(&picked, &expected.certified_key),
+            Arc::ptr_eq(&picked.bare, &expected.certified_key),
             "{name:?} should get {expected:?}"
         );
     }
@@ -93,7 +124,8 @@ mod tests {
         let default = ca.issue(&["default.test"]).pair();
         let wildcard = ca.issue(&["*.Example.com"]).pair();
         let chat = ca.issue(&["chat.example.com", "other.test"]).pair();
-        let resolver = SniResolver::new(&[default.clone(), wildcard.clone(), chat.clone()]);
+        let resolver =
+            SniResolver::new(&[&default, &wildcard, &chat].map(|pair| Arc::clone(pair).into()));
         for (name, expected) in [
             (Some("chat.example.com"), &chat),
             (Some("CHAT.example.COM"), &chat),
@@ -119,10 +151,10 @@ mod tests {
         let ca = Ca::new("ca");
         let ecdsa = ca.issue(&["a.test"]).pair();
         let rsa = ca.issue_rsa(&["a.test"]).pair();
-        let resolver = SniResolver::new(&[ecdsa.clone(), rsa.clone()]);
+        let resolver = SniResolver::new(&[&ecdsa, &rsa].map(|pair| Arc::clone(pair).into()));
         let pick = |schemes| resolver.pick(Some("a.test"), schemes).unwrap();
-        assert!(Arc::ptr_eq(&pick(BOTH), &ecdsa.certified_key));
-        assert!(Arc::ptr_eq(&pick(RSA), &rsa.certified_key));
-        assert!(Arc::ptr_eq(&pick(&[]), &ecdsa.certified_key));
+        assert!(Arc::ptr_eq(&pick(BOTH).bare, &ecdsa.certified_key));
+        assert!(Arc::ptr_eq(&pick(RSA).bare, &rsa.certified_key));
+        assert!(Arc::ptr_eq(&pick(&[]).bare, &ecdsa.certified_key));
     }
 }

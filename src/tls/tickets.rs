@@ -126,6 +126,13 @@ mod tests {
         assert!(!opens(&tickets, &sealed, Policy::Anyone));
     }
 
+    /// Each key seals for half of it, and opens for all of it.
+    #[test]
+    fn tickets_live_for_twelve_hours() {
+        let keys = Tickets::default().of(Policy::Anyone).unwrap();
+        assert_eq!(keys.lifetime(), 12 * 60 * 60);
+    }
+
     #[test]
     fn keys_end_with_their_last_user() {
         let tickets = Tickets::default();

@@ -146,11 +146,9 @@ impl Course {
         }
         self.note_closes();
         self.began_by_longhaul(order.cause);
-        if self
-            .directions
-            .iter()
-            .any(|direction| direction.cursor.is_lost())
-        {
+        // One that has stopped in time stands at a boundary, whatever came then.
+        let nowhere = |it: &Direction| it.cursor.is_lost() && it.flow != Flow::Stopped;
+        if self.directions.iter().any(nowhere) {
             self.end_plainly(now);
             return;
         }
@@ -238,8 +236,10 @@ impl Course {
             return true;
         }
         // The server closes TCP first (RFC 6455 section 7.1.1): longhaul does
-        // so towards the client, and waits for the backend to do it.
-        back.source_ended || (way == Way::Out && back.cursor.close().is_some())
+        // so towards the client, and waits for the backend to do it. An answer
+        // that nobody could read is not waited for.
+        let answered = back.cursor.close().is_some() || back.cursor.is_lost();
+        back.source_ended || (way == Way::Out && answered)
     }
 
     /// Puts our Close frame where a direction has stopped without one.

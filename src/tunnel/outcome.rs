@@ -42,6 +42,9 @@ pub enum Cause {
     /// A peer sent more messages, or bytes, than they allow in that time.
     MessageRate,
     ByteRate,
+    /// A peer sent the header of a frame that cannot be, where its messages are
+    /// limited.
+    MalformedFrame,
     /// A peer sent what is not TLS.
     TlsError,
     /// No byte from either side for `idle_timeout`.
@@ -125,7 +128,11 @@ impl Cause {
     pub(super) fn is_breach(&self) -> bool {
         matches!(
             self,
-            Self::MaxFrame | Self::MaxMessage | Self::MessageRate | Self::ByteRate
+            Self::MaxFrame
+                | Self::MaxMessage
+                | Self::MessageRate
+                | Self::ByteRate
+                | Self::MalformedFrame
         )
     }
 
@@ -143,6 +150,7 @@ impl Cause {
             Self::MaxMessage => "max_message",
             Self::MessageRate => "message_rate",
             Self::ByteRate => "byte_rate",
+            Self::MalformedFrame => "malformed_frame",
             Self::TlsError => "tls_error",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseTimeout => "half_close_timeout",

@@ -7,7 +7,8 @@
 //! reads no clock and closes nothing.
 //!
 //! Invariant: what it lets pass are the bytes that came, once and in order; and of
-//! a header that it refuses nothing passes.
+//! a header that it refuses nothing passes, nor of one that cannot be: behind that
+//! nobody could count.
 
 use super::clock::Ticks;
 use super::direction::Way;
@@ -15,7 +16,7 @@ use super::facts::CloseOrder;
 use super::options::{Framing, Options};
 use super::outcome::Cause;
 use crate::config::{ByteRate, LimitedSide, MessageLimits, Rate};
-use crate::ws::close::{MESSAGE_TOO_BIG, POLICY_VIOLATION};
+use crate::ws::close::{MESSAGE_TOO_BIG, POLICY_VIOLATION, PROTOCOL_ERROR};
 use crate::ws::frame::FrameCursor;
 use crate::ws::head::Head;
 
@@ -53,6 +54,8 @@ pub(super) enum Breach {
     Message,
     MessageRate,
     ByteRate,
+    /// It has sent the header of a frame that cannot be.
+    Malformed,
 }
 
 /// What comes of bytes just read.
@@ -184,11 +187,10 @@ impl Share {
             let Some(length) = self.head.length() else {
                 continue;
             };
-            if let Err(breach) = self.judge(length, limits, now) {
+            if let Err(breach) = self.enter(length, limits, now) {
                 (look.seen, look.stops) = (at, true);
                 return (look, Some(breach));
             }
-            self.cursor.advance(self.head.bytes());
             // That of the first frame may have begun in an earlier read.
             if look.passes == 0 && look.freed.is_empty() {
                 look.freed = held;
@@ -200,7 +202,16 @@ impl Share {
         (look, (!within).then_some(Breach::ByteRate))
     }
 
-    /// Judges the frame whose header is there.
+    /// Enters the frame whose header is there, if there is nothing against it.
+    fn enter(&mut self, length: u64, limits: (u64, u64), now: Ticks) -> Result<(), Breach> {
+        self.judge(length, limits, now)?;
+        self.cursor.advance(self.head.bytes());
+        match self.cursor.is_lost() {
+            true => Err(Breach::Malformed),
+            false => Ok(()),
+        }
+    }
+
     fn judge(&mut self, length: u64, limits: (u64, u64), now: Ticks) -> Result<(), Breach> {
         let (max_frame, max_message) = limits;
         if self.head.is_control() {
@@ -264,6 +275,7 @@ impl Breach {
             Self::Message => Cause::MaxMessage,
             Self::MessageRate => Cause::MessageRate,
             Self::ByteRate => Cause::ByteRate,
+            Self::Malformed => Cause::MalformedFrame,
         }
     }
 
@@ -275,6 +287,7 @@ impl Breach {
             Self::Message => (MESSAGE_TOO_BIG, "message is too large"),
             Self::MessageRate => (POLICY_VIOLATION, "too many messages"),
             Self::ByteRate => (POLICY_VIOLATION, "too many bytes"),
+            Self::Malformed => (PROTOCOL_ERROR, "frame is malformed"),
         };
         CloseOrder {
             cause: self.cause(),

@@ -29,6 +29,8 @@ pub fn may_send(code: u16) -> bool {
 /// An endpoint goes away, as a browser does that leaves a page (RFC 6455 section
 /// 7.4.1).
 pub const GOING_AWAY: u16 = 1001;
+/// What came is not what the protocol has (RFC 6455 section 7.4.1).
+pub const PROTOCOL_ERROR: u16 = 1002;
 /// An endpoint met what it did not expect (RFC 6455 section 7.4.1).
 pub const INTERNAL_ERROR: u16 = 1011;
 /// A peer has sent what it may not.

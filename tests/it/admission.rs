@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::kit::{
-    Echo, Head, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, alone, handshake, over_each,
+    Echo, Head, Over, Proxy, RawBackend, Setup, Site, Wire, Ws, alone, handshake, over_each, soon,
 };
 
 over_each!(
@@ -100,6 +100,13 @@ async fn queued(proxy: &Proxy) -> u64 {
     backend["queued"].as_u64().expect("a number")
 }
 
+/// Handshakes under way, and those of them that wait, as the metrics have them.
+async fn counted(proxy: &Proxy) -> [f64; 2] {
+    let page = proxy.samples().await;
+    let of = "{upstream=\"app\",backend=\"a\"}";
+    ["handshakes_active", "queued"].map(|what| page[&format!("longhaul_backend_{what}{of}")])
+}
+
 async fn handshakes_wait_for_one_another(over: Over) {
     let raw = RawBackend::start().await;
     let site = Site::one(raw.address())
@@ -110,6 +117,7 @@ async fn handshakes_wait_for_one_another(over: Over) {
     at_backend.request().await;
     let mut second = knock(&proxy).await;
     while queued(&proxy).await == 0 {}
+    assert_eq!(counted(&proxy).await, [2.0, 1.0]);
     // The queue is full, and there is nobody else.
     assert_eq!(knock(&proxy).await.response_head().await.status, 503);
     raw.unvisited_for(Duration::from_millis(100)).await;
@@ -120,8 +128,11 @@ async fn handshakes_wait_for_one_another(over: Over) {
     assert_eq!(first.response_head().await.status, 403);
     let mut at_backend = raw.accept().await;
     at_backend.request().await;
+    assert_eq!(counted(&proxy).await, [1.0, 0.0]);
     at_backend.switch("").await;
     assert_eq!(second.response_head().await.status, 101);
+    let over = async { while counted(&proxy).await != [0.0, 0.0] {} };
+    soon("no handshake to be under way", over).await;
 }
 
 async fn one_that_leaves_the_queue_gives_its_turn_to_the_next(over: Over) {

@@ -46,7 +46,7 @@ async fn a_handshake_is_asked_about_and_the_answer_sets_its_headers(over: Over) 
     let proxy = Proxy::start(site(&backend, authority.address(), set))
         .await
         .over(over);
-    let headers = "X-User: mallory\r\nX-Tenant: evil\r\nCookie: sid=1\r\nAuthorization: Bearer t\r\n\
+    let headers = "X-User: mallory\r\nX_User: mallory\r\nX-Tenant: evil\r\nX_Tenant: evil\r\nCookie: sid=1\r\nAuthorization: Bearer t\r\n\
                    Sec-WebSocket-Protocol: token.t\r\nX-Forwarded-Uri: /else\r\n";
     let mut ws = proxy.ws_with("/room/7?a=1", headers).await;
     assert_eq!(ws.greeting().await, "a");

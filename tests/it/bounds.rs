@@ -352,6 +352,8 @@ async fn out_of_descriptors_it_backs_off_and_recovers_by_itself() {
     tunnel.echo("still here").await;
     let warnings = log.all(|event| event.level == "WARN");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let failed = proxy.samples().await["longhaul_accept_errors_total"];
+    assert!((1.0..100.0).contains(&failed), "each is counted: {failed}");
 }
 
 async fn tunnel_silence(wire: &mut Wire) {

@@ -1,17 +1,20 @@
 //! The operator's drill: a tunnel is cut in a way that nobody tells, and who did
-//! it and why is read from one line of the log, and from the metrics alone.
+//! it and why is read from one line of the log, from the metrics alone, and from
+//! what the dashboard shows; the table of `docs/metrics.md` says where to look then.
 
 use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{
     Event, Opcode, Over, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked,
     over_each, plain, soon,
 };
 
-over_each!(whoever_cut_it_is_told_by_one_line_and_by_the_metrics);
+over_each!(whoever_cut_it_is_told_by_one_line_by_the_metrics_and_by_the_dashboard);
+
+const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 
 /// How a tunnel is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +31,13 @@ enum Cut {
     Operator,
     ClientLimit,
     BackendLimit,
+    FrameLimit,
+    MessageRate,
+    ByteRate,
+    HalfClosed,
 }
 
-const CUTS: [Cut; 12] = [
+const CUTS: [Cut; 16] = [
     Cut::IdleClock,
     Cut::MaxLifetime,
     Cut::BackendGone,
@@ -43,6 +50,10 @@ const CUTS: [Cut; 12] = [
     Cut::Operator,
     Cut::ClientLimit,
     Cut::BackendLimit,
+    Cut::FrameLimit,
+    Cut::MessageRate,
+    Cut::ByteRate,
+    Cut::HalfClosed,
 ];
 
 /// What is found: side, cause and close code.
@@ -64,9 +75,36 @@ impl Finding {
 
     /// By one access line.
     fn of_line(line: &Event) -> Self {
-        let cause = line.text("cause");
+        Self::of_words(line.text("ended_by"), line.text("cause"))
+    }
+
+    /// By the newest of the last closes.
+    fn of_ended(answer: &Value) -> Self {
+        let word = |key: &str| answer["ended"][0][key].as_str().expect("a word");
+        Self::of_words(word("ended_by"), word("cause"))
+    }
+
+    fn of_words(ended_by: &str, cause: &str) -> Self {
         let (cause, code) = cause.split_once(' ').unwrap_or((cause, ""));
-        Self::new(line.text("ended_by"), cause, code)
+        Self::new(ended_by, cause, code)
+    }
+
+    /// What the table of the document has whoever finds this look at.
+    fn advice(&self) -> Vec<&'static str> {
+        let (_, table) = DOCUMENT
+            .split_once("## Who cut this tunnel?\n")
+            .expect("the section");
+        let rows = table.lines().map(|row| row.split('|').collect::<Vec<_>>());
+        let is_in = |word: &str, cell: &str| cell.contains(&format!("`{word}`"));
+        let fits = |row: &Vec<&str>| {
+            let told = row.len() == 6;
+            let is_code = |row: &[&str]| match row[3].split_once("`close_code` ") {
+                Some((_, codes)) => codes.trim().starts_with(&self.close_code),
+                None => true,
+            };
+            told && is_in(&self.ended_by, row[2]) && is_in(&self.cause, row[3]) && is_code(row)
+        };
+        rows.filter(fits).map(|row| row[4].trim()).collect()
     }
 
     /// By which counter has grown between two looks.
@@ -102,6 +140,27 @@ impl Cut {
             Self::Operator => Finding::new("longhaul", "operator", ""),
             Self::ClientLimit => Finding::new("client", "max_message", ""),
             Self::BackendLimit => Finding::new("backend", "max_message", ""),
+            Self::FrameLimit => Finding::new("client", "max_frame", ""),
+            Self::MessageRate => Finding::new("client", "message_rate", ""),
+            Self::ByteRate => Finding::new("client", "byte_rate", ""),
+            Self::HalfClosed => Finding::new("longhaul", "half_close_timeout", ""),
+        }
+    }
+
+    /// What the document must have an operator look at.
+    fn clue(self) -> &'static str {
+        match self {
+            Self::IdleClock => "`idle_timeout`",
+            Self::MaxLifetime => "`max_lifetime`",
+            Self::BackendGone | Self::BackendReset => "crashed or was killed",
+            Self::BackendClosed => "the backend's own log",
+            Self::ClientGone | Self::ClientReset => "their networks",
+            Self::ClientClosed => "nothing is wrong",
+            Self::Drain => "deploys",
+            Self::Operator => "operator action",
+            Self::HalfClosed => "`half_close_timeout`",
+            Self::ClientLimit | Self::BackendLimit | Self::FrameLimit => "`message_limits`",
+            Self::MessageRate | Self::ByteRate => "`message_limits`",
         }
     }
 
@@ -111,6 +170,10 @@ impl Cut {
             Self::IdleClock => "/idle",
             Self::MaxLifetime => "/old",
             Self::ClientLimit | Self::BackendLimit => "/small",
+            Self::FrameLimit => "/frames",
+            Self::MessageRate => "/talk",
+            Self::ByteRate => "/bulk",
+            Self::HalfClosed => "/halves",
             _ => "/",
         }
     }
@@ -155,9 +218,22 @@ impl Cut {
                 let back = json!({ "upstream": "app", "backend": "a", "state": "active" });
                 assert_eq!(proxy.ask_admin("/backends", Some(back)).await.0, 200);
             }
-            Self::ClientLimit => {
+            Self::ClientLimit | Self::FrameLimit | Self::MessageRate => {
                 client.send(masked(Opcode::Text, true, &[b'a'; 200])).await;
                 farewell(client, server).await;
+            }
+            Self::ByteRate => {
+                client.send(masked(Opcode::Text, true, &[b'a'; 200])).await;
+                assert_eq!(server.frame().await.payload.len(), 200);
+                farewell(client, server).await;
+            }
+            Self::HalfClosed => {
+                // Both go on to look alive; the one that was told does not answer.
+                let close = close_payload(1000);
+                client.send(masked(Opcode::Close, true, &close)).await;
+                server.frame().await;
+                server.eof().await;
+                client.eof().await;
             }
             Self::BackendLimit => {
                 server.send(plain(Opcode::Text, true, &[b'a'; 200])).await;
@@ -212,13 +288,20 @@ async fn after_one_more(proxy: &Proxy, before: &BTreeMap<String, f64>) -> BTreeM
     .await
 }
 
-async fn whoever_cut_it_is_told_by_one_line_and_by_the_metrics(over: Over) {
+async fn whoever_cut_it_is_told_by_one_line_by_the_metrics_and_by_the_dashboard(over: Over) {
     let backend = RawBackend::start().await;
     let site = Site::one(backend.address()).more(
         "[[routes]]\npath = '/idle'\nupstream = 'app'\nidle_timeout = '300ms'\n\
          [[routes]]\npath = '/old'\nupstream = 'app'\nmax_lifetime = '300ms'\n\
          [[routes]]\npath = '/small'\nupstream = 'app'\n\
          message_limits = { max_message = '125B', side = 'both' }\n\
+         [[routes]]\npath = '/frames'\nupstream = 'app'\n\
+         message_limits = { max_frame = '125B' }\n\
+         [[routes]]\npath = '/talk'\nupstream = 'app'\n\
+         message_limits = { message_rate = '1/h' }\n\
+         [[routes]]\npath = '/bulk'\nupstream = 'app'\n\
+         message_limits = { byte_rate = '150B/h' }\n\
+         [[routes]]\npath = '/halves'\nupstream = 'app'\nhalf_close_timeout = '300ms'\n\
          [drain]\nwindow = '0s'\n",
     );
     let proxy = Proxy::start(site).await.over(over);
@@ -236,6 +319,13 @@ async fn whoever_cut_it_is_told_by_one_line_and_by_the_metrics(over: Over) {
             cut.finding(),
             "{number} of {cuts:?}: {}",
             line.line
+        );
+        let ended = proxy.ask_admin("/tunnels/ended", None).await.1;
+        assert_eq!(Finding::of_ended(&ended), cut.finding(), "{ended}");
+        let advice = cut.finding().advice();
+        assert!(
+            advice.iter().any(|it| it.contains(cut.clue())),
+            "{cut:?}: the document says {advice:?}"
         );
         let after = after_one_more(&proxy, &before).await;
         assert_eq!(

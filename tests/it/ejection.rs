@@ -33,6 +33,16 @@ pub(super) fn ejected(proxy: &Proxy) -> bool {
     !proxy.log.all(is_ejected).is_empty()
 }
 
+/// Whether `a` is ejected, and how often it was for what cannot be connected to.
+async fn counted(proxy: &Proxy) -> [f64; 2] {
+    let page = proxy.samples().await;
+    let of = r#"upstream="app",backend="a""#;
+    [
+        page[&format!("longhaul_backend_ejected{{{of}}}")],
+        page[&format!(r#"longhaul_ejections_total{{{of},report="connect"}}"#)],
+    ]
+}
+
 pub(super) async fn reported(proxy: &Proxy, report: &str) -> f64 {
     let labels = format!(r#"{{upstream="app",backend="a",report="{report}"}}"#);
     proxy
@@ -61,6 +71,7 @@ async fn what_cannot_be_connected_to_is_ejected_and_comes_back_more_slowly_each_
         log.wait("backend is up", &[("backend", "a")]).await;
     }
     assert!(reported(&proxy, "connect").await >= 6.0);
+    assert_eq!(counted(&proxy).await, [0.0, 2.0]);
 }
 
 #[tokio::test]
@@ -88,6 +99,9 @@ async fn the_ejected_get_nothing_and_the_status_says_so() {
     assert!(backend["ejection"]["seconds_left"].as_f64() > Some(3000.0));
     let up = r#"longhaul_backend_up{upstream="app",backend="a"}"#;
     assert_eq!(proxy.metric(up).await, 0.0);
+    assert_eq!(counted(&proxy).await, [1.0, 1.0]);
+    let another = r#"longhaul_backend_ejected{upstream="app",backend="other"}"#;
+    assert_eq!(proxy.samples().await[another], 0.0);
 }
 
 async fn what_a_client_gets_wrong_ejects_nobody_and_what_a_server_gets_wrong_does(over: Over) {

@@ -188,3 +188,24 @@ async fn it_says_what_a_request_is_counted_against() {
     assert!(text.contains("limits    request_rate 5/s\n"), "{text}");
     assert!(!text.contains("messages"), "{text}");
 }
+
+#[tokio::test]
+async fn it_says_which_certificate_a_listener_asks_for() {
+    let backend = RawBackend::start().await;
+    let authority = Authority::new();
+    let pair = authority.pair(&["localhost"]);
+    let setup = Setup::new();
+    setup.write("site.pem", &pair.chain);
+    setup.write("site.key", &pair.key);
+    setup.write("ca.pem", authority.pem());
+    let site = Site::one(backend.address()).listener(
+        "certificates = [{ chain = 'site.pem', key = 'site.key' }]\nclient_certificates = \
+         { ca = 'ca.pem', required = false, subject_header = 'x-subject' }",
+    );
+    let proxy = setup.start(site).await;
+    let text = explain(&proxy, "wss://localhost/", &["x-subject: forged"]);
+    let asked = "ca.pem, or none; the backend gets its subject in x-subject\n";
+    assert!(text.contains("shows     a certificate of "), "{text}");
+    assert!(text.contains(asked), "{text}");
+    assert!(!text.contains("forged"), "{text}");
+}

@@ -4,14 +4,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use crate::kit::{Echo, Event, Over, Proxy, Setup, Site, handshake, over_each};
+use crate::kit::{Echo, Event, Over, Proxy, RawBackend, Setup, Site, handshake, over_each};
 
 over_each!(
     a_password_lets_in_and_its_name_is_the_users,
     a_token_is_taken_from_where_it_may_be,
+    each_kind_of_key_signs_tokens,
+    a_claim_that_no_header_can_carry_lets_nobody_in,
+    trailers_do_not_say_who_somebody_is,
     a_tunnel_ends_when_its_token_does,
     keys_and_users_are_changed_under_live_tunnels,
 );
@@ -42,13 +46,21 @@ fn keys(secrets: &[(&str, &str)]) -> String {
 
 /// Good for so many seconds, signed by this secret under this id.
 fn token_by(id: &str, secret: &str, seconds: u64) -> String {
-    let mut header = Header::new(Algorithm::HS256);
+    token_of("ann", id, secret, seconds)
+}
+
+fn token_of(subject: &str, id: &str, secret: &str, seconds: u64) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    signed(Algorithm::HS256, &key, subject, id, seconds)
+}
+
+fn signed(by: Algorithm, key: &EncodingKey, subject: &str, id: &str, seconds: u64) -> String {
+    let mut header = Header::new(by);
     header.kid = Some(id.to_owned());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let exp = now.expect("a time after 1970").as_secs() + seconds;
-    let claims = json!({"iss": "us", "aud": "chat", "sub": "ann", "level": 3, "exp": exp});
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    encode(&header, &claims, &key).expect("a token")
+    let claims = json!({"iss": "us", "aud": "chat", "sub": subject, "level": 3, "exp": exp});
+    encode(&header, &claims, key).expect("a token")
 }
 
 fn token(seconds: u64) -> String {
@@ -109,12 +121,13 @@ async fn a_password_lets_in_and_its_name_is_the_users(over: Over) {
         basic("ann", "secret"),
         basic("ann", "secret").replace("Basic", "bASIC"),
     ] {
-        let lines = format!("X-User: root\r\n{lines}");
+        let lines = format!("X-User: root\r\nX_User: root\r\n{lines}");
         let mut ws = proxy.ws_with("/", &lines).await;
         ws.greeting().await;
         ws.echo("hello").await;
         let seen = backend.requests().pop().expect("a request");
         assert_eq!(seen.all("x-user"), ["ann"]);
+        assert_eq!(seen.header("x_user"), None);
     }
     let answer = proxy.get_with("/", &basic("bob", "wo:rd")).await;
     assert_eq!(answer.head.status, 200);
@@ -138,7 +151,7 @@ async fn a_token_is_taken_from_where_it_may_be(over: Over) {
     let site = site(&backend, &jwt(from)).more(log);
     let proxy = setup.start(site).await.over(over);
     let token = token(600);
-    let claimed = "X-User: root\r\nX-Level: 9\r\nX-None: 1\r\n";
+    let claimed = "X-User: root\r\nX_User: root\r\nX-Level: 9\r\nX-None: 1\r\nX_none: 1\r\n";
     for (target, line) in [
         ("/", format!("Authorization: Bearer {token}\r\n")),
         ("/", format!("Cookie: a=b; sid={token}\r\n")),
@@ -156,7 +169,9 @@ async fn a_token_is_taken_from_where_it_may_be(over: Over) {
         let seen = backend.requests().pop().expect("a request");
         assert_eq!(seen.all("x-user"), ["ann"]);
         assert_eq!(seen.all("x-level"), ["3"]);
-        assert_eq!(seen.header("x-none"), None);
+        for name in ["x_user", "x-none", "x_none"] {
+            assert_eq!(seen.header(name), None);
+        }
         if line.contains("Protocol") {
             assert_eq!(seen.header("sec-websocket-protocol"), Some("chat"));
         }
@@ -177,6 +192,105 @@ async fn a_token_is_taken_from_where_it_may_be(over: Over) {
     let secret =
         |event: &Event| event.line.contains(&token[..20]) || event.line.contains(&forged[60..]);
     assert!(proxy.log.all(secret).is_empty());
+}
+
+/// A new key for this algorithm, which is also its id, and what a set has of it.
+fn pair(algorithm: Algorithm) -> (EncodingKey, Value) {
+    let kind = match algorithm {
+        Algorithm::RS256 => &rcgen::PKCS_RSA_SHA256,
+        Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        _ => &rcgen::PKCS_ED25519,
+    };
+    let pair = rcgen::KeyPair::generate_for(kind).expect("a key");
+    let der = pair.serialize_der();
+    let id = format!("{algorithm:?}");
+    let key = match algorithm {
+        // The key itself, out of its wrapping (RFC 5958).
+        Algorithm::RS256 => {
+            let inner = (1..der.len()).find(|at| der[*at..].starts_with(&[0x30, 0x82]));
+            EncodingKey::from_rsa_der(&der[inner.expect("a key in it")..])
+        }
+        Algorithm::ES256 => EncodingKey::from_ec_der(&der),
+        _ => {
+            let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": id, "x": x});
+            return (EncodingKey::from_ed_der(&der), jwk);
+        }
+    };
+    let mut jwk = Jwk::from_encoding_key(&key, algorithm).expect("its public part");
+    jwk.common.key_id = Some(id);
+    (key, serde_json::to_value(jwk).expect("JSON"))
+}
+
+async fn each_kind_of_key_signs_tokens(over: Over) {
+    let backend = Echo::start("a").await;
+    let algorithms = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+    let (signing, known): (Vec<_>, Vec<_>) = algorithms.map(pair).into_iter().unzip();
+    let setup = Setup::new();
+    setup.write("keys.json", json!({ "keys": known }).to_string());
+    let proxy = setup.start(site(&backend, &jwt(""))).await.over(over);
+    for (algorithm, key) in algorithms.into_iter().zip(&signing) {
+        let (stranger, _) = pair(algorithm);
+        for (key, wanted) in [(key, 101), (&stranger, 401)] {
+            let token = signed(algorithm, key, "ann", &format!("{algorithm:?}"), 600);
+            let line = format!("Authorization: Bearer {token}\r\n");
+            assert_eq!(status(&proxy, "/", &line).await, wanted, "{algorithm:?}");
+        }
+    }
+}
+
+async fn a_claim_that_no_header_can_carry_lets_nobody_in(over: Over) {
+    let backend = Echo::start("a").await;
+    let proxy = started(&backend, over, &jwt("")).await;
+    for (subject, wanted) in [("J\u{fc}rgen", 101), ("ann\r\nX-Level: 9", 401)] {
+        let token = token_of(subject, "one", SECRET, 600);
+        let line = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(status(&proxy, "/", &line).await, wanted, "{subject}");
+    }
+    assert_eq!(backend.requests().len(), 1);
+}
+
+/// What longhaul says of a client stands in the head; a trailer of that name is the
+/// client's own word.
+async fn trailers_do_not_say_who_somebody_is(over: Over) {
+    let backend = RawBackend::start().await;
+    let setup = Setup::new();
+    setup.write("keys.json", keys(&[("one", SECRET)]));
+    let site = Site::one(backend.address()).route(&jwt(""));
+    let proxy = setup.start(site).await.over(over);
+    let mut client = proxy.connect().await;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: sum, x-user, x_level, x-none, x-forwarded-for\r\nAuthorization: Bearer {}\r\n\r\n",
+        token(600)
+    );
+    client.send(head).await;
+    let mut server = backend.accept().await;
+    assert_eq!(server.request().await.all("x-user"), ["ann"]);
+    let forged = "x-user: root\r\nx_level: 9\r\nx-none: 1\r\nx-forwarded-for: 1.1.1.1\r\n";
+    client.send(format!("0\r\nsum: 6\r\n{forged}\r\n")).await;
+    assert_eq!(server.chunk().await, None);
+    assert_eq!(
+        server.trailers().await,
+        [("sum".to_owned(), "6".to_owned())]
+    );
+}
+
+/// Over HTTP/1.1 alone: HTTP/2 has no `Connection`.
+#[tokio::test]
+async fn connection_does_not_take_off_who_somebody_is() {
+    let backend = Echo::start("a").await;
+    let proxy = started(&backend, Over::Http1, BASIC).await;
+    let lines = basic("ann", "secret") + "Connection: X-User\r\nX-User: root\r\n";
+    for upgrade in [true, false] {
+        let status = match upgrade {
+            true => status(&proxy, "/", &lines).await,
+            false => proxy.get_with("/", &lines).await.head.status,
+        };
+        assert_eq!(status, if upgrade { 101 } else { 200 });
+        let seen = backend.requests().pop().expect("a request");
+        assert_eq!(seen.all("x-user"), ["ann"]);
+    }
 }
 
 async fn a_tunnel_ends_when_its_token_does(over: Over) {

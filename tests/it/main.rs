@@ -12,6 +12,7 @@ mod admission;
 mod auth;
 mod bad_input;
 mod bounds;
+mod certificates;
 mod check;
 mod closes;
 mod crowd;

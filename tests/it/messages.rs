@@ -9,6 +9,7 @@ use crate::kit::{
 over_each!(
     a_message_that_is_too_large_never_reaches_the_backend,
     the_same_through_tls_on_both_legs,
+    behind_a_frame_that_cannot_be_nothing_passes,
     a_backend_is_limited_where_the_route_says_so,
     too_many_messages_and_too_many_bytes_end_a_tunnel,
     what_is_within_the_limits_passes_whatever_its_size,
@@ -93,6 +94,37 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
     client.send(frame).await;
     let line = farewell(&proxy, client, server, [1009, 1001]).await;
     cut(&proxy, &line, "client", "max_frame").await;
+}
+
+async fn behind_a_frame_that_cannot_be_nothing_passes(over: Over) {
+    let (proxy, backend) = site(over, SMALL).await;
+    for header in [
+        // A Ping of 64 MiB, one that is not final, and a length beyond all others.
+        &b"\x89\xff\0\0\0\0\x04\0\0\0"[..],
+        b"\x09\x80",
+        b"\x82\xff\x80\0\0\0\0\0\0\0",
+    ] {
+        let log = proxy.log.tail();
+        let (mut client, mut server) = open(&proxy, &backend).await;
+        client.send(masked(Opcode::Text, true, b"a")).await;
+        assert_eq!(server.frame().await.text(), "a");
+        client.send(header).await;
+        client.send([0; 2000]).await;
+        let codes = [client.frame().await, server.frame().await];
+        let codes = codes.map(|frame| frame.close_code());
+        let (code, cause) = match header[0] {
+            0x82 => (1009, "max_frame"),
+            _ => (1002, "malformed_frame"),
+        };
+        assert_eq!(codes, [Some(code), Some(1001)]);
+        drop((client, server));
+        let line = log.wait("tunnel closed", &[]).await;
+        assert_eq!(
+            (line.text("ended_by"), line.text("cause")),
+            ("client", cause)
+        );
+        assert_eq!(line.number("messages_in"), 1);
+    }
 }
 
 async fn a_backend_is_limited_where_the_route_says_so(over: Over) {

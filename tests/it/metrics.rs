@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::kit::{
-    Echo, Opcode, Over, Proxy, RawBackend, Site, Wire, close_payload, handshake, masked, nobody,
-    over_each, plain,
+    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, handshake,
+    masked, nobody, over_each, plain,
 };
 
 const TUNNELS: &str = "route=\"all\",upstream=\"app\",backend=\"a\"";
@@ -18,7 +18,11 @@ over_each!(
     an_end_is_told_by_side_cause_and_close_code,
     a_tunnel_is_stalled_while_a_side_takes_nothing,
     handshakes_are_counted_by_outcome_and_timed,
+    what_a_handshake_and_a_dial_took_is_what_they_took,
 );
+
+/// By how much what the page says of a live tunnel may lag, at most.
+const LAG: Duration = Duration::from_secs(5);
 
 async fn site(over: Over) -> (Proxy, RawBackend) {
     let backend = RawBackend::start().await;
@@ -47,14 +51,15 @@ async fn what_passes_is_counted_while_the_tunnel_lives(over: Over) {
         server.send(&down).await;
         client.frame().await;
         let count = round as f64;
-        proxy
-            .settles(&passed("bytes", "in"), count * up.len() as f64)
-            .await;
-        proxy
-            .settles(&passed("bytes", "out"), count * down.len() as f64)
-            .await;
-        proxy.settles(&passed("messages", "in"), count).await;
-        proxy.settles(&passed("messages", "out"), count).await;
+        for (what, direction, value) in [
+            ("bytes", "in", count * up.len() as f64),
+            ("bytes", "out", count * down.len() as f64),
+            ("messages", "in", count),
+            ("messages", "out", count),
+        ] {
+            let name = passed(what, direction);
+            proxy.settles_within(LAG, &name, value).await;
+        }
     }
     let counted = proxy.samples().await;
     assert!(counted["longhaul_message_delay_seconds_count"] >= 1.0);
@@ -172,6 +177,44 @@ async fn handshakes_are_counted_by_outcome_and_timed(over: Over) {
     assert!(
         page.keys()
             .all(|name| !name.contains("outcome=\"answered\""))
+    );
+}
+
+async fn what_a_handshake_and_a_dial_took_is_what_they_took(over: Over) {
+    const HELD: Duration = Duration::from_millis(300);
+    let authority = Authority::new();
+    let pair = authority.pair(&["localhost"]);
+    let backend = RawBackend::tls(authority.acceptor(&pair, None)).await;
+    let setup = Setup::new();
+    setup.write("ca.pem", authority.pem());
+    let site = Site::one(backend.address())
+        .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'localhost' }");
+    let proxy = setup.start(site).await.over(over);
+    let mut client = proxy.connect().await;
+    client.send(handshake("/", "h", "")).await;
+    // It is connected to, and answers nothing of TLS yet.
+    client.silent_for(HELD).await;
+    let mut server = backend.accept().await;
+    let request = server.request().await;
+    client.silent_for(HELD).await;
+    server.send(request.switching("")).await;
+    assert_eq!(client.response_head().await.status, 101);
+    let dial = "longhaul_dial_duration_seconds_count{upstream=\"app\",result=\"ok\"}";
+    let handshake = "longhaul_handshake_duration_seconds_count{outcome=\"opened\"}";
+    for (name, held) in [(dial, HELD), (handshake, 2 * HELD)] {
+        proxy.settles(name, 1.0).await;
+        let sum = proxy.samples().await[&name.replace("_count", "_sum")];
+        let most = held.as_secs_f64() + 5.0;
+        assert!((held.as_secs_f64()..most).contains(&sum), "{name}: {sum}");
+    }
+    let page = proxy.samples().await;
+    let (dial, whole) = (
+        dial.replace("_count", "_sum"),
+        handshake.replace("_count", "_sum"),
+    );
+    assert!(
+        page[&dial] < page[&whole],
+        "a dial is part of its handshake"
     );
 }
 

@@ -20,6 +20,16 @@ pub(super) async fn turned(proxy: &Proxy, message: &str) -> Event {
     proxy.log.wait(message, &[("backend", "a")]).await
 }
 
+/// Probes of `a` that came to each of these results.
+async fn results<const N: usize>(proxy: &Proxy, results: [&str; N]) -> [f64; N] {
+    let page = proxy.samples().await;
+    results.map(|result| {
+        let of = format!(r#"{{upstream="app",backend="a",result="{result}"}}"#);
+        let counted = page.get(&format!("longhaul_probes_total{of}"));
+        counted.copied().unwrap_or_default()
+    })
+}
+
 async fn health_of(proxy: &Proxy, backend: &str) -> String {
     let status = proxy.status().await;
     let backends = status["upstreams"][0]["backends"].as_array().cloned();
@@ -70,6 +80,8 @@ async fn a_tcp_probe_finds_who_listens() {
     key_of(&proxy, "a").await;
     let said = proxy.log.all(|event| event.message == "backend is down");
     assert_eq!(said.len(), 1, "once, not for each probe: {said:?}");
+    let [connect, ok] = results(&proxy, ["connect", "ok"]).await;
+    assert!(connect >= 1.0 && ok >= 1.0, "{connect} and {ok}");
 }
 
 /// Plays one probe's backend.
@@ -125,6 +137,8 @@ async fn an_http_probe_looks_at_status_and_body() {
         let _wire = play(&raw, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await;
         log.wait("backend is up", &[("backend", "a")]).await;
     }
+    let counted = results(&proxy, ["status", "body", "protocol", "ok", "handshake"]).await;
+    assert_eq!(counted, [2.0, 2.0, 1.0, 6.0, 0.0]);
 }
 
 #[tokio::test]
@@ -159,6 +173,8 @@ async fn a_websocket_probe_checks_the_handshake_and_the_pong() {
     let _wire = shake_hands(&raw).await;
     let down = log.wait("backend is down", &[("backend", "a")]).await;
     assert!(down.text("reason").contains("within timeout"), "{down:?}");
+    let counted = results(&proxy, ["handshake", "ok", "timeout", "ping"]).await;
+    assert_eq!(counted, [1.0, 1.0, 1.0, 0.0]);
 }
 
 async fn shake_hands(raw: &RawBackend) -> Wire {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::config::{Config, ListenAddress, Listener, Networks};
+use crate::config::{ClientCertificates, Config, ListenAddress, Listener, Networks};
 use crate::server::Incumbent;
 
 pub(super) struct Door {
@@ -19,6 +19,8 @@ pub(super) struct Door {
     pub(super) port: Option<u16>,
     /// Where connections may come from.
     pub(super) asked: Networks,
+    /// What its clients must show of themselves, if anything.
+    pub(super) client_certificates: Option<ClientCertificates>,
     /// The port of the redirect, if all that it does is redirect.
     pub(super) redirects: Option<u16>,
 }
@@ -62,6 +64,7 @@ pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
             None => Some(wanted),
         },
         asked: chosen.map_or_else(Networks::default, |it| it.networks.clone()),
+        client_certificates: chosen.and_then(|it| it.client_certificates.clone()),
         redirects: chosen.and_then(|listener| listener.redirect_to_https),
     }
 }

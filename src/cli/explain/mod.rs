@@ -32,6 +32,9 @@ pub(super) fn explain(
     let request = request::request(arguments, url, &door)?;
     let mut text = String::new();
     tell::line(&mut text, "listener", &door.to_string());
+    if let Some(asked) = &door.client_certificates {
+        tell::line(&mut text, "shows", &tell::certificate(asked));
+    }
     let client = arguments.client.unwrap_or(request::CLIENT);
     if !guard::lets_in(&door.asked, Some(client)) {
         let shut = guard::Shut::Network;
@@ -42,7 +45,7 @@ pub(super) fn explain(
         );
         return Ok(text);
     }
-    let settled = layers::Settled::by(config);
+    let settled = layers::Settled::by(config, config.listeners.get(door.name()));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match door.redirects {
         Some(port) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Request;
 
 use super::request::Spelling;
-use crate::config::{Balance, LimitedSide, MessageLimits, Rate, RouteLimits};
+use crate::config::{Balance, ClientCertificates, LimitedSide, MessageLimits, Rate, RouteLimits};
 use crate::exchange::headers::renew_hop_by_hop;
 use crate::exchange::{Body, Exchange, Refusal, Target};
 use crate::guard;
@@ -96,6 +96,19 @@ fn tell_identity(text: &mut String, route: &proxy::Route) {
     if let Some(auth) = &settings.auth {
         line(text, "asks", &format!("{} about it", auth.upstream));
     }
+}
+
+/// What the listener asks its clients for; this one is explained as if it had none.
+pub(super) fn certificate(asked: &ClientCertificates) -> String {
+    let mut text = format!("a certificate of {}", asked.ca.display());
+    if !asked.required {
+        text.push_str(", or none");
+    }
+    if let Some(header) = &asked.subject_header {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "; the backend gets its subject in {header}");
+    }
+    text
 }
 
 /// What it would be counted against.

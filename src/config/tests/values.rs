@@ -80,8 +80,11 @@ fn listeners() {
         r#"{LEAST}
 [listeners.tls]
 address = "[::1]:443"
-certificates = [{{ chain = "a.pem", key = "/a.key" }}]
-client_certificates = {{ ca = "ca.pem" }}
+certificates = [
+  {{ chain = "a.pem", key = "/a.key", ocsp = "a.ocsp" }},
+  {{ chain = "b.pem", key = "b.key" }},
+]
+client_certificates = {{ ca = "ca.pem", subject_header = "X-Client-Subject" }}
 [listeners.plain]
 address = "0.0.0.0:80"
 redirect_to_https = true
@@ -95,12 +98,15 @@ socket = "unix:admin.sock"
 "#
     ));
     let tls = &config.listeners["tls"];
-    assert_eq!(tls.certificates[0].chain, path("a.pem"));
-    assert_eq!(tls.certificates[0].key, Path::new("/a.key"));
-    assert_eq!(
-        tls.client_certificates.as_ref().map(|c| c.required),
-        Some(true)
-    );
+    assert_eq!(tls.certificates[0].pair.chain, path("a.pem"));
+    assert_eq!(tls.certificates[0].pair.key, Path::new("/a.key"));
+    let ocsp: Vec<_> = tls.certificates.iter().map(|it| it.ocsp.clone()).collect();
+    assert_eq!(ocsp, [Some(path("a.ocsp")), None]);
+    assert!(config.files.paths().any(|file| file == path("a.ocsp")));
+    let asked = tls.client_certificates.as_ref().unwrap();
+    assert!(asked.required);
+    let header = asked.subject_header.as_ref();
+    assert_eq!(header.map(|it| it.as_str()), Some("x-client-subject"));
     assert_eq!(tls.redirect_to_https, None);
     assert_eq!(config.listeners["plain"].redirect_to_https, Some(443));
     assert_eq!(
@@ -112,8 +118,8 @@ socket = "unix:admin.sock"
     );
     assert_eq!(config.admin.unwrap().socket, Some(path("admin.sock")));
     let place = config.files.place(&path("ca.pem")).unwrap();
-    assert_eq!((place.line, place.column), (12, 30));
-    assert_eq!(config.files.paths().count(), 3);
+    assert_eq!((place.line, place.column), (15, 30));
+    assert_eq!(config.files.paths().count(), 6);
     assert_eq!((tls.place.line, tls.place.column), (9, 1));
 }
 

@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use crate::exchange::Body;
-use crate::exchange::headers::strip_hop_by_hop;
+use crate::exchange::headers::strip_answer;
 use crate::net::http2::{Broken, Stream};
 
 /// Sends the whole answer, or as much of it as there is; a body that breaks off
@@ -55,7 +55,7 @@ pub(super) fn send_head(stream: &Stream, head: Parts, last: bool) -> Result<(), 
     *response.headers_mut() = head.headers;
     // RFC 9113 section 8.2.2: what concerns an HTTP/1.1 connection makes the
     // message malformed.
-    strip_hop_by_hop(response.headers_mut());
+    strip_answer(response.headers_mut());
     stream.respond(response, last)
 }
 

@@ -8,8 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, version,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -20,17 +25,17 @@ use super::certificates::{Ca, Issued};
 use crate::config::ClientCertificates;
 use crate::tls::accept::{AcceptError, accept};
 use crate::tls::facts::Facts;
-use crate::tls::pair::Pair;
 use crate::tls::pem::PemFile;
 use crate::tls::provider;
 use crate::tls::server::{ServerOptions, server_config};
+use crate::tls::staple::{Served, Staple};
 use crate::tls::tickets::Tickets;
 
 /// How a server is set up; clones share their tickets, as reloads do, and keep
 /// all earlier configurations alive, as connections do.
 #[derive(Clone)]
 pub(in crate::tls) struct Servers {
-    pair: Arc<Pair>,
+    served: Served,
     client_certificates: Option<ClientCertificates>,
     tls_1_3_only: bool,
     tickets: Arc<Tickets>,
@@ -40,7 +45,7 @@ pub(in crate::tls) struct Servers {
 impl Servers {
     pub(in crate::tls) fn of(issued: &Issued) -> Self {
         Self {
-            pair: issued.pair(),
+            served: issued.pair().into(),
             client_certificates: None,
             tls_1_3_only: false,
             tickets: Arc::default(),
@@ -49,14 +54,20 @@ impl Servers {
     }
 
     pub(in crate::tls) fn serving(self, issued: &Issued) -> Self {
-        let pair = issued.pair();
-        Self { pair, ..self }
+        let served = issued.pair().into();
+        Self { served, ..self }
+    }
+
+    pub(in crate::tls) fn stapling(mut self, staple: Staple) -> Self {
+        self.served.staple = Some(Arc::new(staple));
+        self
     }
 
     pub(in crate::tls) fn asking(self, ca: &Path, required: bool) -> Self {
         let client_certificates = Some(ClientCertificates {
             ca: ca.to_owned(),
             required,
+            subject_header: None,
         });
         Self {
             client_certificates,
@@ -73,7 +84,7 @@ impl Servers {
 
     pub(in crate::tls) fn config(&self) -> Arc<ServerConfig> {
         let options = ServerOptions {
-            pairs: &[Arc::clone(&self.pair)],
+            certificates: std::slice::from_ref(&self.served),
             client_certificates: self.client_certificates.as_ref(),
             tls_1_3_only: self.tls_1_3_only,
             http2: true,
@@ -110,7 +121,7 @@ impl Clients {
         Self { own, ..self }
     }
 
-    /// A certificate that [`Pair`] would not let pass, such as an expired one.
+    /// A certificate that a pair would not let pass, such as an expired one.
     pub(in crate::tls) fn with_unproven(self, issued: &Issued) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let written = issued.write(dir.path(), "client");
@@ -187,4 +198,60 @@ pub(in crate::tls) async fn exchange(
     server.flush().await.unwrap();
     assert_eq!(client.read_u8().await.unwrap(), b'x');
     facts
+}
+
+/// The OCSP response that a client is shown; empty if none.
+pub(in crate::tls) async fn stapled(server: Arc<ServerConfig>, client: &Clients) -> Vec<u8> {
+    let shown = Arc::new(Shown::default());
+    let mut config = ClientConfig::clone(&client.config());
+    let verifier: Arc<dyn ServerCertVerifier> = shown.clone();
+    config.dangerous().set_certificate_verifier(verifier);
+    let (accepted, connected) = handshake(server, Arc::new(config), "a.test").await;
+    accepted.unwrap();
+    connected.unwrap();
+    let seen = shown.0.lock().unwrap().take();
+    seen.expect("a certificate")
+}
+
+/// Believes everything, and remembers the OCSP response.
+#[derive(Debug, Default)]
+struct Shown(Mutex<Option<Vec<u8>>>);
+
+impl ServerCertVerifier for Shown {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = Some(ocsp.to_vec());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
 }

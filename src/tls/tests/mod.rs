@@ -3,3 +3,4 @@
 
 pub(super) mod certificates;
 pub(super) mod handshakes;
+pub(super) mod responses;

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
@@ -12,6 +13,7 @@ use super::super::bulk::{Bulk, Copying, Moved};
 use super::super::relay::Relay;
 use super::super::scratch;
 use super::*;
+use crate::metrics::delay;
 
 const TOTAL: usize = 8 << 20;
 
@@ -111,6 +113,51 @@ async fn half_close_and_reset_on_real_sockets() {
         (outcome.ended_by, outcome.cause),
         (Side::Client, Cause::Reset)
     );
+}
+
+/// On a thread of its own: a thread's first message is one of those measured.
+#[test]
+fn a_message_that_a_reader_does_not_take_is_as_late_as_it_takes_it() {
+    let measured = std::thread::spawn(|| {
+        let registry = Registry::new();
+        let (mut client, near_client) = tokio::io::duplex(1024);
+        let (mut backend, near_backend) = tokio::io::duplex(16);
+        let ticket = registry.open(facts(1), &options(Framing::WebSocket));
+        let mut relay = Box::pin(relay(leg(near_client), leg(near_backend), ticket));
+        let mut context = Context::from_waker(Waker::noop());
+        let message = [&[0x82, 0x80 | 50, 0, 0, 0, 0][..], &[7; 50]].concat();
+        assert_eq!(done(client.write(&message)), message.len());
+        assert!(relay.as_mut().poll(&mut context).is_pending());
+        assert_eq!(
+            delay::counted_here().iter().sum::<u64>(),
+            0,
+            "it is not through"
+        );
+        let held = Instant::now();
+        while held.elapsed() < Duration::from_millis(110) {
+            std::thread::yield_now();
+        }
+        let mut taken = 0;
+        while taken < message.len() {
+            taken += done(backend.read(&mut [0; 64]));
+            assert!(relay.as_mut().poll(&mut context).is_pending());
+        }
+        delay::counted_here()
+    });
+    let measured = measured.join().unwrap();
+    // Longer than the bound of 100 ms; on a busy machine than that of a second too.
+    let place = measured.iter().position(|count| *count > 0);
+    assert!(matches!(place, Some(9..=10)), "{measured:?}");
+    assert_eq!(measured.iter().sum::<u64>(), 1, "{measured:?}");
+}
+
+/// What needs no waiting.
+fn done<T>(future: impl Future<Output = std::io::Result<T>>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        Poll::Ready(value) => value.unwrap(),
+        Poll::Pending => panic!("it waits"),
+    }
 }
 
 /// Always has bytes and always takes them.

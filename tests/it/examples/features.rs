@@ -294,6 +294,8 @@ impl Example {
         self.proxy.log.wait("tls handshake failed", &refusal).await;
         let shown = [("client_subject", "CN=device")];
         self.proxy.log.wait("request", &shown).await;
+        let seen = self.backend.requests().pop().expect("a request");
+        assert_eq!(seen.header("x-client-subject"), Some("CN=device"));
     }
 
     async fn other_upgrades(self) {
@@ -385,6 +387,12 @@ impl Example {
     }
 
     async fn tls_sni(self) {
+        // Nobody has written the response yet, which is no reason not to start.
+        let missing = |event: &Event| {
+            let what = "example.pem is shown without an OCSP response";
+            event.level == "WARN" && event.line.contains(what)
+        };
+        self.proxy.log.wait_for(missing).await;
         let address = self.proxy.address("public").await;
         let client = self.authority.client();
         let shown = async |name: &str| {

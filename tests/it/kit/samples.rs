@@ -1,6 +1,7 @@
 //! The metrics page, sample by sample.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Proxy, soon};
 
@@ -14,6 +15,12 @@ impl Proxy {
             (name.to_owned(), value.parse().expect("a number"))
         };
         lines.map(sample).collect()
+    }
+
+    /// Waits until a sample has this value, for no longer than `most`.
+    pub async fn settles_within(&self, most: Duration, name: &str, value: f64) {
+        let settled = tokio::time::timeout(most, self.settles(name, value)).await;
+        assert!(settled.is_ok(), "{name} is not {value} within {most:?}");
     }
 
     /// Waits until a sample has this value.
