@@ -5,23 +5,30 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
 
 use crate::ground::{Ground, drain};
 use crate::kit::handshake;
 
-/// Heads of a megabyte, in one line and in many: refused at `max_request_head`.
+/// Three hundred heads of a megabyte at once, in one line and in many: refused at
+/// `max_request_head`. Held whole they would be 300 MB.
 pub async fn header_bombs(ground: Arc<Ground>) {
-    let long = format!("X: {}\r\n", "y".repeat(1 << 20));
-    let many = "A: b\r\n".repeat(1 << 17);
-    for number in 0..150 {
-        for bomb in [&long, &many] {
+    let head = |bomb: &str| -> Arc<str> {
+        format!("GET /fixed HTTP/1.1\r\nHost: localhost\r\n{bomb}\r\n").into()
+    };
+    let long = head(&format!("X: {}\r\n", "y".repeat(1 << 20)));
+    let many = head(&"A: b\r\n".repeat(1 << 17));
+    let mut bombs = JoinSet::new();
+    for number in 0..300 {
+        let (ground, head) = (Arc::clone(&ground), [&long, &many][number % 2].clone());
+        bombs.spawn(async move {
             let mut stream = ground.connect(&ground.plain, number).await;
-            let head = format!("GET /fixed HTTP/1.1\r\nHost: localhost\r\n{bomb}\r\n");
             // longhaul need not take all of it.
             let _ = stream.write_all(head.as_bytes()).await;
             drain(&mut stream).await;
-        }
+        });
     }
+    bombs.join_all().await;
 }
 
 /// Ten thousand connections, one after the other, that are reset at once: some behind

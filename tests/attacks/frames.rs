@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::ground::{Ground, drain};
@@ -88,34 +89,45 @@ pub async fn tiny(ground: Arc<Ground>) {
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
-/// A message of permessage-deflate (RFC 7692) that inflates to 100 MB, both ways: bytes
-/// as all others, which longhaul passes on as they came and never looks into.
+/// Sixty messages of permessage-deflate (RFC 7692) at once, each of which inflates to
+/// 100 MB, both ways: bytes as all others, which longhaul passes on as they came, never
+/// looks into, and holds only a little of.
 pub async fn zip_bombs(ground: Arc<Ground>) {
     let bomb = bomb();
-    let mut there = masked(Opcode::Binary, true, &bomb);
-    let mut back = plain(Opcode::Binary, true, &bomb);
-    for frame in [&mut there, &mut back] {
+    let [there, back] = [
+        masked(Opcode::Binary, true, &bomb),
+        plain(Opcode::Binary, true, &bomb),
+    ]
+    .map(|mut frame| {
         frame[0] |= 0x40;
+        Arc::<[u8]>::from(frame)
+    });
+    let mut bombs = JoinSet::new();
+    for number in 0..60 {
+        let (ground, there, back) = (Arc::clone(&ground), there.clone(), back.clone());
+        bombs.spawn(async move { zip_bomb(&ground, number, &there, &back).await });
     }
-    for number in 0..20 {
-        let (mut client, mut server) =
-            tokio::join!(ground.tunnel("/raw", DEFLATE, number), async {
-                let mut server = ground.raw.accept().await;
-                let asked = server.request().await;
-                assert!(asked.header("sec-websocket-extensions").is_some());
-                server.switch(DEFLATE).await;
-                server
-            });
-        let sent = client.write_all(&there);
-        let (sent, came) = tokio::join!(sent, server.take(there.len()));
-        sent.expect("to send");
-        assert!(came == there, "it came as another");
-        let mut came = vec![0; back.len()];
-        let read = client.read_exact(&mut came);
-        let (read, ()) = tokio::join!(soon("a bomb", read), server.send(&back));
-        read.expect("a bomb");
-        assert!(came == back, "it came back as another");
-    }
+    bombs.join_all().await;
+}
+
+/// Which of the backends' ends it gets is all the same: each sends the same.
+async fn zip_bomb(ground: &Ground, number: usize, there: &[u8], back: &[u8]) {
+    let behind = async {
+        let mut server = ground.raw.accept().await;
+        let asked = server.request().await;
+        assert!(asked.header("sec-websocket-extensions").is_some());
+        server.switch(DEFLATE).await;
+        server
+    };
+    let (mut client, mut server) = tokio::join!(ground.tunnel("/raw", DEFLATE, number), behind);
+    let (sent, came) = tokio::join!(client.write_all(there), server.take(there.len()));
+    sent.expect("to send");
+    assert!(came == there, "it came as another");
+    let mut came = vec![0; back.len()];
+    let read = client.read_exact(&mut came);
+    let (read, ()) = tokio::join!(soon("a bomb", read), server.send(back));
+    read.expect("a bomb");
+    assert!(came == back, "it came back as another");
 }
 
 /// 100,000,000 zeros, deflated with the fixed codes (RFC 1951 section 3.2.6): one of

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::ground::{Ground, drain};
 use crate::kit::soon;
 
+const CAPTURES: usize = 17;
 const MUTATIONS: u64 = 40;
 
 pub async fn mutated(ground: Arc<Ground>) {
@@ -22,7 +23,7 @@ pub async fn mutated(ground: Arc<Ground>) {
         .map(|entry| fs::read(entry.expect("a file").path()).expect("a head"))
         .collect();
     heads.sort();
-    assert!(heads.len() > 10);
+    assert_eq!(heads.len(), CAPTURES);
     let mut answers = JoinSet::new();
     for (number, head) in heads.into_iter().enumerate() {
         assert_eq!(answer(&ground, number, &head).await, Some(101));

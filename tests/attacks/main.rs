@@ -33,85 +33,31 @@ type Attack = fn(Arc<Ground>) -> Pin<Box<dyn Future<Output = ()>>>;
 /// What a connection of each kind may cost, as the document says it.
 const CAPACITY: &str = include_str!("../../docs/capacity.md");
 
+macro_rules! attacks {
+    ($($name:literal: $attack:path, at most $count:literal x $kind:ident;)*) => {
+        [$(($name, |on| Box::pin($attack(on)), $count * ground::$kind)),*]
+    };
+}
+
 /// Each with the memory that it may cost while it lasts, in bytes: what its connections
 /// hold at most by docs/capacity.md, "What an attack costs".
-const ATTACKS: [(&str, Attack, u64); 15] = [
-    (
-        "silent connections",
-        |on| Box::pin(silence::connect(on)),
-        10_000 * ground::WAITING,
-    ),
-    (
-        "half ClientHellos",
-        |on| Box::pin(silence::half_hellos(on)),
-        10_000 * ground::HELLO,
-    ),
-    (
-        "slow headers",
-        |on| Box::pin(silence::slow_heads(on)),
-        1_000 * ground::HEAD,
-    ),
-    (
-        "slow bodies",
-        |on| Box::pin(silence::slow_bodies(on)),
-        1_000 * ground::REQUEST,
-    ),
-    (
-        "half-open connections",
-        |on| Box::pin(silence::half_open(on)),
-        3_000 * ground::TUNNEL,
-    ),
-    (
-        "header bombs",
-        |on| Box::pin(floods::header_bombs(on)),
-        300 * ground::HEAD,
-    ),
-    (
-        "connection churn",
-        |on| Box::pin(floods::churn(on)),
-        1_000 * ground::HEAD,
-    ),
-    (
-        "handshake churn",
-        |on| Box::pin(floods::handshakes(on)),
-        1_000 * ground::TUNNEL,
-    ),
-    (
-        "garbage on every listener",
-        |on| Box::pin(floods::garbage(on)),
-        400 * ground::HEAD,
-    ),
-    (
-        "slow readers",
-        |on| Box::pin(frames::slow_readers(on)),
-        200 * ground::STALLED,
-    ),
-    (
-        "giant frames",
-        |on| Box::pin(frames::giants(on)),
-        200 * ground::STALLED,
-    ),
-    (
-        "frames that are none",
-        |on| Box::pin(frames::broken(on)),
-        400 * ground::TUNNEL,
-    ),
-    (
-        "tiny frames",
-        |on| Box::pin(frames::tiny(on)),
-        50 * ground::STALLED,
-    ),
-    (
-        "zip bombs that pass",
-        |on| Box::pin(frames::zip_bombs(on)),
-        50 * ground::STALLED,
-    ),
-    (
-        "mutated handshakes",
-        |on| Box::pin(handshakes::mutated(on)),
-        1_000 * ground::TUNNEL,
-    ),
-];
+const ATTACKS: [(&str, Attack, u64); 15] = attacks! {
+    "silent connections": silence::connect, at most 10_000 x WAITING;
+    "half ClientHellos": silence::half_hellos, at most 10_000 x HELLO;
+    "slow headers": silence::slow_heads, at most 1_000 x HEAD;
+    "slow bodies": silence::slow_bodies, at most 500 x REQUEST;
+    "half-open connections": silence::half_open, at most 3_000 x TUNNEL;
+    "header bombs": floods::header_bombs, at most 300 x HEAD;
+    "connection churn": floods::churn, at most 100 x HEAD;
+    "handshake churn": floods::handshakes, at most 100 x TUNNEL;
+    "garbage on every listener": floods::garbage, at most 100 x HEAD;
+    "slow readers": frames::slow_readers, at most 200 x STALLED;
+    "giant frames": frames::giants, at most 200 x STALLED;
+    "frames that are none": frames::broken, at most 100 x TUNNEL;
+    "tiny frames": frames::tiny, at most 50 x STALLED;
+    "zip bombs that pass": frames::zip_bombs, at most 60 x STALLED;
+    "mutated handshakes": handshakes::mutated, at most 700 x TUNNEL;
+};
 
 #[test]
 fn the_document_says_what_is_allowed() {

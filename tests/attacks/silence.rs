@@ -1,7 +1,7 @@
 //! Attackers that say nothing, or never enough, and wait.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -11,6 +11,10 @@ use tokio::time::interval;
 use crate::ground::{Ground, drain};
 use crate::kit::handshake;
 
+/// `first_byte_timeout` and `tls_handshake_timeout` of the ground.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Between the accept and what is measured here.
+const COARSE: Duration = Duration::from_millis(500);
 const MANY: usize = 10_000;
 const FEWER: usize = 1_000;
 /// Of those who send a little again and again.
@@ -37,9 +41,13 @@ async fn hold(ground: &Ground, address: &str, count: usize, first: &[u8]) {
         let _ = stream.write_all(first).await;
         held.push(stream);
     }
+    let last = Instant::now();
     for mut stream in held {
         drain(&mut stream).await;
     }
+    // None is refused: each has its time, the last as the first.
+    let (lasted, given) = (last.elapsed(), DEADLINE - COARSE);
+    assert!(lasted > given, "the last is closed after {lasted:?}");
 }
 
 /// A byte of a head at a time is no progress: all of it has one deadline.

@@ -1,5 +1,6 @@
 //! What must be true while an attack lasts, and afterwards.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -15,6 +16,8 @@ const LATE: Duration = Duration::from_secs(1);
 /// What an allocator may keep in pages that are not wholly free, in bytes: it does not
 /// add up from one attack to the next.
 const KEPT: u64 = 48 << 20;
+
+type Samples = BTreeMap<String, f64>;
 
 pub struct Verdict {
     quiet: Latency,
@@ -48,6 +51,7 @@ impl Verdict {
     ) {
         let proxy = &proxied.proxy;
         crowd.latency();
+        let counted = proxy.samples().await;
         let before = proxy.cpu();
         forget_peak(proxy);
         tokio::join!(proxied.suffer(attack), crowd.two_rounds());
@@ -59,6 +63,7 @@ impl Verdict {
         self.judge(name, beside);
         settle(proxy).await;
         self.back(name, proxy).await;
+        counted_rightly(name, &counted, &proxy.samples().await);
     }
 
     /// On a machine that does nothing else, twice the quiet figure; on any other nothing
@@ -86,6 +91,24 @@ impl Verdict {
         let (memory, descriptors) = (proxied.proxy.memory(), proxied.proxy.descriptors());
         println!("at the end: {memory} B, {descriptors} descriptors");
         assert!(proxied.proxy.running());
+    }
+}
+
+/// What longhaul says of it: nobody was turned away for the numbers, and who began a
+/// TLS handshake and stopped had all its time.
+fn counted_rightly(name: &str, before: &Samples, after: &Samples) {
+    let grown = |start: &str| -> f64 {
+        let sum = |samples: &Samples| -> f64 {
+            let known = samples.iter().filter(|(name, _)| name.starts_with(start));
+            known.map(|(_, value)| value).sum()
+        };
+        sum(after) - sum(before)
+    };
+    let refused = grown("longhaul_connections_refused_total");
+    assert!(refused.abs() < 0.5, "{name}: {refused} are refused");
+    if name == "half ClientHellos" {
+        let late = grown("longhaul_tls_failures_total{refusal=\"timeout\"}");
+        assert!(late > 9_999.5, "{name}: {late} in all");
     }
 }
 
