@@ -23,6 +23,7 @@ use super::diagnostic::WrittenAt;
 use super::discovery::Discovery;
 use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
+use super::forwarded::ForwardedHeader;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::identity::{BasicAuth, Jwt};
@@ -38,22 +39,6 @@ use super::route_limits::{RateLimits, RouteLimits};
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 use crate::proxy_protocol::Version;
-
-/// The header in which proxies name clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardedHeader {
-    /// With the other `X-Forwarded-*`.
-    XForwardedFor,
-    /// Of RFC 7239.
-    Forwarded,
-}
-
-impl ForwardedHeader {
-    pub(super) const WORDS: &[(&str, Self)] = &[
-        ("x-forwarded-for", Self::XForwardedFor),
-        ("forwarded", Self::Forwarded),
-    ];
-}
 
 /// One whole configuration: what the main file and its includes say together.
 #[derive(Clone, Debug, PartialEq)]

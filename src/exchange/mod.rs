@@ -22,7 +22,7 @@ pub use body::{Body, BodyError, ContinueGate, RequestBody};
 pub use client::{Client, Http, Place, TlsFacts};
 pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
-pub use record::{Entry, Line, Record, Words, loggable_path};
+pub use record::{Entry, Hidden, Line, Record, Words, loggable_path};
 pub use refusal::{Challenge, Denial, Refusal};
 pub use stack::Stack;
 

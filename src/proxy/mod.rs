@@ -31,7 +31,7 @@ pub(crate) use sticky::{cookie, query};
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply, loggable_path};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Hidden, Refusal, Reply, loggable_path};
 use crate::guard::{self, Standing, Suspect, Suspicion, Verdict};
 use crate::metrics::{Metrics, OfRoute};
 use crate::tunnel::{Expiry, Registry};
@@ -91,7 +91,7 @@ impl Service<Request<Body>> for Proxy {
                 entry.route = Some(Arc::clone(&route.name));
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
                 if route.hides_query() {
-                    entry.path = loggable_path(request.uri(), false);
+                    entry.path = loggable_path(request.uri(), Hidden::All);
                 }
             });
             let upgrade = asked_upgrade(&route, &request)?;
