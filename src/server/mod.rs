@@ -17,6 +17,7 @@ mod key_fetches;
 mod lag;
 mod listener;
 mod listeners;
+mod lost_lines;
 mod notices;
 mod overseer;
 mod rebalancing;
@@ -47,6 +48,7 @@ use crate::net::Limiter;
 use crate::state::State;
 use key_fetches::KeyFetches;
 use lag::Lag;
+use lost_lines::Lost;
 use overseer::Overseer;
 use reload::Reloader;
 use systemd::{Manager, Watchdog};
@@ -108,6 +110,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let data_plane = setup.data_plane.clone();
     let mut watchdog = Watchdog::new(manager.clone(), data_plane, Arc::clone(&state.registry));
     let mut lag = Lag::new(&setup.data_plane, &state);
+    let mut lost = Lost::new(setup.logging.clone(), Arc::clone(&state.metrics));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
@@ -131,10 +134,10 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
             }
             due = tick.tick() => {
                 lag.look(due.into_std());
+                lost.look(due.into_std());
                 state.purge_idle();
                 state.tidy_metrics();
-                let open = reloader.limiter().open();
-                state.metrics.connections_active.set(i64::try_from(open).unwrap_or(i64::MAX));
+                reloader.count_connections();
                 reloader.poll_files();
                 reloader.look_at_dates();
             }
