@@ -419,13 +419,13 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MOST_BYTES",
     ),
     ("keys of a JWK set", "src/identity/keys.rs", "MOST_KEYS"),
-    ("a JWK set from a URL", "src/fetch/get.rs", "MOST_BYTES"),
+    ("a JWK set from a URL", "src/fetch/mod.rs", "MOST_BYTES"),
     (
         "head of the answer with it",
-        "src/fetch/get.rs",
+        "src/fetch/ask.rs",
         "MOST_HEAD",
     ),
-    ("header lines of that", "src/fetch/get.rs", "MOST_HEADERS"),
+    ("header lines of that", "src/fetch/ask.rs", "MOST_HEADERS"),
     (
         "between two fetches that tokens of unknown keys ask for",
         "src/identity/keyring.rs",
@@ -505,6 +505,19 @@ const FIXED: &[(&str, &str, &str)] = &[
         "log lines waiting to be written",
         "src/logging/mod.rs",
         "QUEUED_LINES",
+    ),
+    ("spans waiting to be exported", "src/spans/mod.rs", "MOST"),
+    ("spans in one post", "src/otlp/mod.rs", "BATCH"),
+    (
+        "bytes of text in an attribute of one",
+        "src/spans/mod.rs",
+        "MOST_TEXT",
+    ),
+    ("answer of a collector", "src/otlp/mod.rs", "MOST_ANSWER"),
+    (
+        "time for the last spans at the end",
+        "src/otlp/mod.rs",
+        "LAST",
     ),
     (
         "messages waiting for the service manager",

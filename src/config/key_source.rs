@@ -36,7 +36,7 @@ pub struct KeysUrl {
     pub place: WrittenAt,
 }
 
-/// Of `https`, or of `http` on this machine.
+/// Of `https` or `http`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// As it is written.
@@ -63,6 +63,17 @@ impl fmt::Display for KeySource {
 impl Url {
     /// `None` if keys cannot be had from there in safety.
     fn parse(written: &str) -> Option<Self> {
+        let (url, is_near) = Self::split(written)?;
+        (url.is_https || is_near).then_some(url)
+    }
+
+    /// The same for what need not be secret.
+    pub(super) fn parse_anywhere(written: &str) -> Option<Self> {
+        Self::split(written).map(|(url, _)| url)
+    }
+
+    /// And whether it is on this machine.
+    fn split(written: &str) -> Option<(Self, bool)> {
         // A fragment is no part of a request, and `Uri` forgets it.
         let uri: Uri = written.parse().ok().filter(|_| !written.contains('#'))?;
         let is_https = match uri.scheme_str()? {
@@ -89,7 +100,7 @@ impl Url {
             },
             (port, _) => port.filter(|port| *port > 0)?,
         };
-        (is_good && is_bare && (is_https || is_near)).then(|| Self {
+        let url = || Self {
             text: written.to_owned(),
             is_https,
             host: inner.unwrap_or(host).to_owned(),
@@ -99,7 +110,8 @@ impl Url {
                 .path_and_query()
                 .map_or("/", |it| it.as_str())
                 .to_owned(),
-        })
+        };
+        (is_good && is_bare).then(|| (url(), is_near))
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "tcp",
             "log",
             "drain",
+            "traces",
             "admin",
             "listeners",
             "routes",
@@ -103,6 +104,17 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "max_lifetime",
             "idle_timeout",
             "ping_timeout",
+        ],
+    ),
+    (
+        "[traces]",
+        &[
+            "endpoint",
+            "ca",
+            "headers",
+            "service_name",
+            "sample",
+            "timeout",
         ],
     ),
     (

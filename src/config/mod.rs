@@ -44,6 +44,7 @@ mod section;
 mod source;
 mod sticky;
 mod syntax;
+mod traces;
 mod upstreams;
 mod value;
 
@@ -70,6 +71,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use rate::{NoRate, Rate};
 pub use rebalance::Rebalance;
 pub use route_limits::{RateLimits, RouteLimits, TunnelLimits};
+pub use traces::Traces;
 pub use value::duration_of;
 
 #[cfg(test)]

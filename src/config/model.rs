@@ -36,6 +36,7 @@ use super::pattern::{HostPattern, PathPattern};
 use super::proxy_protocol::ProxyProtocol;
 use super::rebalance::Rebalance;
 use super::route_limits::{RateLimits, RouteLimits};
+use super::traces::Traces;
 use crate::logging::{AccessFormat, Destination, Settings};
 use crate::net::Keepalive;
 use crate::proxy_protocol::Version;
@@ -55,6 +56,7 @@ pub struct Config {
     pub log: Log,
     pub drain: Drain,
     /// Where operators are answered, if anywhere.
+    pub traces: Option<Traces>,
     pub admin: Option<Admin>,
     pub listeners: BTreeMap<String, Listener>,
     /// In the order of the files; matching does not depend on it.

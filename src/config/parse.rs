@@ -26,6 +26,7 @@ use super::routes::route;
 use super::section::{Section, Value};
 use super::source::Source;
 use super::syntax;
+use super::traces::{Traces, traces};
 use super::upstreams::upstream;
 use super::value::{integer, label, network, one_of};
 
@@ -128,6 +129,7 @@ fn main_file<'a>(
         tcp: tcp(root.section_or_empty("tcp")),
         log: log(root.section_or_empty("log")),
         drain: drain(root.section_or_empty("drain")),
+        traces: traces_section(&root, &mut draft.files),
         admin: admin_section(&root),
         listeners: BTreeMap::new(),
         routes: Vec::new(),
@@ -143,6 +145,12 @@ fn main_file<'a>(
     shared(&root, draft);
     root.finish();
     config
+}
+
+fn traces_section(root: &Section<'_>, files: &mut NamedFiles) -> Option<Traces> {
+    let value = root.value("traces")?;
+    let section = value.section("[traces]".to_owned(), "a table [traces]")?;
+    traces(section, files)
 }
 
 fn admin_section(root: &Section<'_>) -> Option<Admin> {

@@ -10,6 +10,7 @@ mod client_upgrade;
 pub mod headers;
 mod record;
 mod refusal;
+mod span;
 mod stack;
 
 use std::net::IpAddr;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::{Method, StatusCode, Uri};
 
 use super::{Client, Refusal};
+use crate::spans::Begun;
 
 /// One access line: what every line of an exchange or a tunnel says, then what
 /// this one adds. The first argument is a [`Line`].
@@ -120,6 +121,8 @@ pub struct Entry {
     pub request_id: Option<Box<str>>,
     /// The trace that `traceparent` names.
     pub trace_id: Option<Box<str>>,
+    /// What has begun to be told of it to a collector of traces.
+    pub span: Option<Box<Begun>>,
     /// Whether it asks for a tunnel.
     pub is_handshake: bool,
     /// Set when the exchange has become a tunnel, which logs for itself.
@@ -151,6 +154,7 @@ impl Record {
             body_at: None,
             request_id: None,
             trace_id: None,
+            span: None,
             is_handshake: false,
             is_tunnel: false,
         })))

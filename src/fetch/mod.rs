@@ -2,15 +2,17 @@
 //!
 //! One task for each URL. It fetches when the keys are as old as `refresh` says,
 //! when a token names one that is not there, and soon again after a failure.
-//! Requests never come here: they look at the keyring.
+//! Requests never come here: they look at the keyring. How one is asked, [`ask()`],
+//! is also how other questions of longhaul's own are.
 //!
 //! Invariant: what cannot be had, or is not what it should be, replaces nothing.
 
-mod get;
+mod ask;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, Request, header};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,11 +20,14 @@ use tokio::time::{Instant, sleep_until};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::KeysUrl;
+use crate::exchange::Body;
 use crate::identity::{IdentityError, Keyring, Keys};
 use crate::metrics::{Metrics, Outcome};
 use crate::net::Resolver;
-use get::{GetError, get};
+pub use ask::{AskError, Question, ask};
 
+/// Of a document.
+const MOST_BYTES: usize = 1024 * 1024;
 /// After the first failure; doubled with each.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What fails is tried again, at last so seldom.
@@ -45,7 +50,7 @@ pub struct KeyFetch {
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error(transparent)]
-    Get(#[from] GetError),
+    Ask(#[from] AskError),
     #[error(transparent)]
     Keys(#[from] IdentityError),
 }
@@ -81,6 +86,16 @@ impl Drop for Fetching {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn request() -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    let headers = request.headers_mut();
+    let agent = concat!("longhaul/", env!("CARGO_PKG_VERSION"), " (keys)");
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+    let kinds = HeaderValue::from_static("application/jwk-set+json, application/json");
+    headers.insert(header::ACCEPT, kinds);
+    request
 }
 
 async fn run(mut of: watch::Receiver<Arc<KeyFetch>>, metrics: Arc<Metrics>) {
@@ -134,7 +149,14 @@ impl Fetcher {
     /// Fetches once; when to do so again.
     async fn fetch(&mut self, of: &KeyFetch, metrics: &Metrics) -> Instant {
         of.keyring.begin();
-        let fetched = get(&of.settings, of.tls.as_ref(), &self.resolver).await;
+        let question = Question {
+            url: &of.settings.url,
+            tls: of.tls.as_ref(),
+            resolver: &self.resolver,
+            timeout: of.settings.timeout,
+            most: MOST_BYTES,
+        };
+        let fetched = ask(&question, request()).await;
         let fetched = fetched.map_err(FetchError::from).and_then(|document| {
             let keys = Keys::of_url(&document, &of.settings.url.text)?;
             Ok((keys, xxh3_64(&document)))

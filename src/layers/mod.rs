@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 
 use crate::config::{Config, ForwardedHeader, Listener};
 use crate::exchange::{Body, Client, Refusal, Reply};
+use crate::spans::Spans;
 
 /// By what it is settled.
 #[derive(Clone, Debug)]
@@ -33,17 +34,24 @@ pub struct Settled {
     pub forwarded_header: Option<ForwardedHeader>,
     pub request_id: bool,
     pub begin_traces: bool,
+    /// `Some` if spans are exported.
+    pub tracing: Option<trace::Tracing>,
     pub subject: subject::SubjectLayer,
 }
 
 impl Settled {
     /// For requests that come by `listener`.
-    pub fn by(config: &Config, listener: Option<&Listener>) -> Self {
+    pub fn by(config: &Config, listener: Option<&Listener>, spans: &Arc<Spans>) -> Self {
+        let tracing = config.traces.as_ref().map(|traces| trace::Tracing {
+            spans: Arc::clone(spans),
+            sample: traces.sample,
+        });
         Self {
             trusted: config.trusted_proxies.clone().into(),
             forwarded_header: config.forwarded_header,
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
+            tracing,
             subject: subject::SubjectLayer::by(config, listener),
         }
     }

@@ -150,6 +150,7 @@ fn conclude(entry: &mut Entry, layer: &RecordLayer) {
     if entry.is_handshake {
         let route = entry.route.as_ref();
         metrics.shaken(route, outcome, entry.started.elapsed());
+        entry.end_span();
     }
     if entry.went_badly() || layer.sample >= 1.0 || rand::random::<f64>() < layer.sample {
         entry.log_request();

@@ -2,12 +2,14 @@
 //! trace that its `traceparent` names (W3C Trace Context).
 //!
 //! An id is passed on from trusted proxies and otherwise made; a trace is passed
-//! on from anyone, as longhaul records none of its own, or begun if the config
-//! says so.
+//! on from anyone, or begun if the config says so. Where spans are exported
+//! (`[traces]`), a handshake of a sampled trace gets one, and what is passed on
+//! names it as the parent.
 //!
 //! Invariant: with `request_id` set, a backend never sees an id of an untrusted
 //! peer, and exactly one.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -16,6 +18,8 @@ use tower::{Layer, Service};
 use super::{Settled, is_trusted};
 use crate::exchange::headers::{REQUEST_ID, remove};
 use crate::exchange::{Body, Exchange, Refusal};
+use crate::spans::{Begun, Spans, some_id};
+use crate::ws::handshake::{Upgrade, upgrade_protocol};
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
@@ -67,11 +71,17 @@ where
             let record = exchange.record.clone();
             let headers = request.headers_mut();
             let id = self.by.request_id.then(|| request_id(headers, trusted));
-            let trace = trace(headers, self.by.begin_traces);
+            let (trace, span) = match &self.by.tracing {
+                Some(tracing) if upgrade_protocol(headers) != Upgrade::None => {
+                    tracing.begin(headers)
+                }
+                _ => (trace(headers, self.by.begin_traces), None),
+            };
             if id.is_some() || trace.is_some() {
                 record.update(|entry| {
                     entry.request_id = id;
                     entry.trace_id = trace;
+                    entry.span = span;
                 });
             }
         }
@@ -98,27 +108,97 @@ fn request_id(headers: &mut HeaderMap, trusted: bool) -> Box<str> {
 /// The id of the trace that the request belongs to; begins one if `begin` and
 /// there is none.
 fn trace(headers: &mut HeaderMap, begin: bool) -> Option<Box<str>> {
-    let mut told = headers.get_all(&TRACE_PARENT).iter();
-    let told = match (told.next(), told.next()) {
-        (Some(one), None) => one.to_str().ok().and_then(trace_id),
-        _ => None,
-    };
+    let told = told(headers);
     if told.is_some() || !begin {
-        return told;
+        return told.map(|told| told.trace_id());
     }
-    // Zero would be no id.
-    let (trace, parent) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
     // Sampled: many who come after record only what the first one asked for.
-    let value = format!("{VERSION}-{trace:032x}-{parent:016x}-01");
-    headers.insert(TRACE_PARENT, HeaderValue::try_from(value).ok()?);
+    let begun = Parent::new(SAMPLED);
+    begun.write(headers);
     // It belongs to the parent that was none.
     headers.remove(&TRACE_STATE);
-    Some(format!("{trace:032x}").into())
+    Some(begun.trace_id())
 }
 
-/// The trace in a `traceparent`, if that is one (section 3.2.2). Of versions to
-/// come, what they have in common with the first.
-fn trace_id(value: &str) -> Option<Box<str>> {
+/// Who has spans of handshakes.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    pub spans: Arc<Spans>,
+    /// Of the handshakes that belong to no trace.
+    pub sample: f64,
+}
+
+impl Tracing {
+    /// The trace of a handshake, which is begun if it has none, and its span if the
+    /// trace is sampled.
+    fn begin(&self, headers: &mut HeaderMap) -> (Option<Box<str>>, Option<Box<Begun>>) {
+        let told = told(headers);
+        let mut parent = told.unwrap_or_else(|| {
+            headers.remove(&TRACE_STATE);
+            let is_sampled = rand::random::<f64>() < self.sample;
+            Parent::new(if is_sampled { SAMPLED } else { 0 })
+        });
+        let trace = Some(parent.trace_id());
+        if parent.flags & SAMPLED == 0 {
+            if told.is_none() {
+                parent.write(headers);
+            }
+            return (trace, None);
+        }
+        let of = told.map(|told| told.span);
+        let span = Begun::new(&self.spans, parent.trace, of);
+        parent.span = span.id;
+        parent.write(headers);
+        (trace, Some(Box::new(span)))
+    }
+}
+
+/// What a `traceparent` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Parent {
+    trace: u128,
+    span: u64,
+    flags: u8,
+}
+
+/// The flag that the others are to record too.
+const SAMPLED: u8 = 1;
+
+impl Parent {
+    /// Of a new trace.
+    fn new(flags: u8) -> Self {
+        Self {
+            // Zero would be no id.
+            trace: rand::random::<u128>().max(1),
+            span: some_id(),
+            flags,
+        }
+    }
+
+    fn trace_id(&self) -> Box<str> {
+        format!("{:032x}", self.trace).into()
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        let Self { trace, span, flags } = self;
+        let value = format!("{VERSION}-{trace:032x}-{span:016x}-{flags:02x}");
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(TRACE_PARENT, value);
+        }
+    }
+}
+
+fn told(headers: &HeaderMap) -> Option<Parent> {
+    let mut told = headers.get_all(&TRACE_PARENT).iter();
+    match (told.next(), told.next()) {
+        (Some(one), None) => one.to_str().ok().and_then(parent),
+        _ => None,
+    }
+}
+
+/// What a `traceparent` says, if it is one (section 3.2.2). Of versions to come,
+/// what they have in common with the first.
+fn parent(value: &str) -> Option<Parent> {
     let hex = |part: &str, length: usize| {
         let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         part.len() == length && part.bytes().all(digit)
@@ -136,7 +216,12 @@ fn trace_id(value: &str) -> Option<Box<str>> {
         && hex(parent, 16)
         && !zero(parent)
         && hex(flags, 2);
-    good.then(|| trace.into())
+    let found = Parent {
+        trace: u128::from_str_radix(trace, 16).ok()?,
+        span: u64::from_str_radix(parent, 16).ok()?,
+        flags: u8::from_str_radix(flags, 16).ok()?,
+    };
+    good.then_some(found)
 }
 
 #[cfg(test)]
@@ -152,6 +237,47 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
         headers
+    }
+
+    fn trace_id(value: &str) -> Option<Box<str>> {
+        parent(value).map(|parent| parent.trace_id())
+    }
+
+    fn tracing(sample: f64) -> Tracing {
+        let spans = Arc::default();
+        Tracing { spans, sample }
+    }
+
+    #[test]
+    fn a_sampled_trace_gets_a_span_that_is_passed_on_as_the_parent() {
+        let mut told = headers(&[("traceparent", PARENT), ("tracestate", "a=1")]);
+        let (trace, span) = tracing(0.0).begin(&mut told);
+        assert_eq!(trace.as_deref(), Some(TRACE));
+        let span = span.unwrap();
+        let passed = parent(told[TRACE_PARENT].to_str().unwrap()).unwrap();
+        assert_eq!((passed.span, passed.flags), (span.id, SAMPLED));
+        assert_eq!(passed.trace_id(), trace.unwrap());
+        assert_eq!(told[TRACE_STATE], "a=1");
+        // Whoever began it does not want it recorded.
+        let unsampled = PARENT.replace("-01", "-00");
+        let mut told = headers(&[("traceparent", &unsampled)]);
+        let (trace, span) = tracing(1.0).begin(&mut told);
+        assert_eq!(trace.as_deref(), Some(TRACE));
+        assert!(span.is_none());
+        assert_eq!(told[TRACE_PARENT], *unsampled);
+    }
+
+    #[test]
+    fn a_trace_is_begun_with_the_flag_of_its_sample() {
+        for sample in [0.0, 1.0] {
+            let mut told = headers(&[("traceparent", "what"), ("tracestate", "a=1")]);
+            let (trace, span) = tracing(sample).begin(&mut told);
+            let passed = parent(told[TRACE_PARENT].to_str().unwrap()).unwrap();
+            assert_eq!(f64::from(passed.flags), sample);
+            assert_eq!(Some(passed.trace_id()), trace);
+            assert_eq!(span.map(|span| span.id).unwrap_or(passed.span), passed.span);
+            assert_eq!(told.len(), 1);
+        }
     }
 
     #[test]

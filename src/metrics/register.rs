@@ -91,6 +91,8 @@ impl Metrics {
         to.add("jwt_keys_last_fetch_ok", about, ok);
         let about = "Fetches of keys of tokens by result";
         to.add("jwt_key_fetches", about, self.key_fetches.clone());
+        let about = "Spans of traces, by what became of them";
+        to.add("spans", about, self.spans.clone());
         let about = "Requests for a tunnel, by what came of them";
         to.add("handshakes", about, self.handshakes.clone());
         let about = "From the request for a tunnel to the tunnel, or to the end without one";

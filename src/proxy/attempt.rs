@@ -83,7 +83,16 @@ pub(super) async fn connect(
                 entry.key = affinity.key;
             });
         }
-        match open(towards, &lease, purpose).await {
+        let began = Instant::now();
+        let opened = open(towards, &lease, purpose).await;
+        if let Some(record) = towards.record {
+            record.update(|entry| {
+                if let Some(span) = &mut entry.span {
+                    span.dial = Some(began.elapsed());
+                }
+            });
+        }
+        match opened {
             Ok(connection) => {
                 return Ok(Attempt {
                     cookie: search.cookie(index),

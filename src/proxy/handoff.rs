@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +19,7 @@ use crate::exchange::{ClientUpgrade, Entry, Exchange, Http, Line, Place, Refusal
 use crate::guard::TunnelPermit;
 use crate::metrics::{End, Metrics, OfTunnels, Passing, close_code};
 use crate::net::{BackendIo, Transport, http2};
+use crate::spans::Begun;
 use crate::tunnel::{
     Cause, Expiry, Facts, Framing, Leg, OnEnd, Opening, Options, Outcome, Tunnel, run,
 };
@@ -51,7 +53,7 @@ impl Handoff {
             deadline,
             expiry,
         } = self;
-        let entry = exchange.record.entry();
+        let mut entry = exchange.record.entry();
         // A client that vanishes between the 101 and here would otherwise keep
         // the backend's socket for ever.
         // hyper's own last steps are not the backend's fault.
@@ -71,18 +73,25 @@ impl Handoff {
             ..Options::new(framing, route.settings.clocks, &route.drain, expiry)
         };
         let ticket = route.registry.open(facts(&route, &entry, &lease), &options);
-        opened(&route, &entry, &lease);
+        opened(&route, &mut entry, &lease);
         let last = Last {
             tunnel: Arc::clone(ticket.tunnel()),
             route,
             lease,
             _place: Arc::clone(&entry.client.place),
         };
-        let on_end: OnEnd = match permit {
-            None => Box::new(move |outcome| last.closed(&outcome)),
+        let span = entry.span.map(|span| Box::new(span.part()));
+        let on_end: OnEnd = match (permit, span) {
+            (None, None) => Box::new(move |outcome| last.closed(&outcome)),
             // Where tunnels are counted; elsewhere it takes no room.
-            Some(permit) => Box::new(move |outcome| {
+            (Some(permit), None) => Box::new(move |outcome| {
                 drop(permit);
+                last.closed(&outcome);
+            }),
+            // Where they are told of to a collector of traces.
+            (permit, Some(span)) => Box::new(move |outcome| {
+                drop(permit);
+                end_span(&span, last.tunnel.facts(), &outcome);
                 last.closed(&outcome);
             }),
         };
@@ -148,7 +157,7 @@ fn facts(route: &Route, entry: &Entry, lease: &Lease) -> Facts {
     }
 }
 
-fn opened(route: &Route, entry: &Entry, lease: &Lease) {
+fn opened(route: &Route, entry: &mut Entry, lease: &Lease) {
     let duration = entry.started.elapsed();
     let labels = OfTunnels {
         route: Arc::clone(&route.name),
@@ -157,13 +166,16 @@ fn opened(route: &Route, entry: &Entry, lease: &Lease) {
     };
     route.metrics.tunnels_opened.get(&labels).inc();
     route.metrics.shaken(Some(&route.name), "opened", duration);
+    let status = match entry.client.http {
+        Http::One => StatusCode::SWITCHING_PROTOCOLS,
+        Http::Two => StatusCode::OK,
+    };
+    entry.status = Some(status);
+    entry.end_span();
     access_line!(
         entry.line(),
         "tunnel opened",
-        status = match entry.client.http {
-            Http::One => 101,
-            Http::Two => 200,
-        },
+        status = status.as_u16(),
         duration_ms = duration.as_millis() as u64,
         request_id = entry.request_id.as_deref(),
         trace_id = entry.trace_id.as_deref(),
@@ -249,11 +261,33 @@ pub fn log_closed(tunnel: &Tunnel, outcome: &Outcome) {
     );
 }
 
+/// Ends the span of a tunnel, and has it sent.
+fn end_span(begun: &Begun, facts: &Facts, outcome: &Outcome) {
+    let labels = &facts.labels;
+    let name = format!("tunnel {}", labels.route);
+    begun.end(name, outcome.duration, |span| {
+        span.number("longhaul.id", facts.id);
+        span.text("longhaul.listener", &labels.listener);
+        span.text("longhaul.route", &labels.route);
+        span.text("longhaul.upstream", &labels.upstream);
+        span.text("longhaul.backend", &labels.backend);
+        span.text("longhaul.ended_by", outcome.ended_by.label());
+        span.text("longhaul.cause", outcome.cause);
+        span.text_of("longhaul.client_close_code", outcome.client_close_code);
+        span.text_of("longhaul.backend_close_code", outcome.backend_close_code);
+        span.number("longhaul.bytes_in", outcome.bytes_in);
+        span.number("longhaul.bytes_out", outcome.bytes_out);
+        span.number("longhaul.messages_in", outcome.messages_in);
+        span.number("longhaul.messages_out", outcome.messages_out);
+    });
+}
+
 /// The client or the backend went away between the 101 and the hand-off.
 fn never_opened(route: &Route, mut entry: Entry) {
     let (label, took) = (Refusal::NeverOpened.label(), entry.started.elapsed());
     route.metrics.refused(label);
     route.metrics.shaken(Some(&route.name), label, took);
     entry.refuse(&Refusal::NeverOpened);
+    entry.end_span();
     entry.log_request();
 }

@@ -45,6 +45,7 @@ use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
 use crate::logging::Logging;
 use crate::net::Limiter;
+use crate::otlp::Exporter;
 use crate::state::State;
 use key_fetches::KeyFetches;
 use lag::Lag;
@@ -105,6 +106,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         .spawn(Arc::clone(&state.registry).sweep_forever());
     let mut overseer = Overseer::new(&state);
     let mut key_fetches = KeyFetches::default();
+    let exporter = Exporter::start(Arc::clone(&state.spans), Arc::clone(&state.metrics));
     manager.ready(&reloader.status());
     let mut tick = interval(TICK);
     let data_plane = setup.data_plane.clone();
@@ -115,6 +117,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     loop {
         overseer.look();
         key_fetches.look(&state);
+        exporter.follow(state.snapshot().collector.as_ref());
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
@@ -135,9 +138,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
             due = tick.tick() => {
                 lag.look(due.into_std());
                 lost.look(due.into_std());
-                state.purge_idle();
-                state.tidy_metrics();
-                reloader.count_connections();
+                tidy(&state, &reloader);
                 reloader.poll_files();
                 reloader.look_at_dates();
             }
@@ -160,8 +161,16 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         limiter,
     })
     .await;
-    manager.end().await;
+    tokio::join!(exporter.end(), manager.end());
     Ok(())
+}
+
+/// What is due each second.
+fn tidy(state: &State, reloader: &Reloader) {
+    state.purge_idle();
+    state.tidy_metrics();
+    let open = i64::try_from(reloader.limiter().open()).unwrap_or(i64::MAX);
+    state.metrics.connections_active.set(open);
 }
 
 /// The signals that longhaul obeys.

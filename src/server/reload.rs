@@ -141,12 +141,6 @@ impl Reloader {
         self.logging.reopen();
     }
 
-    /// Those that are open, for the next page.
-    pub(super) fn count_connections(&self) {
-        let open = i64::try_from(self.limiter().open()).unwrap_or(i64::MAX);
-        self.state.metrics.connections_active.set(open);
-    }
-
     pub(super) fn poll_files(&mut self) {
         self.watcher.poll();
     }

@@ -6,6 +6,7 @@
 //! arrive and keep it to their end.
 
 mod changes;
+mod collector;
 mod live;
 mod names;
 mod page;
@@ -33,9 +34,11 @@ use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::Door;
 use crate::identity::{Turns, Users};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
+use crate::otlp::Collector;
 use crate::proxy;
 use crate::route::Table;
+use crate::spans::Spans;
 use crate::tls::{Pairs, Staples, Tickets};
 use crate::tunnel::Registry;
 use crate::upstream::{Roster, Upstream};
@@ -51,6 +54,8 @@ pub struct State {
     pairs: Pairs,
     staples: Staples,
     tickets: Tickets,
+    /// What waits to be sent to the collector.
+    pub spans: Arc<Spans>,
     turns: Arc<Turns>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
@@ -79,6 +84,8 @@ pub struct Snapshot {
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
     /// Names of what some route's token may have in a query.
     pub token_queries: Vec<String>,
+    /// Where spans are sent.
+    pub collector: Option<Arc<Collector>>,
     /// By the path of their file, for the next generation.
     users: BTreeMap<PathBuf, Arc<Users>>,
 }
@@ -124,7 +131,10 @@ pub struct Committed {
 impl State {
     /// Holds the empty configuration: no listeners, no routes.
     pub fn new() -> Self {
+        let metrics = Arc::<Metrics>::default();
+        let dropped = metrics.spans.get(&Outcome { result: "dropped" });
         Self {
+            spans: Arc::new(Spans::new(dropped)),
             current: ArcSwap::from_pointee(Snapshot::empty()),
             roster: Arc::default(),
             pairs: Pairs::default(),
@@ -132,7 +142,7 @@ impl State {
             tickets: Tickets::default(),
             turns: Arc::default(),
             registry: Registry::new(),
-            metrics: Arc::default(),
+            metrics,
             names: Seen::default(),
             live: Live::default(),
         }
@@ -164,6 +174,7 @@ impl State {
         let gone = gone.filter(|(name, _)| !snapshot.listeners.contains_key(*name));
         snapshot.gone = gone.map(|(name, it)| (name.clone(), it.clone())).collect();
         let snapshot = Arc::new(snapshot);
+        self.spans.switch(snapshot.collector.is_some());
         self.current.store(Arc::clone(&snapshot));
         self.metrics.config_generation.set(snapshot.generation);
         self.pairs.retain(|pair| snapshot.names_pair(pair));

@@ -80,6 +80,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     let upstreams = work.upstreams();
     let tls = work.listeners_tls();
     let identities = work.identities();
+    let collector = work.collector();
     let Work {
         findings,
         warnings,
@@ -128,6 +129,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         upstreams,
         table,
         key_fetches,
+        collector,
         users,
     };
     Ok(Prepared {
@@ -150,6 +152,7 @@ impl Snapshot {
             table: Arc::new(Table::new(Vec::new())),
             key_fetches: BTreeMap::new(),
             token_queries: Vec::new(),
+            collector: None,
             users: BTreeMap::new(),
         }
     }
@@ -209,7 +212,7 @@ fn stack(
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
-    let settled = layers::Settled::by(config, Some(listener));
+    let settled = layers::Settled::by(config, Some(listener), &state.spans);
     match listener.redirect_to_https {
         Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
         None => {
@@ -263,9 +266,9 @@ fn routes(
 }
 
 /// The part of the work that can fail.
-struct Work<'a> {
-    state: &'a State,
-    config: &'a Config,
+pub(super) struct Work<'a> {
+    pub(super) state: &'a State,
+    pub(super) config: &'a Config,
     now: SystemTime,
     findings: Diagnostics,
     warnings: Vec<Warning>,
@@ -481,7 +484,7 @@ impl Work<'_> {
     }
 
     /// A finding at the place that names `file`, or else at `place`.
-    fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
+    pub(super) fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
         let place = file
             .and_then(|file| self.config.files.place(file))
             .unwrap_or(place);

@@ -67,6 +67,8 @@ impl World {
                     *text = format!("http://{}/jwks.json", self.another_address());
                 }
                 "address" => *text = self.another_address(),
+                // Where nobody listens.
+                "endpoint" => "http://127.0.0.1:9/v1/traces".clone_into(text),
                 // The echo backend expects no header.
                 "proxy_protocol" => "off".clone_into(text),
                 _ => {}

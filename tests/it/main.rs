@@ -71,5 +71,6 @@ mod stop;
 mod stream;
 mod terminal;
 mod top;
+mod traces;
 mod tunnel;
 mod upgrade;

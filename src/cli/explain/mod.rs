@@ -45,7 +45,7 @@ pub(super) fn explain(
         );
         return Ok(text);
     }
-    let settled = layers::Settled::by(config, config.listeners.get(door.name()));
+    let settled = layers::Settled::by(config, config.listeners.get(door.name()), &Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match door.redirects {
         Some(port) => {

@@ -90,7 +90,15 @@ fn opened(title: &str) -> String {
         "`ejection` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.ejection]\n"
             .to_owned(),
-        plain => format!("{plain}\n"),
+        plain => format!("{plain}\n{}", required(plain)),
+    }
+}
+
+/// What such a section cannot do without.
+fn required(title: &str) -> &'static str {
+    match title {
+        "[traces]" => "endpoint = \"https://b/\"\n",
+        _ => "",
     }
 }
 

@@ -96,6 +96,7 @@ fn the_main_file_has_every_key() {
                 "tcp",
                 "log",
                 "drain",
+                "traces",
                 "admin",
                 "listeners",
                 "routes",

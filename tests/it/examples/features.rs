@@ -56,6 +56,7 @@ impl Example {
             "sticky-cookie.toml" => self.sticky_cookie().await,
             "timeouts.toml" => self.timeouts().await,
             "tls-sni.toml" => self.tls_sni().await,
+            "traces.toml" => self.traces().await,
             "unix-sockets.toml" => self.unix_sockets().await,
             other => panic!("what does {other} show?"),
         }
@@ -371,6 +372,21 @@ impl Example {
             .await;
         assert_eq!(response.head.header("set-cookie"), None);
         assert_eq!(event.text("sticky"), "cookie");
+    }
+
+    async fn traces(self) {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736";
+        let told = format!("traceparent: {trace}-00f067aa0ba902b7-01\r\n");
+        let mut wire = self.public().await;
+        wire.send(handshake("/", "h", &told)).await;
+        assert_eq!(wire.response_head().await.status, 101);
+        let seen = self.backend.requests().pop().expect("a request");
+        let passed = seen.header("traceparent").expect("a trace");
+        assert!(
+            passed.starts_with(trace) && !told.contains(passed),
+            "{passed}"
+        );
+        self.proxy.log.wait("spans are not exported", &[]).await;
     }
 
     async fn timeouts(self) {

@@ -1,11 +1,11 @@
-//! One GET: dialled, asked and answered on a connection of its own, within one
+//! One question: dialled, asked and answered on a connection of its own, within one
 //! deadline and one bound of size.
 //!
-//! Redirects are not followed: the config says where keys come from, and nobody
-//! else does.
+//! Redirects are not followed: the config says whom to ask, and nobody else does.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -16,20 +16,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{BackendAddress, KeysUrl, Url};
+use crate::config::{BackendAddress, Url};
 use crate::exchange::Body;
 use crate::net::{ConnectFault, Resolver, connect};
 use crate::tls;
 
-/// Of a document.
-const MOST_BYTES: usize = 1024 * 1024;
 /// Of the head of an answer, and its lines.
 const MOST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 256;
 
-/// Why there is no document.
+/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GetError {
+pub enum AskError {
     #[error("resolving the name failed: {0}")]
     Resolve(io::Error),
     #[error("connecting failed: {0}")]
@@ -48,7 +46,7 @@ pub(super) enum GetError {
     Timeout,
 }
 
-impl From<ConnectFault> for GetError {
+impl From<ConnectFault> for AskError {
     fn from(fault: ConnectFault) -> Self {
         match fault {
             ConnectFault::Failed(error) => Self::Connect(error),
@@ -57,31 +55,41 @@ impl From<ConnectFault> for GetError {
     }
 }
 
-/// The document that the URL has now.
-///
-/// # Errors
-/// See [`GetError`].
-pub(super) async fn get(
-    settings: &KeysUrl,
-    tls: Option<&Arc<ClientConfig>>,
-    resolver: &Resolver,
-) -> Result<Vec<u8>, GetError> {
-    let deadline = Instant::now() + settings.timeout;
-    let got = timeout_at(deadline, dial_and_ask(settings, tls, resolver, deadline));
-    got.await.unwrap_or(Err(GetError::Timeout))
+/// Whom to ask, and with what patience.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub url: &'a Url,
+    /// `None` for plain HTTP.
+    pub tls: Option<&'a Arc<ClientConfig>>,
+    pub resolver: &'a Resolver,
+    /// For all of it.
+    pub timeout: Duration,
+    /// Bytes of the answer.
+    pub most: usize,
 }
 
-async fn dial_and_ask(
-    settings: &KeysUrl,
-    tls: Option<&Arc<ClientConfig>>,
-    resolver: &Resolver,
+/// The body of the answer to `request`, which needs no target and no host, if its
+/// status is 200.
+///
+/// # Errors
+/// See [`AskError`].
+pub async fn ask(question: &Question<'_>, request: Request<Body>) -> Result<Vec<u8>, AskError> {
+    let deadline = Instant::now() + question.timeout;
+    let answered = timeout_at(deadline, dial_and_send(question, request, deadline));
+    answered.await.unwrap_or(Err(AskError::Timeout))
+}
+
+async fn dial_and_send(
+    question: &Question<'_>,
+    request: Request<Body>,
     deadline: Instant,
-) -> Result<Vec<u8>, GetError> {
-    let url = &settings.url;
-    let found = resolver.addresses(&url.host, url.port).await;
-    let socket = connect(&found.map_err(GetError::Resolve)?, deadline).await?;
-    let Some(config) = tls else {
-        return ask(url, socket).await;
+) -> Result<Vec<u8>, AskError> {
+    let (url, most) = (question.url, question.most);
+    let request = addressed(url, request);
+    let found = question.resolver.addresses(&url.host, url.port).await;
+    let socket = connect(&found.map_err(AskError::Resolve)?, deadline).await?;
+    let Some(config) = question.tls else {
+        return send(request, socket, most).await;
     };
     let address = BackendAddress::Tcp {
         host: url.host.clone(),
@@ -89,13 +97,14 @@ async fn dial_and_ask(
     };
     let name = tls::server_name(None, &address)?;
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, socket);
-    ask(url, stream.await.map_err(GetError::Tls)?).await
+    send(request, stream.await.map_err(AskError::Tls)?, most).await
 }
 
-async fn ask(
-    url: &Url,
+async fn send(
+    request: Request<Body>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-) -> Result<Vec<u8>, GetError> {
+    most: usize,
+) -> Result<Vec<u8>, AskError> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEAD)
         .max_header_size(MOST_HEAD)
@@ -103,14 +112,12 @@ async fn ask(
         .handshake(TokioIo::new(stream))
         .await?;
     let answered = async {
-        let response = sender.send_request(question(url)).await?;
+        let response = sender.send_request(request).await?;
         if response.status() != StatusCode::OK {
-            return Err(GetError::Status(response.status()));
+            return Err(AskError::Status(response.status()));
         }
-        let body = Limited::new(response.into_body(), MOST_BYTES)
-            .collect()
-            .await;
-        let body = body.map_err(|error| GetError::Body(error.to_string()))?;
+        let body = Limited::new(response.into_body(), most).collect().await;
+        let body = body.map_err(|error| AskError::Body(error.to_string()))?;
         Ok(body.to_bytes().to_vec())
     };
     tokio::pin!(answered);
@@ -125,18 +132,13 @@ async fn ask(
     }
 }
 
-fn question(url: &Url) -> Request<Body> {
-    let mut request = Request::new(Body::empty());
+fn addressed(url: &Url, mut request: Request<Body>) -> Request<Body> {
     // The config has checked it.
     *request.uri_mut() = url.target.parse().unwrap_or_default();
     let headers = request.headers_mut();
     if let Ok(host) = HeaderValue::from_str(&url.authority) {
         headers.insert(header::HOST, host);
     }
-    let agent = concat!("longhaul/", env!("CARGO_PKG_VERSION"), " (keys)");
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
-    let kinds = HeaderValue::from_static("application/jwk-set+json, application/json");
-    headers.insert(header::ACCEPT, kinds);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     request
 }
