@@ -86,6 +86,8 @@ pub struct Snapshot {
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
     /// `None` where it speaks plain HTTP, or there is none.
     pub admin_tls: Option<Arc<AdminTls>>,
+    /// Names of what some route's token may have in a query.
+    pub token_queries: Vec<String>,
     /// Where spans are sent.
     pub collector: Option<Arc<Collector>>,
     /// By the path of their file, for the next generation.
