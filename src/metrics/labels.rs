@@ -33,7 +33,7 @@ labels! {
     /// The word of the log's field of that name.
     Refused { refusal: &'static str, }
 
-    /// How a reload went: `ok` or `rejected`.
+    /// How a reload went, `ok` or `rejected`, or an order: `ok` or `failed`.
     Outcome { result: &'static str, }
 
     /// The class of a response's status: `2xx`.
@@ -42,7 +42,7 @@ labels! {
     /// A finished TLS handshake.
     TlsVersion { version: &'static str, resumed: bool, }
 
-    /// A certificate by the path in the configuration.
+    /// A certificate by the path in the configuration, or `acme:` and its name.
     OfCertificate { chain: String, }
 
     /// How a handshake for a tunnel ended.

@@ -59,6 +59,11 @@ pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     text.push_str(&table::record(&answer["last_reload"], &["ok", "message"]));
     text.push('\n');
     text.push_str(&table::table(&answer["listeners"], &["name", "address"]));
+    if answer["acme"].as_array().is_some_and(|all| !all.is_empty()) {
+        text.push('\n');
+        let columns = ["name", "not_after_unix", "next_attempt_unix", "error"];
+        text.push_str(&table::table(&answer["acme"], &columns));
+    }
     for upstream in answer["upstreams"].as_array().into_iter().flatten() {
         text.push_str(&format!(
             "\nupstream {}{}\n",
