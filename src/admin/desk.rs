@@ -90,8 +90,8 @@ impl Desk {
     fn get(&self, person: &Person, path: &str, query: Option<&str>) -> Result<Answer, Wrong> {
         let fields = Fields::of_query(query)?;
         if path == "/tunnels/ended" {
-            fields.finish()?;
-            let ended = live::ended(self, usize::MAX);
+            let filter = tunnels::searched(fields)?;
+            let ended = live::ended(self, usize::MAX, &filter);
             return Ok(Answer::Json(json!({ "ended": ended })));
         }
         if let Some(id) = path.strip_prefix("/tunnels/").filter(|id| *id != "close") {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::desk::Desk;
 use super::status::{self, unix};
 use crate::state::{LastReload, PassedBy};
-use crate::tunnel::Ended;
+use crate::tunnel::{Ended, Filter};
 
 /// How long a moment lasts at least.
 const MOMENT: Duration = Duration::from_millis(900);
@@ -58,7 +58,7 @@ fn live(desk: &Desk) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     live["at_unix_ms"] = now.map_or(0, |now| now.as_millis() as u64).into();
     add_passed(&mut live, &state.passed());
-    live["ended"] = ended(desk, ENDED);
+    live["ended"] = ended(desk, ENDED, &Filter::default());
     live["reloads"] = reloads(desk);
     live["closings"] = desk.closings.list().into();
     live
@@ -81,10 +81,11 @@ fn add_passed(live: &mut Value, passed: &PassedBy) {
     }
 }
 
-/// The newest first.
-pub(super) fn ended(desk: &Desk, most: usize) -> Value {
+/// Those of the last `most` that are meant, the newest first.
+pub(super) fn ended(desk: &Desk, most: usize, filter: &Filter) -> Value {
     let ended = desk.state.registry.ended().list(most);
-    ended.iter().map(ended_json).collect()
+    let meant = ended.iter().filter(|it| filter.accepts_ended(&it.facts));
+    meant.map(ended_json).collect()
 }
 
 /// The newest first.

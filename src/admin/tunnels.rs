@@ -24,8 +24,7 @@ const USUAL: u64 = 100;
 const MOST_REASON: usize = 123;
 
 pub(super) fn list(desk: &Desk, mut fields: Fields) -> Result<Value, Wrong> {
-    let mut filter = filter(&mut fields)?;
-    filter.search = fields.text("search")?;
+    let filter = filter_with_search(&mut fields)?;
     let after = fields.number("after", u64::MAX)?.unwrap_or(0);
     let limit = fields.number("limit", MOST)?.unwrap_or(USUAL) as usize;
     fields.finish()?;
@@ -150,6 +149,19 @@ pub(super) fn pace(fields: &mut Fields) -> Result<Option<Pace>, Wrong> {
     let window = fields.word("window", "a duration such as \"30s\"", duration_of)?;
     let given = rate.is_some() || window.is_some();
     Ok(given.then(|| Pace::new(rate, window.unwrap_or_default())))
+}
+
+/// Which tunnels are meant, where nothing else can be said.
+pub(super) fn searched(mut fields: Fields) -> Result<Filter, Wrong> {
+    let filter = filter_with_search(&mut fields)?;
+    fields.finish()?;
+    Ok(filter)
+}
+
+fn filter_with_search(fields: &mut Fields) -> Result<Filter, Wrong> {
+    let filter = filter(fields)?;
+    let search = fields.text("search")?;
+    Ok(Filter { search, ..filter })
 }
 
 /// Which tunnels are meant.

@@ -24,6 +24,7 @@ Examples:
 
 Signals of `run`:
   SIGHUP            read the config again now
+  SIGUSR1           open the file of log.access_to anew, after it was moved away
   SIGTERM, SIGINT   stop: no new connections, tunnels get a Close frame
   the same again    stop at once
 

@@ -1,13 +1,14 @@
 //! `[listeners.*]`: where clients connect.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::HeaderName;
 
 use super::acme_names;
 use super::auth::settable;
 use super::diagnostic::{Diagnostic, Place};
-use super::model::{
-    CertificatePair, ClientCertificates, ListenAddress, Listener, ServedCertificate,
-};
+use super::model::{CertificatePair, ListenAddress, Listener};
 use super::named_files::NamedFiles;
 use super::networks::{Networks, networks};
 use super::proxy_protocol;
@@ -18,6 +19,23 @@ use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong
 
 const ADDRESS: &str = "an address and port such as \"[::]:443\" or \"127.0.0.1:8080\", \
                        or \"unix:\" and a path";
+
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServedCertificate {
+    pub pair: CertificatePair,
+    /// Where somebody keeps a response about it (RFC 6960) for its clients.
+    pub ocsp: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    pub ca: PathBuf,
+    /// Whether a client without one is refused.
+    pub required: bool,
+    /// In which header backends get the subject.
+    pub subject_header: Option<HeaderName>,
+}
 
 /// `None` if it has no usable address.
 pub(super) fn listener(

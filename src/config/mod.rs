@@ -61,6 +61,7 @@ pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use http2::Http2;
 pub use identity::{ALGORITHMS, BasicAuth, Jwt, TokenSource};
 pub use key_source::{KeySource, KeysUrl, Url};
+pub use listeners::{ClientCertificates, ServedCertificate};
 pub use load::{Loaded, load};
 pub use message_limits::{ByteRate, LimitedSide, MessageLimits};
 pub use model::*;

@@ -27,6 +27,7 @@ use super::ejection::Ejection;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::identity::{BasicAuth, Jwt};
+use super::listeners::{ClientCertificates, ServedCertificate};
 use super::message_limits::MessageLimits;
 use super::named_files::NamedFiles;
 use super::networks::Networks;
@@ -55,8 +56,9 @@ pub struct Config {
     pub drain: Drain,
     /// Where certificates come from that no file holds.
     pub acme: Option<Acme>,
-    /// Where operators are answered, if anywhere.
+    /// Where spans are sent, if anywhere.
     pub traces: Option<Traces>,
+    /// Where operators are answered, if anywhere.
     pub admin: Option<Admin>,
     pub listeners: BTreeMap<String, Listener>,
     /// In the order of the files; matching does not depend on it.
@@ -193,23 +195,6 @@ pub enum ListenAddress {
 pub struct CertificatePair {
     pub chain: PathBuf,
     pub key: PathBuf,
-}
-
-/// A certificate that clients are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServedCertificate {
-    pub pair: CertificatePair,
-    /// Where somebody keeps a response about it (RFC 6960) for its clients.
-    pub ocsp: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificates {
-    pub ca: PathBuf,
-    /// Whether a client without one is refused.
-    pub required: bool,
-    /// In which header backends get the subject.
-    pub subject_header: Option<HeaderName>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

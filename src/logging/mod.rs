@@ -174,7 +174,7 @@ impl Logging {
         let place = self.lock();
         let reopened = place.sink.as_ref().map_or(Ok(None), Sink::reopen);
         match reopened {
-            Ok(None) => {}
+            Ok(None) => tracing::info!("no file of access lines to open anew"),
             Ok(Some(file)) => tracing::info!(file = %file.display(), "access log reopened"),
             Err(error) => {
                 tracing::error!(%error, "the access log cannot be reopened: the old file is written on");

@@ -30,7 +30,16 @@ pub struct Filter {
 impl Filter {
     /// Quick, and calls nobody: it may run under the registry's locks.
     pub fn accepts(&self, tunnel: &Tunnel) -> bool {
-        let labels = &tunnel.facts().labels;
+        self.state.is_none_or(|state| tunnel.standing() == state) && self.fits(tunnel.facts())
+    }
+
+    /// The same of a tunnel that is over, and in no state any more.
+    pub fn accepts_ended(&self, facts: &Facts) -> bool {
+        self.state.is_none() && self.fits(facts)
+    }
+
+    fn fits(&self, facts: &Facts) -> bool {
+        let labels = &facts.labels;
         let is = |wanted: &Option<String>, label: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == label)
         };
@@ -38,15 +47,9 @@ impl Filter {
             && is(&self.upstream, &labels.upstream)
             && is(&self.route, &labels.route)
             && is(&self.listener, &labels.listener)
-            && self
-                .key
-                .is_none_or(|key| key != 0 && tunnel.facts().key == key)
-            && self.state.is_none_or(|state| tunnel.standing() == state)
-            && self.client.is_none_or(|net| is_from(tunnel, net))
-            && self
-                .search
-                .as_ref()
-                .is_none_or(|text| tunnel.facts().mentions(text))
+            && self.key.is_none_or(|key| key != 0 && facts.key == key)
+            && self.client.is_none_or(|net| is_from(facts, net))
+            && self.search.as_ref().is_none_or(|it| facts.mentions(it))
     }
 
     /// Whether it accepts every tunnel.
@@ -99,8 +102,7 @@ impl Tunnel {
     }
 }
 
-fn is_from(tunnel: &Tunnel, net: IpNet) -> bool {
-    let client = tunnel.client();
-    let address = client.parse::<IpAddr>();
+fn is_from(facts: &Facts, net: IpNet) -> bool {
+    let address = facts.client().parse::<IpAddr>();
     address.is_ok_and(|address| net.contains(&address.to_canonical()))
 }

@@ -1,7 +1,11 @@
 """The dashboard in a headless Chromium: wide and as narrow as a phone, light and dark.
 
 What it shows comes from live tunnels; what its buttons do is seen in longhaul's log.
-axe-core looks for barriers. Screenshots are kept in $LONGHAUL_SHOTS, for people to look at.
+axe-core looks for barriers. Screenshots are kept in $LONGHAUL_SHOTS, for people to look at; two of
+them, dashboard.png and dashboard-phone.png, are those of docs/:
+
+    LONGHAUL_SHOTS=/tmp/shots tests/.venv/bin/python tests/apps/dashboard.py
+    pngquant --output docs/dashboard.png --force /tmp/shots/dashboard.png    # and the other
 """
 
 import base64
@@ -26,12 +30,15 @@ from longhaul import APPS, DEADLINE, Longhaul
 OPERATOR, READER = "an-operators-own-token/+=", "a-token-that-only-reads"
 AXE = APPS / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"wide": (1280, 1000), "phone": (375, 812)}
+IN_DOCUMENTS = {"document": (1240, 800)}
 SHOTS = os.environ.get("LONGHAUL_SHOTS")
 
 
 def config(directory, ports):
+    # The last has no name but its address, which is as long as a name may well be.
+    named = lambda n: f'name = "chat-{n}", ' if n < len(ports) else ""
     listed = ", ".join(
-        f'{{ name = "chat-{n}", address = "127.0.0.1:{port}" }}' for n, port in enumerate(ports, 1)
+        f'{{ {named(n)}address = "127.0.0.1:{port}" }}' for n, port in enumerate(ports, 1)
     )
     for name, token in (("operator", f"alice: {OPERATOR}"), ("reader", READER)):
         path = directory / f"{name}.token"
@@ -62,7 +69,7 @@ def admin(directory):
     return (
         '\n[admin]\nsocket = "admin.sock"\nlisten = "127.0.0.1:0"\n'
         f'token_file = "{directory}/operator.token"\n'
-        f'read_token_file = "{directory}/reader.token"\n[log]\nformat = "json"\n'
+        f'read_token_file = "{directory}/reader.token"\n[drain]\nwindow = "0s"\n[log]\nformat = "json"\n'
     )
 
 
@@ -113,6 +120,8 @@ def chromium(directory):
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(argument)
+    # They would be drawn over the edge of a screenshot.
+    options.add_argument("--hide-scrollbars")
     options.add_argument(f"--user-data-dir={directory}/chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options, Service(shutil.which("chromedriver")))
@@ -123,7 +132,7 @@ class Page:
         self.browser, self.address = browser, address
 
     def looks(self, size, scheme):
-        width, height = SIZES[size]
+        width, height = (SIZES | IN_DOCUMENTS)[size]
         # Not the window, which has a least width.
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -154,12 +163,12 @@ class Page:
     def until(self, fact, what):
         WebDriverWait(self.browser, DEADLINE, 0.05).until(lambda _: fact(), what)
 
-    def shot(self, name):
+    def shot(self, name, whole=True):
         if SHOTS:
             pathlib.Path(SHOTS).mkdir(parents=True, exist_ok=True)
             self.script("scrollTo(0, 0)")
             whole = self.browser.execute_cdp_cmd(
-                "Page.captureScreenshot", {"captureBeyondViewport": True}
+                "Page.captureScreenshot", {"captureBeyondViewport": whole}
             )
             (pathlib.Path(SHOTS) / f"{name}.png").write_bytes(base64.b64decode(whole["data"]))
 
@@ -176,6 +185,57 @@ class Page:
     def fits(self, where):
         overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert self.script(overflow) <= 0, f"{where}: the page is wider than the screen"
+        narrow = (
+            "return [...document.querySelectorAll('td')].filter(it => it.scrollWidth > it.clientWidth)"
+            ".map(it => `${it.dataset.label}: ${it.innerText}`)"
+        )
+        cells = self.script(narrow)
+        assert not cells, f"{where}: cells with more in them than they have room for: {cells}"
+
+
+# Of a page that is not told anything before it may be.
+UNTOLD = """
+window.WebSocket = class extends WebSocket {
+  set onmessage(tell) { super.onmessage = event => { if (window.mayBeTold) tell(event); }; }
+};
+"""
+
+
+def claims_nothing_before_it_knows(page):
+    added = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": UNTOLD})
+    page.browser.refresh()
+    page.until(lambda: page.one("#connection-text").text == "live", "the socket")
+    page.until(lambda: page.all("#tunnels tr"), "the tunnels, which are asked for")
+    for part in ("#upstreams-title", "#ended-title", "#ended-empty", "#reloads-title"):
+        assert not page.one(part).is_displayed(), f"{part}, of which nothing is known"
+    page.script("window.mayBeTold = true")
+    page.until(lambda: page.one("#upstreams-title").is_displayed(), "the upstreams")
+    assert page.one("#ended-empty").text == "No tunnel has ended yet."
+    assert page.one("#ended-empty").is_displayed()
+    page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    page.browser.refresh()
+    page.until(lambda: page.one("#connection-text").text == "live", "the socket again")
+
+
+def draws_each_backend(page):
+    """Two lines, and a strip of what its health was."""
+    drawn = (
+        "return [...document.querySelectorAll('#upstreams tbody tr')].map(row => ["
+        "row.querySelector('.name').innerText,"
+        "...[...row.querySelectorAll('path.line')].map(it => it.getAttribute('d') || ''),"
+        "...['good', 'bad'].map(it => row.querySelector(`.health path.${it}`).getAttribute('d') || '')])"
+    )
+
+    def all_are():
+        rows = page.script(drawn)
+        lines = all("L" in line for row in rows for line in row[1:3])
+        # Of the one that is down the last piece is bad, of the others all are good.
+        down = {row[0]: row[4].endswith("H100.00") for row in rows}
+        good = {row[0]: row[3].endswith("H100.00") and not row[4] for row in rows}
+        others = [good[name] for name in good if name != "quotes-2"]
+        return len(rows) == 5 and lines and down["quotes-2"] and not good["quotes-2"] and all(others)
+
+    page.until(all_are, "lines and health of each backend")
 
 
 def shows_what_is(page, tunnels):
@@ -233,6 +293,50 @@ def asks_first(page, longhaul, tunnels):
     page.until(lambda: "operator" in page.texts("#ended td:nth-child(2)"), "the close and its cause")
 
 
+def finds_closes(page, longhaul):
+    """Of somebody who was cut, by what they say of themselves."""
+    closed = longhaul.wait("tunnel closed")
+    search(page, closed["path"])
+    cells = lambda: [text.strip() for text in page.texts("#ended td")]
+    page.until(lambda: page.one("#ended-note").text == "1 found", "the one that is meant")
+    assert {"operator", "127.0.0.1", closed["route"], closed["backend"]} <= set(cells()), cells()
+    assert any(closed["path"] in text for text in cells()), cells()
+    search(page, "client:198.51.100.0/24")
+    page.until(lambda: page.one("#ended-empty").is_displayed(), "none")
+    assert page.one("#ended-empty").text == "None of the last hundred closes fits."
+    search(page, f"client:127.0.0.0/8 backend:{closed['backend']}")
+    page.until(lambda: page.one("#ended-note").text == "1 found", "it again")
+    search(page, "")
+    page.until(lambda: page.one("#ended-note").text == "", "all again")
+    page.until(lambda: len(page.all("#ended tr")) == 1, "the only one")
+
+
+def closes_those_of_a_backend(page, longhaul):
+    button = "//div[@id='upstreams']//button[@aria-label='Close tunnels of chat-1']"
+    closes = lambda: [it for it in longhaul.events("operator action") if it["action"] == "close"]
+    before = len(closes())
+    live = longhaul.status()["tunnels"]
+    for answer in ("#ask-no", "#ask-yes"):
+        page.browser.find_element(By.XPATH, button).click()
+        page.until(lambda: page.one("#ask").is_displayed(), "the question")
+        assert page.one("#ask-title").text == "Close the tunnels of chat-1?"
+        page.one(answer).click()
+        page.until(lambda: not page.one("#ask").is_displayed(), "no question any more")
+        if answer == "#ask-no":
+            assert longhaul.status()["tunnels"] == live and len(closes()) == before
+    page.until(lambda: len(closes()) == before + 1, "the order")
+    assert '"backend":"chat-1"' in closes()[-1]["what"], closes()
+    left = lambda: {
+        one["name"]: one["tunnels"]
+        for upstream in longhaul.status()["upstreams"]
+        for one in upstream["backends"]
+    }
+    page.until(lambda: left()["chat-1"] == 0, "its tunnels to be gone")
+    assert all(tunnels > 0 for name, tunnels in left().items() if name not in ("chat-1", "quotes-2"))
+    own = "//div[@id='upstreams']//tr[.//span[text()='chat-1']]//td[@data-label='tunnels']"
+    page.until(lambda: page.browser.find_element(By.XPATH, own).text == "0", "the page to say so")
+
+
 def drains(page, longhaul):
     row = "//div[@id='upstreams']//tr[.//span[text()='chat-2']]"
     page.browser.find_element(By.XPATH, f"{row}//button[text()='Drain']").click()
@@ -285,9 +389,14 @@ def check(browser, longhaul):
         page.one("#token").send_keys(OPERATOR, Keys.ENTER)
         page.until(lambda: page.one("#connection-text").text == "live", "the socket")
         assert page.one("#role").text == "operator"
+        claims_nothing_before_it_knows(page)
         shows_what_is(page, count)
+        draws_each_backend(page)
         finds_tunnels(page, count)
         asks_first(page, longhaul, count)
+        finds_closes(page, longhaul)
+        closes_those_of_a_backend(page, longhaul)
+        for_the_documents(page)
         drains(page, longhaul)
         shows_reloads(page, longhaul)
         every_look(page)
@@ -297,10 +406,29 @@ def check(browser, longhaul):
         talk.end()
 
 
+def for_the_documents(page):
+    """Before anything odd is on the page, and once there are lines to be seen."""
+    if not SHOTS:
+        return
+    lines = lambda _: page.script("return histories.get('tunnels').length") > 60
+    WebDriverWait(page.browser, 90).until(lines, "a minute of lines")
+    page.looks("phone", "dark")
+    page.shot("dashboard-phone", whole=False)
+    page.looks("document", "light")
+    search(page, "room-1")
+    page.until(lambda: page.one("#ended-note").text == "1 found", "who was cut")
+    page.shot("dashboard")
+    search(page, "")
+
+
 def every_look(page):
+    painted = "return [document.body, document.querySelector('.card')].map(it => getComputedStyle(it))"
+    painted += ".flatMap(it => [it.backgroundColor, it.color])"
     for size in SIZES:
+        colours = {}
         for scheme in ("light", "dark"):
             page.looks(size, scheme)
+            colours[scheme] = page.script(painted)
             where = f"{size}-{scheme}"
             page.fits(where)
             page.has_no_barrier(where)
@@ -310,6 +438,8 @@ def every_look(page):
             page.has_no_barrier(f"{where}, asking")
             page.shot(f"{where}-asking")
             page.one("#ask-no").click()
+        pairs = list(zip(colours["light"], colours["dark"]))
+        assert len(pairs) == 4 and all(light != dark for light, dark in pairs), pairs
 
 
 def reads_only(page, longhaul):

@@ -175,8 +175,11 @@ async fn of_plain_requests_a_sample_is_logged_and_all_that_go_badly(over: Over) 
 async fn an_edit_moves_the_lines_and_one_that_cannot_is_rejected() {
     let backend = Echo::start("a").await;
     let proxy = Proxy::start(site(&backend, "")).await;
-    // It need not be there for anything.
+    // It need not be there for anything, and says so.
     proxy.signal(Signal::USR1);
+    let nothing = "no file of access lines to open anew";
+    let told = proxy.log.wait(nothing, &[]).await;
+    assert_eq!(told.level, "INFO");
     proxy.get("/here/1").await;
     proxy.log.wait("request", &[("path", "/here/1")]).await;
     proxy

@@ -9,7 +9,7 @@ use crate::kit::{Echo, Over, Proxy, Setup, Site, Wire, Ws, dial, handshake, over
 
 over_each!(
     what_is_told_moves_with_the_tunnels_and_says_how_they_ended,
-    live_tunnels_are_searched,
+    tunnels_are_searched_while_they_live_and_after,
 );
 
 const TOKEN: &str = "a-token-of-an-operator/+=";
@@ -217,7 +217,7 @@ async fn what_is_told_moves_with_the_tunnels_and_says_how_they_ended(over: Over)
     .await;
 }
 
-async fn live_tunnels_are_searched(over: Over) {
+async fn tunnels_are_searched_while_they_live_and_after(over: Over) {
     let echo = Echo::start("a").await;
     let proxy = Proxy::start(Site::one(echo.address()).route("name = 'Chat'"))
         .await
@@ -246,6 +246,29 @@ async fn live_tunnels_are_searched(over: Over) {
     let (code, answer) = proxy
         .ask_admin("/tunnels/close", Some(json!({ "search": "room" })))
         .await;
+    assert_eq!(code, 400, "{answer}");
+
+    // Whoever was cut is found by the same words.
+    for ws in all {
+        ws.close(4001).await;
+    }
+    let ended = async |query: &str| {
+        let found = get(&proxy, &format!("/tunnels/ended?{query}")).await["ended"].clone();
+        found.as_array().expect("a list").len()
+    };
+    soon("the three ends", async { while ended("").await < 3 {} }).await;
+    for (query, expected) in [
+        ("search=room-1", 2),
+        ("search=ROOM-12&route=Chat", 1),
+        ("client=127.0.0.0/8", 3),
+        ("client=198.51.100.1", 0),
+        ("upstream=app&backend=a&listener=main", 3),
+        ("route=chat", 0),
+        ("state=open", 0),
+    ] {
+        assert_eq!(ended(query).await, expected, "{query}");
+    }
+    let (code, answer) = proxy.ask_admin("/tunnels/ended?client=me", None).await;
     assert_eq!(code, 400, "{answer}");
 }
 

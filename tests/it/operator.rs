@@ -164,6 +164,67 @@ fn the_commands_say_the_same(proxy: &Proxy, id: u64, key: &str) {
     assert!(text.contains("upstream app"), "{text}");
 }
 
+/// Over HTTP/1.1 alone: it is about what the command prints.
+#[tokio::test]
+async fn the_status_is_what_is_asked_for_as_json_and_in_words() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(site(&[&backend])).await;
+    let mut tunnel = proxy.ws("/").await;
+    tunnel.greeting().await;
+    tunnel.echo("one").await;
+    let status = get(&proxy, "/status").await;
+    let (code, text, errors) = run(&proxy, &["status", "--json"]);
+    assert_eq!((code, &*errors), (Some(0), ""));
+    let printed: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        printed, status,
+        "the same process, and nothing has happened"
+    );
+    assert_eq!(
+        (&printed["tunnels"], &printed["pid"]),
+        (&json!(1), &json!(proxy.pid()))
+    );
+
+    let (code, text, _) = run(&proxy, &["status"]);
+    assert_eq!(code, Some(0));
+    let says = |text: &str, words: &[&str]| {
+        let wanted = words.join(" ");
+        let joined = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.lines().any(|it| joined(it).starts_with(&wanted)),
+            "{wanted} in\n{text}"
+        );
+    };
+    let word = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), ToOwned::to_owned)
+    };
+    for key in [
+        "version",
+        "pid",
+        "generation",
+        "config_hash",
+        "tunnels",
+        "connections",
+    ] {
+        says(&text, &[key, &word(&status[key])]);
+    }
+    let listener = &status["listeners"][0];
+    says(&text, &["main", &word(&listener["address"])]);
+    says(&text, &["stalled 0"]);
+    says(&text, &["admin_listen -"]);
+    says(&text, &["last_reload ok,"]);
+    assert!(text.contains("upstream \"app\" added"), "{text}");
+    says(&text, &["asked_by", &word(&status["asked_by"]["who"])]);
+    says(&text, &["a", backend.address(), "1 active up 1 0 0 0 1"]);
+
+    proxy.refuse("[nonsense").await;
+    let (_, text, _) = run(&proxy, &["status"]);
+    says(&text, &["last_reload failed,"]);
+    assert!(text.contains("unclosed table"), "{text}");
+}
+
 #[tokio::test]
 async fn what_is_asked_wrongly_is_refused_with_what_is_allowed() {
     let backend = Echo::start("a").await;
@@ -236,9 +297,40 @@ async fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
     long.send("POST /backends HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
         .await;
     assert_eq!(long.response().await.head.status, 413);
+}
+
+/// Over HTTP/1.1 alone: it is about what the commands say.
+#[tokio::test]
+async fn a_command_that_lacks_a_word_says_which_in_its_own_words() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(site(&[&backend])).await;
+    let mut tunnel = proxy.ws("/").await;
+    tunnel.greeting().await;
     let (code, _, errors) = run(&proxy, &["tunnels", "close"]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("which tunnels?"), "{errors}");
+    for word in ["--all", "--client", "--backend"] {
+        assert!(errors.contains(word), "{errors}");
+    }
+    assert!(!errors.contains("true"), "no words of the API: {errors}");
+    tunnel.echo("still here").await;
+
+    let asked = |words: &[&str]| said(longhaul().args(words).output().expect("to run longhaul"));
+    for written in ["127.0.0.1:19900", "localhost:19900", "[::1]:19900"] {
+        let (code, _, errors) = asked(&["status", "--admin", written]);
+        assert_eq!(code, Some(1));
+        let url = format!("--admin http://{written}");
+        assert!(errors.contains(&url), "{errors}");
+    }
+    let (_, _, errors) = asked(&["status", "--admin", "no/such:1"]);
+    assert!(!errors.contains("http://"), "that is a path: {errors}");
+    let bare = proxy.write("bare.toml", site(&[&backend]).to_string());
+    let bare = bare.display().to_string();
+    let (code, _, errors) = asked(&["status", "--config", &bare]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("bare.toml has no [admin]"), "{errors}");
+    let lines = "[admin]\nsocket = \"/run/longhaul/admin.sock\"";
+    assert!(errors.contains(lines), "{errors}");
 }
 
 async fn tunnels_are_closed_by_what_they_have_in_common_and_no_others(over: Over) {

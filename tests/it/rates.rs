@@ -8,6 +8,7 @@ over_each!(
     tunnels_are_counted_to_their_end_and_over_reloads,
     a_sticky_key_has_its_tunnels_from_whatever_address,
     a_proxy_that_is_counted_as_one_client_is_told_of,
+    a_private_address_that_all_come_from_is_told_of,
 );
 
 const TOLD: &str = "limits for each client count what looks like a proxy, and with it all who \
@@ -194,6 +195,25 @@ async fn a_proxy_that_is_counted_as_one_client_is_told_of(over: Over) {
     assert_eq!(status(&proxy, "192.0.2.1").await, 101);
     assert_eq!(warnings(&proxy), 1, "it is trusted now");
     assert_eq!(proxy.metric(counted).await, 2.0);
+}
+
+async fn a_private_address_that_all_come_from_is_told_of(over: Over) {
+    let backend = Echo::start("a").await;
+    let limited = Site::of(&[backend.entry()]).route("request_rate_per_client = '1000/s'");
+    let proxy = Proxy::start(limited).await.over(over);
+    let told = |proxy: &Proxy| proxy.log.all(|event| event.message == TOLD).len();
+    for _ in 0..100 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
+    }
+    assert_eq!(told(&proxy), 0, "so many may be one client");
+    // Not one of them has said that it speaks for others.
+    assert_eq!(proxy.get("/").await.head.status, 200);
+    let warning = proxy.log.wait(TOLD, &[("client", "127.0.0.1")]).await;
+    assert_eq!(warning.level, "WARN");
+    assert_eq!(proxy.get("/").await.head.status, 200);
+    let counted = "longhaul_proxies_counted_total{route=\"* /*\"}";
+    assert_eq!(proxy.metric(counted).await, 2.0);
+    assert_eq!(told(&proxy), 1);
 }
 
 #[tokio::test]

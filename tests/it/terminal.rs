@@ -67,14 +67,29 @@ fn all_of(mut person: File) -> String {
     String::from_utf8(all).expect("UTF-8")
 }
 
+/// How many are left of `all` by a bar, which is as full as it says.
+fn left_of(bar: &str, all: u64) -> u64 {
+    let (drawn, said) = bar.split_once("] ").expect("a bar");
+    let drawn = drawn.strip_prefix('[').expect("its beginning");
+    let full = drawn.trim_end_matches('.');
+    assert!(full.chars().all(|it| it == '#'), "{bar:?}");
+    let numbers = said.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u64> = numbers.filter_map(|it| it.parse().ok()).collect();
+    let [done, of, percent] = numbers[..] else {
+        panic!("no three numbers in {bar:?}");
+    };
+    let share = |whole: u64| (done * whole).checked_div(of).unwrap_or(whole);
+    assert_eq!((of, percent), (all, share(100)), "{bar:?}");
+    assert_eq!(said, format!("{done} of {of} closed, {percent} %"));
+    assert_eq!((full.len() as u64, drawn.len()), (share(30), 30), "{bar:?}");
+    of - done
+}
+
 /// From `first` down to none, each line over the one before, and never more again.
 fn counts_down(shown: &str, first: u64) {
     let lines = shown.strip_suffix("\r\n").expect("an end of the line");
     let parts = lines.split("\r\u{1b}[K").skip(1);
-    let left: Vec<u64> = parts
-        .map(|part| part.strip_suffix(" left").expect("what is left"))
-        .map(|number| number.parse().expect("a number"))
-        .collect();
+    let left: Vec<u64> = parts.map(|part| left_of(part, first)).collect();
     assert!(
         left.is_sorted_by(|before, after| before >= after),
         "{left:?}"
@@ -149,7 +164,8 @@ async fn at_a_terminal_a_drain_shows_what_is_left_until_none_is() {
     // There is nothing left to wait for.
     let (said, shown) = at_a_terminal(&proxy, &words).await;
     assert_eq!(said, "a is draining, by operator\n");
-    assert_eq!(shown, "\r\u{1b}[K0 left\r\n");
+    let bar = shown.strip_prefix("\r\u{1b}[K").expect("one line");
+    assert_eq!(left_of(bar.trim_end(), 0), 0);
 
     let back = ["backends", "set", "app", "a", "active"];
     let no_wait = [&words[..], &["--no-wait"]].concat();

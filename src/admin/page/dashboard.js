@@ -65,6 +65,27 @@ function draw(svg, name) {
   svg.children[1].setAttribute("d", `M${points.join("L")}`);
 }
 
+// Of health: a strip of the last states, in three colours at three heights.
+const HEIGHTS = { good: 5, warn: 12, bad: 19 };
+function strip() {
+  const svg = sparkline();
+  svg.replaceChildren(...Object.keys(HEIGHTS).map(kind => {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("class", kind);
+    return path;
+  }));
+  return svg;
+}
+function drawStates(svg, name) {
+  const states = histories.get(name) || [];
+  const step = 100 / KEPT, start = 100 - step * states.length, parts = { good: "", warn: "", bad: "" };
+  for (let at = 0, end; at < states.length; at = end) {
+    for (end = at + 1; end < states.length && states[end] === states[at]; end++);
+    parts[states[at]] += `M${(start + at * step).toFixed(2)} ${HEIGHTS[states[at]]}H${(start + end * step).toFixed(2)}`;
+  }
+  for (const path of svg.children) path.setAttribute("d", parts[path.getAttribute("class")]);
+}
+
 // ---- asking ----
 async function ask(path, body) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -141,6 +162,7 @@ function measure(now, seconds) {
     into += messages[0]; out += messages[1];
     remember(`${name} tunnels`, backend.tunnels);
     remember(`${name} rate`, messages[0] + messages[1]);
+    remember(`${name} health`, standing(backend)[1]);
     backend.rate = messages;
   }
   remember("tunnels", now.tunnels); remember("in", into); remember("out", out); remember("connections", now.connections);
@@ -153,7 +175,7 @@ const rows = new Map();
 function backendRow(upstream, backend) {
   const row = {
     chip: make("span", { kind: "chip" }), by: make("span", { kind: "soft" }), tunnels: make("span"), rate: make("span"),
-    stalled: make("span"), trends: [sparkline(), sparkline()],
+    stalled: make("span"), trends: [sparkline(), sparkline()], states: strip(),
     drain: make("button", { click: () => setState(upstream, row.now, row.now.state === "draining" ? "config" : "draining") }),
     close: make("button", { text: "Close tunnels", "aria-label": `Close tunnels of ${backend.name}`, click: () => closeAll(upstream, row.now) }),
   };
@@ -161,6 +183,7 @@ function backendRow(upstream, backend) {
     make("td", { kind: "name" }, make("span", { text: backend.name })),
     make("td", { kind: "mono wide", label: "address" }, make("span", { text: backend.address })),
     make("td", { kind: "wide", label: "health" }, make("span", {}, row.chip, " ", row.by)),
+    make("td", { kind: "trend health", label: "the last states" }, row.states),
     make("td", { kind: "number", label: "tunnels" }, row.tunnels),
     make("td", { kind: "trend", label: "trend" }, row.trends[0]),
     make("td", { kind: "number", label: "messages/s" }, row.rate),
@@ -170,9 +193,10 @@ function backendRow(upstream, backend) {
   return row;
 }
 function upstreamCard(upstream) {
-  const heads = ["backend", "address", "health", "tunnels", "", "messages/s", "", "stalled"].map(text =>
+  const heads = ["backend", "address", "health", "", "tunnels", "", "messages/s", "", "stalled"].map(text =>
     make("th", { text, kind: ["tunnels", "messages/s", "stalled"].includes(text) ? "number" : "" }));
-  heads.forEach((head, at) => { if (!head.textContent) head.setAttribute("aria-label", at === 4 ? "tunnels, trend" : "messages/s, trend"); });
+  for (const [at, label] of [[3, "health, the last states"], [5, "tunnels, trend"], [7, "messages/s, trend"]])
+    heads[at].setAttribute("aria-label", label);
   if (role === "operator") heads.push(make("th", { "aria-label": "actions" }));
   const card = { note: make("span", { kind: "soft" }), panic: make("span", { kind: "chip bad", text: "panic: every backend is used" }), body: make("tbody") };
   card.node = make("div", { kind: "card" },
@@ -212,7 +236,7 @@ function showBackend(row, name, backend) {
   put(row.tunnels, count(backend.tunnels) + (backend.handshakes ? ` +${backend.handshakes}` : ""));
   put(row.rate, rate(backend.rate[0] + backend.rate[1]));
   put(row.stalled, count(backend.stalled));
-  draw(row.trends[0], `${name} tunnels`); draw(row.trends[1], `${name} rate`);
+  draw(row.trends[0], `${name} tunnels`); draw(row.trends[1], `${name} rate`); drawStates(row.states, `${name} health`);
   const draining = backend.state === "draining";
   put(row.drain, draining ? "Take back" : "Drain");
   row.drain.setAttribute("aria-label", `${draining ? "Take back" : "Drain"} ${backend.name}`);
@@ -220,11 +244,20 @@ function showBackend(row, name, backend) {
 }
 
 // ---- last closes, reloads ----
-let endedSeen = "", reloadsSeen = "";
-function showEnded(ended) {
-  const seen = `${ended.length} ${ended[0]?.id}`;
+let endedSeen = "", reloadsSeen = "", sought = "";
+// What is searched for is looked for among the last hundred; else the newest come by themselves.
+async function findEnded(query, fields) {
+  sought = query.trim();
+  if (!sought) { if (last) showEnded(last.ended, "No tunnel has ended yet."); return; }
+  const found = (await ask(`/tunnels/ended?${fields}`)).ended;
+  if (query === $("query").value) showEnded(found, "None of the last hundred closes fits.");
+}
+function showEnded(ended, none) {
+  const seen = `${sought} ${ended.length} ${ended[0]?.id}`;
   if (seen === endedSeen) return;
   endedSeen = seen;
+  put($("ended-note"), sought ? `${ended.length} found` : "");
+  put($("ended-empty"), none);
   const planned = ["drain", "removed", "operator", "rebalance", "max_lifetime", "expired"];
   $("ended").replaceChildren(...ended.map(one => make("tr", {},
     make("td", { kind: "when", label: "when", text: clock(one.at_unix) }),
@@ -232,9 +265,15 @@ function showEnded(ended) {
       kind: `chip ${/^close 100[01]$/.test(one.cause) ? "good" : planned.includes(one.cause) ? "" : "warn"}` })),
     make("td", { label: "ended by", text: one.ended_by }),
     make("td", { kind: "mono wide", label: "client" }, make("span", { text: one.client })),
-    make("td", { label: "backend", text: one.backend }),
-    make("td", { kind: "number", label: "lasted", text: span(one.duration_seconds) }))));
+    pathCell(one),
+    make("td", { kind: "wide", label: "route" }, make("span", { text: one.route })),
+    make("td", { kind: "wide", label: "backend" }, make("span", { text: one.backend })),
+    make("td", { kind: "number", label: "lasted" }, make("span", { text: span(one.duration_seconds) })))));
   $("ended-empty").hidden = ended.length > 0;
+}
+function pathCell(one) {
+  const path = (one.host || "") + (one.path || "");
+  return make("td", { kind: "wide", label: "path" }, make("div", { kind: "cut", text: path, title: path }));
 }
 function showReloads(reloads) {
   const seen = JSON.stringify(reloads);
@@ -267,6 +306,7 @@ async function list() {
     const query = $("query").value;
     if (query !== shownQuery) { pages = [0]; shownQuery = query; }
     await page(wanted(query), pages[pages.length - 1]);
+    await findEnded(query, wanted(query));
   } catch (error) { put($("tunnels-note"), error.message); }
   listing = false;
   if (again) { again = false; list(); }
@@ -304,13 +344,12 @@ function showTunnels(found, matching) {
 }
 function tunnelRow(one) {
   const row = { state: make("span"), age: make("span"), silent: make("span"), messages: make("span") };
-  const path = (one.host || "") + (one.path || "");
   row.node = make("tr", {},
     make("td", { kind: "number name", label: "tunnel" }, make("span", { text: one.id })),
     make("td", { kind: "mono wide", label: "client" }, make("span", { text: one.client })),
-    make("td", { kind: "wide", label: "path" }, make("div", { kind: "cut", text: path, title: path })),
-    make("td", { label: "route", text: one.route }),
-    make("td", { label: "backend", text: one.backend }),
+    pathCell(one),
+    make("td", { kind: "wide", label: "route" }, make("span", { text: one.route })),
+    make("td", { kind: "wide", label: "backend" }, make("span", { text: one.backend })),
     make("td", { label: "state" }, row.state),
     make("td", { kind: "number", label: "age" }, row.age),
     make("td", { kind: "number", label: "silent" }, row.silent),
@@ -339,10 +378,11 @@ function show(now) {
   // Another process begins from nothing.
   if (last && last.pid !== now.pid) { most.clear(); histories.clear(); }
   last = now;
+  for (const part of document.querySelectorAll(".told")) part.hidden = false;
   put($("process"), `${now.version}, pid ${now.pid}, generation ${now.generation}`);
   measure(now, seconds);
   showUpstreams(now);
-  showEnded(now.ended);
+  if (!sought) showEnded(now.ended, "No tunnel has ended yet.");
   showReloads(now.reloads);
 }
 function connected(on, text) { $("dot").classList.toggle("on", on); put($("connection-text"), text); }

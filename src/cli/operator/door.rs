@@ -20,7 +20,11 @@ pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
             let loaded = config::load(file).result.map_err(WrongConfig)?;
             match &loaded.admin {
                 Some(admin) => door_of(admin),
-                None => bail!("{} has no [admin]", file.display()),
+                None => bail!(
+                    "{} has no [admin], so nobody can be asked; put in, for instance:\n\n\
+                     [admin]\nsocket = \"/run/longhaul/admin.sock\"",
+                    file.display()
+                ),
             }
         }
         (None, None) => bail!("which longhaul? give --admin or --config"),
@@ -29,8 +33,22 @@ pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
 
 /// The door that somebody has written, with the token in a file.
 pub fn door(written: &str, token_file: Option<&Path>) -> anyhow::Result<Door> {
+    if is_authority(written) && !Path::new(written).exists() {
+        bail!("there is no socket {written}; over TCP it is --admin http://{written}");
+    }
     let token = token_file.map(token).transpose()?;
     Door::parse(written, token).map_err(|error| anyhow!(error))
+}
+
+/// Whether it is a host and a port, as somebody writes who means a URL.
+fn is_authority(written: &str) -> bool {
+    match written.rsplit_once(':') {
+        Some((host, port)) => {
+            let usual = !host.is_empty() && !written.contains('/');
+            usual && port.parse::<u16>().is_ok()
+        }
+        None => false,
+    }
 }
 
 /// The door of a config: its socket, if there is one.

@@ -7,6 +7,7 @@ pub mod args;
 mod backends;
 mod door;
 mod progress;
+mod status;
 mod table;
 mod top;
 mod tunnels;
@@ -15,11 +16,12 @@ use std::io::{Write, stdout};
 
 use serde_json::{Map, Value};
 
-use self::args::{PaceArguments, RebalanceArguments, StatusArguments};
+use self::args::{PaceArguments, RebalanceArguments};
 use self::door::meant;
 
 pub(super) use self::backends::backends;
 pub(super) use self::door::{asked, door, door_of};
+pub(super) use self::status::status;
 pub(super) use self::top::top;
 pub(super) use self::tunnels::tunnels;
 
@@ -37,57 +39,6 @@ pub(super) fn rebalance(arguments: &RebalanceArguments) -> anyhow::Result<()> {
     let columns = ["name", "tunnels", "share", "closing", "stays"];
     out(&table::table(&answer["backends"], &columns))?;
     progress::closing(&door, &answer, !arguments.pace.no_wait)
-}
-
-pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
-    let answer = asked(&door, door.get("/status"))?;
-    if arguments.json {
-        return print(&answer);
-    }
-    let mut text = table::record(
-        &answer,
-        &[
-            "version",
-            "pid",
-            "generation",
-            "config_hash",
-            "tunnels",
-            "connections",
-        ],
-    );
-    text.push_str(&table::record(&answer["last_reload"], &["ok", "message"]));
-    text.push('\n');
-    text.push_str(&table::table(&answer["listeners"], &["name", "address"]));
-    if answer["acme"].as_array().is_some_and(|all| !all.is_empty()) {
-        text.push('\n');
-        let columns = ["name", "not_after_unix", "next_attempt_unix", "error"];
-        text.push_str(&table::table(&answer["acme"], &columns));
-    }
-    for upstream in answer["upstreams"].as_array().into_iter().flatten() {
-        text.push_str(&format!(
-            "\nupstream {}{}\n",
-            table::word(&upstream["name"]),
-            troubles(upstream)
-        ));
-        let columns = ["name", "address", "weight", "state", "health", "tunnels"];
-        text.push_str(&table::table(&upstream["backends"], &columns));
-    }
-    out(&text)
-}
-
-/// What is wrong with an upstream as a whole.
-fn troubles(upstream: &Value) -> String {
-    let mut text = String::new();
-    if upstream["panic"] == true {
-        text.push_str(", in panic: every backend is used");
-    }
-    let discovery = &upstream["discovery"];
-    if discovery["ok"] == false {
-        let error = table::word(&discovery["error"]);
-        text.push_str(&format!(", discovery failed: {error}"));
-    }
-    text
 }
 
 fn body(pace: &PaceArguments) -> Map<String, Value> {

@@ -1,5 +1,5 @@
 //! How closes that were just asked for go on: one line, and for whoever waits at
-//! a terminal how many are left until none is.
+//! a terminal a bar that fills until none is left.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::thread::sleep;
@@ -12,6 +12,8 @@ use super::{asked, out, table::word};
 use crate::admin::Door;
 
 const LOOK: Duration = Duration::from_millis(500);
+/// Columns of a bar.
+const WIDTH: u64 = 30;
 
 /// Says what the answer of a close says, and `waits` if somebody watches.
 pub(super) fn closing(door: &Door, answer: &Value, waits: bool) -> anyhow::Result<()> {
@@ -52,14 +54,31 @@ fn left_of_drain(door: &Door, upstream: &str, name: &str) -> anyhow::Result<Opti
     Ok(backend.map(|it| count(it, "tunnels") + count(it, "handshakes")))
 }
 
+/// `[######....] 6 of 10 closed, 60 %`.
+fn bar(left: u64, all: u64) -> String {
+    let done = all.saturating_sub(left);
+    // Only what is over is full.
+    let of = |whole: u64| (done * whole).checked_div(all).unwrap_or(whole);
+    let full = of(WIDTH);
+    format!(
+        "[{}{}] {done} of {all} closed, {} %",
+        "#".repeat(full as usize),
+        ".".repeat((WIDTH - full) as usize),
+        of(100)
+    )
+}
+
 /// At a terminal, until none is left or nobody knows of it any more.
 fn watch(left: impl Fn() -> anyhow::Result<Option<u64>>) -> anyhow::Result<()> {
     let mut errors = stderr();
     if !errors.is_terminal() {
         return Ok(());
     }
+    // Of a drain more may come, out of handshakes that were under way.
+    let mut all = 0;
     while let Some(left) = left()? {
-        write!(errors, "\r\u{1b}[K{left} left")?;
+        all = all.max(left);
+        write!(errors, "\r\u{1b}[K{}", bar(left, all))?;
         errors.flush()?;
         if left == 0 {
             break;
@@ -67,4 +86,29 @@ fn watch(left: impl Fn() -> anyhow::Result<Option<u64>>) -> anyhow::Result<()> {
         sleep(LOOK);
     }
     Ok(writeln!(errors)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_full_when_none_is_left_and_not_before() {
+        let drawn = |left, all| bar(left, all).replace(&"#".repeat(10), "X");
+        assert_eq!(
+            drawn(12, 12),
+            format!("[{}] 0 of 12 closed, 0 %", ".".repeat(30))
+        );
+        assert_eq!(
+            drawn(8, 12),
+            format!("[X{}] 4 of 12 closed, 33 %", ".".repeat(20))
+        );
+        assert_eq!(drawn(0, 12), "[XXX] 12 of 12 closed, 100 %");
+        assert_eq!(drawn(0, 0), "[XXX] 0 of 0 closed, 100 %");
+        let last = bar(1, 1_000_000);
+        assert!(
+            last.contains("#.] 999999 of 1000000 closed, 99 %"),
+            "{last}"
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! `longhaul tunnels`: live tunnels listed, shown and closed.
 
+use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::args::{
@@ -92,6 +93,13 @@ fn show_tunnel(arguments: &ShowArguments) -> anyhow::Result<()> {
 }
 
 fn close_tunnels(arguments: &CloseArguments) -> anyhow::Result<()> {
+    let any = which(&arguments.which).next().is_some();
+    if !any && arguments.id.is_none() && !arguments.all {
+        bail!(
+            "which tunnels? give an id, what they have in common (--client, --key, --listener, \
+             --route, --upstream, --backend, --state), or --all"
+        );
+    }
     let door = meant(&arguments.socket)?;
     let mut body = body(&arguments.pace);
     for (key, value) in which(&arguments.which) {

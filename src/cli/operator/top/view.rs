@@ -11,8 +11,11 @@ use super::super::table::word;
 use super::screen::{Screen, Tab};
 use super::sums::name_of;
 
-/// Columns of a trend.
+/// Columns of a trend; in a narrow terminal names come first.
 const TREND: usize = 12;
+const LEAST_TREND: usize = 4;
+/// Of a line of the backends: health and three numbers, and what is between all.
+const OF_BACKENDS: usize = 9 + 3 * 7 + 7;
 
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
     let [head, tabs, body, foot] = Layout::vertical([
@@ -99,7 +102,7 @@ fn foot(screen: &Screen) -> Paragraph<'static> {
 
 fn table(frame: &mut Frame<'_>, screen: &mut Screen, area: Rect) {
     let (head, widths, rows) = match screen.tab {
-        Tab::Backends => backends(screen),
+        Tab::Backends => backends(screen, area.width.into()),
         Tab::Tunnels => tunnels(screen),
         Tab::Ended => ended(screen),
         Tab::Reloads => reloads(screen),
@@ -114,13 +117,43 @@ fn table(frame: &mut Frame<'_>, screen: &mut Screen, area: Rect) {
 
 type Parts = (Vec<&'static str>, Vec<Constraint>, Vec<Row<'static>>);
 
-fn backends(screen: &Screen) -> Parts {
+/// Columns of an upstream's name, of a backend's, and of a trend, where there are
+/// so many for two names and two trends, and the longest names are these.
+fn shares(room: usize, longest: [usize; 2]) -> [usize; 3] {
+    let [upstream, backend] = longest.map(|it| it.max(8));
+    let trend = (room.saturating_sub(upstream + backend) / 2).clamp(LEAST_TREND, TREND);
+    let names = room.saturating_sub(2 * trend);
+    // Backends of one upstream are told apart by their own names.
+    let upstream = upstream.min(names.saturating_sub(backend).max(names / 3));
+    [upstream, names.saturating_sub(upstream), trend]
+}
+
+/// A text, or its end where names differ.
+fn end_of(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    match length <= width {
+        true => text.to_owned(),
+        false => {
+            let end = text.chars().skip(length - width.saturating_sub(1));
+            std::iter::once('…').chain(end).collect()
+        }
+    }
+}
+
+fn backends(screen: &Screen, width: usize) -> Parts {
+    let length = |value: &Value| word(&value["name"]).chars().count();
+    let longest = screen
+        .backends()
+        .fold([0, 0], |[a, b], (upstream, backend)| {
+            [a.max(length(upstream)), b.max(length(backend))]
+        });
+    let [of_upstream, of_backend, trend] = shares(width.saturating_sub(OF_BACKENDS), longest);
     let row = |(upstream, backend): (&Value, &Value)| {
         let name = name_of(upstream, backend);
-        let line = |kind: &str| screen.sums.line(&format!("{name} {kind}"), TREND).cyan();
+        let line = |kind: &str| screen.sums.line(&format!("{name} {kind}"), trend).cyan();
         Row::new([
-            Cell::from(word(&upstream["name"])),
-            word(&backend["name"]).into(),
+            Cell::from(end_of(&word(&upstream["name"]), of_upstream)),
+            end_of(&word(&backend["name"]), of_backend).into(),
             standing(backend).into(),
             word(&backend["tunnels"]).into(),
             line("tunnels").into(),
@@ -133,12 +166,12 @@ fn backends(screen: &Screen) -> Parts {
     let head = vec![
         "upstream", "backend", "health", "tunnels", "", "msgs/s", "", "stalled",
     ];
-    let (name, trend) = (Constraint::Min(9), Constraint::Length(TREND as u16));
-    let number = Constraint::Length(7);
+    let columns = |count: usize| Constraint::Length(u16::try_from(count).unwrap_or(u16::MAX));
+    let (number, trend) = (columns(7), columns(trend));
     let widths = vec![
-        name,
-        name,
-        Constraint::Length(9),
+        columns(of_upstream),
+        columns(of_backend),
+        columns(9),
         number,
         trend,
         number,
@@ -265,5 +298,24 @@ fn amount(value: f64) -> String {
         v if v >= 1e4 => format!("{:.1}k", v / 1e3),
         v if v.fract() == 0.0 || v >= 100.0 => format!("{v:.0}"),
         v => format!("{v:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trends_make_room_for_names_and_names_show_their_ends() {
+        // 80 columns.
+        assert_eq!(shares(43, [4, 6]), [8, 11, 12]);
+        assert_eq!(shares(43, [4, 15]), [8, 15, 10]);
+        assert_eq!(shares(43, [9, 21]), [9, 22, 6]);
+        assert_eq!(shares(43, [20, 40]), [11, 24, 4]);
+        assert_eq!(shares(100, [20, 40]), [20, 56, 12]);
+        assert_eq!(shares(0, [20, 40]), [0, 0, 4]);
+        assert_eq!(end_of("127.0.0.1:19001", 15), "127.0.0.1:19001");
+        assert_eq!(end_of("127.0.0.1:19001", 9), "….1:19001");
+        assert_eq!(end_of("abc", 0), "…abc".chars().take(1).collect::<String>());
     }
 }
