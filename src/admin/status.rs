@@ -34,6 +34,7 @@ pub(super) fn process(state: &State, admin: Option<SocketAddr>) -> Value {
         "listeners": listeners,
         "admin_listen": admin,
         "acme": state.acme.standings().iter().map(certificate).collect::<Vec<_>>(),
+        "proxies_counted": snapshot.proxies_counted(),
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
         "connections": state.metrics.connections_active.get(),

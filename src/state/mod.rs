@@ -244,6 +244,13 @@ fn retire(previous: &Snapshot, next: &Snapshot) {
 }
 
 impl Snapshot {
+    /// Routes whose limits for each client count what looks like a proxy.
+    pub fn proxies_counted(&self) -> Vec<&str> {
+        let routes = self.table.iter().map(|(_, entry)| &entry.route);
+        let founded = routes.filter(|route| route.suspicion.is_founded());
+        founded.map(|route| &*route.name).collect()
+    }
+
     /// The listener that a connection has come by, even if this generation no
     /// longer has it.
     pub fn came_by(&self, listener: &str) -> Option<&Arc<ListenerState>> {

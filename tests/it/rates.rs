@@ -206,6 +206,10 @@ async fn a_private_address_that_all_come_from_is_told_of(over: Over) {
         assert_eq!(proxy.get("/").await.head.status, 200);
     }
     assert_eq!(told(&proxy), 0, "so many may be one client");
+    assert_eq!(
+        proxy.status().await["proxies_counted"],
+        serde_json::json!([])
+    );
     // Not one of them has said that it speaks for others.
     assert_eq!(proxy.get("/").await.head.status, 200);
     let warning = proxy.log.wait(TOLD, &[("client", "127.0.0.1")]).await;
@@ -214,6 +218,8 @@ async fn a_private_address_that_all_come_from_is_told_of(over: Over) {
     let counted = "longhaul_proxies_counted_total{route=\"* /*\"}";
     assert_eq!(proxy.metric(counted).await, 2.0);
     assert_eq!(told(&proxy), 1);
+    let routes = proxy.status().await["proxies_counted"].clone();
+    assert_eq!(routes, serde_json::json!(["* /*"]));
 }
 
 #[tokio::test]
