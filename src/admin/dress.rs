@@ -55,7 +55,7 @@ impl Dress {
         // Before the first configuration is in force there is nothing to say.
         let tls = self.in_force(&desk.state)?;
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let accepted = tls::accept(Arc::clone(&tls.config), stream, deadline, &self.turns).await;
+        let accepted = tls::accept(tls.tls.clone(), stream, deadline, &self.turns).await;
         match accepted {
             Ok((stream, _)) => {
                 let shown = ClientCertificate::of(stream.get_ref().1);

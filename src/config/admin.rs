@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::diagnostic::WrittenAt;
-use super::listeners::certificates;
+use super::listeners::pairs;
 use super::model::{Admin, AdminClients};
 use super::named_files::NamedFiles;
 use super::operators::{certified_operators, operators};
@@ -17,6 +17,8 @@ const OF_TCP: [&str; 4] = [
     "certificates",
     "client_certificates",
 ];
+
+const PAIRS: &str = "an array of { chain = \"FILE\", key = \"FILE\" }";
 
 /// `None` if there is no usable address in it.
 pub(super) fn admin(section: Section<'_>, files: &mut NamedFiles) -> Option<Admin> {
@@ -33,7 +35,7 @@ pub(super) fn admin(section: Section<'_>, files: &mut NamedFiles) -> Option<Admi
         mode: section.or("mode", 0o600, mode),
         operators: operators(&section),
         listen: section.optional("listen", listen),
-        certificates: certificates(&section, files),
+        certificates: pairs(&section, files, PAIRS),
         client_certificates: client_certificates(&section, files),
         token_file: section.optional("token_file", path),
         read_token_file: section.optional("read_token_file", path),

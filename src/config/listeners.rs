@@ -1,12 +1,14 @@
 //! `[listeners.*]`: where clients connect.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use http::HeaderName;
+
+use super::acme_names;
 use super::auth::settable;
 use super::diagnostic::{Diagnostic, Place};
-use super::model::{
-    CertificatePair, ClientCertificates, ListenAddress, Listener, ServedCertificate,
-};
+use super::model::{CertificatePair, ListenAddress, Listener};
 use super::named_files::NamedFiles;
 use super::networks::{Networks, networks};
 use super::proxy_protocol;
@@ -18,6 +20,23 @@ use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong
 const ADDRESS: &str = "an address and port such as \"[::]:443\" or \"127.0.0.1:8080\", \
                        or \"unix:\" and a path";
 
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServedCertificate {
+    pub pair: CertificatePair,
+    /// Where somebody keeps a response about it (RFC 6960) for its clients.
+    pub ocsp: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    pub ca: PathBuf,
+    /// Whether a client without one is refused.
+    pub required: bool,
+    /// In which header backends get the subject.
+    pub subject_header: Option<HeaderName>,
+}
+
 /// `None` if it has no usable address.
 pub(super) fn listener(
     name: &str,
@@ -28,7 +47,7 @@ pub(super) fn listener(
     let address = section.required("address", address);
     let mode = section.optional("mode", mode);
     let proxy_protocol = proxy_protocol::of_listener(&section, address.as_ref());
-    let certificates = certificates(&section, files);
+    let (certificates, acme_names) = certificates(&section, files);
     let client_certificates = client_certificates(&section, files);
     let tls_1_3_only = section.or("tls_1_3_only", false, boolean);
     let redirect = section.or("redirect_to_https", false, boolean);
@@ -82,6 +101,7 @@ pub(super) fn listener(
         address,
         proxy_protocol,
         certificates,
+        acme_names,
         client_certificates,
         tls_1_3_only,
         redirect_to_https: redirect.then(|| redirect_port.unwrap_or(443)),
@@ -136,6 +156,23 @@ pub(super) fn pair(section: &Section<'_>, files: &mut NamedFiles) -> Option<Cert
     })
 }
 
+const OR_FILES: &str = "\"acme\", or an array of { chain = \"FILE\", key = \"FILE\" }";
+
+/// The pairs, or the names to get certificates for.
+fn certificates(
+    section: &Section<'_>,
+    files: &mut NamedFiles,
+) -> (Vec<ServedCertificate>, Option<Vec<String>>) {
+    match acme_names::of_listener(section) {
+        Some(names) => (Vec::new(), Some(names)),
+        None => {
+            let pairs = pairs(section, files, OR_FILES);
+            has_no_effect(section, "acme_names", "`certificates = \"acme\"`");
+            (pairs, None)
+        }
+    }
+}
+
 /// The same, and the response that vouches for it.
 fn served(section: Section<'_>, files: &mut NamedFiles) -> Option<ServedCertificate> {
     let pair = pair(&section, files);
@@ -147,11 +184,12 @@ fn served(section: Section<'_>, files: &mut NamedFiles) -> Option<ServedCertific
     Some(ServedCertificate { pair: pair?, ocsp })
 }
 
-pub(super) fn certificates(
+/// Those in files; `allowed` is what may be there.
+pub(super) fn pairs(
     section: &Section<'_>,
     files: &mut NamedFiles,
+    allowed: &'static str,
 ) -> Vec<ServedCertificate> {
-    let allowed = "an array of { chain = \"FILE\", key = \"FILE\" }";
     let Some(value) = section.value("certificates") else {
         return Vec::new();
     };

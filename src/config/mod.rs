@@ -4,6 +4,8 @@
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
+mod acme;
+mod acme_names;
 mod admin;
 mod admission;
 mod auth;
@@ -49,6 +51,7 @@ mod traces;
 mod upstreams;
 mod value;
 
+pub use acme::{Acme, Challenge, ExternalAccount};
 pub use admission::Admission;
 pub use auth::Auth;
 pub use close_codes::{CloseCodes, Ending};
@@ -61,6 +64,7 @@ pub use health::{Health, Initial, OnUnhealthy, Probe, ProbeRequest};
 pub use http2::Http2;
 pub use identity::{ALGORITHMS, BasicAuth, Jwt, TokenSource, token_queries};
 pub use key_source::{KeySource, KeysUrl, Url};
+pub use listeners::{ClientCertificates, ServedCertificate};
 pub use load::{Loaded, load};
 pub use message_limits::{ByteRate, LimitedSide, MessageLimits};
 pub use model::*;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use super::acme::Acme;
 use super::admission::Admission;
 use super::auth::Auth;
 use super::diagnostic::WrittenAt;
@@ -27,6 +28,7 @@ use super::forwarded::ForwardedHeader;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::identity::{BasicAuth, Jwt};
+use super::listeners::{ClientCertificates, ServedCertificate};
 use super::message_limits::MessageLimits;
 use super::named_files::NamedFiles;
 use super::networks::Networks;
@@ -55,8 +57,11 @@ pub struct Config {
     pub tcp: Tcp,
     pub log: Log,
     pub drain: Drain,
-    /// Where operators are answered, if anywhere.
+    /// Where certificates come from that no file holds.
+    pub acme: Option<Acme>,
+    /// Where spans are sent, if anywhere.
     pub traces: Option<Traces>,
+    /// Where operators are answered, if anywhere.
     pub admin: Option<Admin>,
     pub listeners: BTreeMap<String, Listener>,
     /// In the order of the files; matching does not depend on it.
@@ -165,8 +170,12 @@ pub struct Listener {
     pub address: ListenAddress,
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The first pair serves clients whose SNI matches none. Empty: plain.
+    /// The first pair serves clients whose SNI matches none. Empty: plain, or
+    /// by [`acme_names`](Self::acme_names).
     pub certificates: Vec<ServedCertificate>,
+    /// `Some`: its certificates come by ACME, one for each of these names, in
+    /// lower case and without repetition.
+    pub acme_names: Option<Vec<String>>,
     pub client_certificates: Option<ClientCertificates>,
     /// TLS 1.3 only, instead of 1.2 and 1.3.
     pub tls_1_3_only: bool,
@@ -183,6 +192,13 @@ pub struct Listener {
     pub place: WrittenAt,
 }
 
+impl Listener {
+    /// Whether its clients speak TLS.
+    pub fn is_tls(&self) -> bool {
+        !self.certificates.is_empty() || self.acme_names.is_some()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     Tcp(SocketAddr),
@@ -193,23 +209,6 @@ pub enum ListenAddress {
 pub struct CertificatePair {
     pub chain: PathBuf,
     pub key: PathBuf,
-}
-
-/// A certificate that clients are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServedCertificate {
-    pub pair: CertificatePair,
-    /// Where somebody keeps a response about it (RFC 6960) for its clients.
-    pub ocsp: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificates {
-    pub ca: PathBuf,
-    /// Whether a client without one is refused.
-    pub required: bool,
-    /// In which header backends get the subject.
-    pub subject_header: Option<HeaderName>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

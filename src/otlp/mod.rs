@@ -30,7 +30,7 @@ use crate::spans::{Span, Spans};
 /// Spans in one request.
 const BATCH: usize = 512;
 /// How long they are gathered before it.
-const GATHER: Duration = Duration::from_millis(500);
+const GATHER: Duration = Duration::from_millis(200);
 /// After a failure; doubled with each.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What fails is tried again, at last so seldom.

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 pub use changes::changes;
@@ -29,6 +28,7 @@ pub use live::{LastReload, Live};
 pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
+use crate::acme::Desk;
 use crate::config::{
     BackendState, CertifiedOperators, Config, Diagnostics, ProxyProtocol, ServedCertificate,
 };
@@ -41,7 +41,7 @@ use crate::otlp::Collector;
 use crate::proxy;
 use crate::route::Table;
 use crate::spans::Spans;
-use crate::tls::{Pairs, Staples, Tickets};
+use crate::tls::{Pairs, ServerTls, Staples, Tickets};
 use crate::tunnel::Registry;
 use crate::upstream::{Roster, Upstream};
 use names::Seen;
@@ -59,6 +59,7 @@ pub struct State {
     /// What waits to be sent to the collector.
     pub spans: Arc<Spans>,
     turns: Arc<Turns>,
+    pub acme: Arc<Desk>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     names: Seen,
@@ -99,7 +100,7 @@ pub struct Snapshot {
 pub struct ListenerState {
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Whether its clients may speak HTTP/2.
     pub http2: bool,
     /// Whether they may open WebSockets over it.
@@ -113,7 +114,7 @@ pub struct ListenerState {
 /// How the admin API speaks TLS.
 #[derive(Debug)]
 pub struct AdminTls {
-    pub config: Arc<ServerConfig>,
+    pub tls: ServerTls,
     /// Of those who show a certificate.
     pub operators: CertifiedOperators,
 }
@@ -153,6 +154,7 @@ impl State {
             staples: Staples::default(),
             tickets: Tickets::default(),
             turns: Arc::default(),
+            acme: Arc::default(),
             registry: Registry::new(),
             metrics,
             names: Seen::default(),

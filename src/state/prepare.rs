@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
@@ -32,6 +31,7 @@ use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
 use crate::tls;
+use crate::tls::ServerTls;
 use crate::upstream::{Dialer, Upstream};
 use warnings::{told_in_the_clear, uncounted};
 
@@ -148,7 +148,7 @@ fn listeners(
     state: &State,
     config: &Config,
     table: &Arc<Table<RouteEntry>>,
-    tls: &BTreeMap<String, Arc<ServerConfig>>,
+    tls: &BTreeMap<String, ServerTls>,
 ) -> BTreeMap<String, Arc<ListenerState>> {
     config
         .listeners

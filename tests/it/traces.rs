@@ -9,12 +9,15 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use crate::kit::{Echo, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, nobody, over_each};
+use crate::kit::{
+    Authority, Echo, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, nobody, over_each,
+};
 
 over_each!(
     a_handshake_and_its_tunnel_are_spans_of_one_trace,
     a_refused_handshake_is_a_span_and_what_nobody_samples_is_none,
     what_a_collector_does_not_take_holds_nobody_up_and_comes_later,
+    a_collector_is_verified_and_is_shown_the_headers_it_wants,
     the_last_spans_come_before_the_end,
     nothing_is_sent_or_rewritten_without_a_collector,
 );
@@ -230,6 +233,48 @@ async fn what_a_collector_does_not_take_holds_nobody_up_and_comes_later(over: Ov
     assert!(refused().await >= 1.0);
     let exported = "longhaul_spans_total{result=\"exported\"}";
     assert_eq!(proxy.metric(exported).await, 4.0);
+}
+
+async fn a_collector_is_verified_and_is_shown_the_headers_it_wants(over: Over) {
+    let backend = Echo::start("a").await;
+    let (right, wrong) = (Authority::new(), Authority::new());
+    let pair = right.pair(&["127.0.0.1"]);
+    let collector = RawBackend::tls(right.acceptor(&pair, None)).await;
+    let setup = Setup::new();
+    setup.write("right.pem", right.pem());
+    setup.write("wrong.pem", wrong.pem());
+    let site = |ca: &str| {
+        Site::one(backend.address()).more(&format!(
+            "[traces]\nendpoint = 'https://{}/v1/traces'\nca = '{ca}.pem'\n\
+             service_name = 'edge'\nheaders = {{ X-Token = 'secret' }}\n",
+            collector.address()
+        ))
+    };
+    let proxy = setup.start(site("wrong")).await.over(over);
+    let mut ws = proxy.ws("/").await;
+    assert_eq!(ws.greeting().await, "a");
+    assert!(collector.try_accept().await.is_err());
+    let told = proxy.log.wait("spans are not exported", &[]).await;
+    assert!(told.text("error").contains("tls handshake failed"));
+    proxy.reload(site("right")).await;
+    let mut wire = collector.accept().await;
+    let request = wire.request().await;
+    assert_eq!(request.header("x-token"), Some("secret"));
+    let length = request.header("content-length").expect("a length");
+    let body = wire.take(length.parse().expect("a number")).await;
+    let decoded = ExportTraceServiceRequest::decode(&*body).expect("OTLP");
+    let resource = decoded.resource_spans[0].resource.as_ref();
+    let facts = attributes(&resource.expect("a resource").attributes);
+    assert_eq!(facts["service.name"], "edge");
+    answer(wire, "200 OK").await;
+    ws.close(1000).await;
+    // What it is shown is for nobody else.
+    assert!(
+        proxy
+            .log
+            .all(|event| event.line.contains("secret"))
+            .is_empty()
+    );
 }
 
 async fn the_last_spans_come_before_the_end(over: Over) {

@@ -7,33 +7,36 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 
 use super::{AdminTls, Warning, Work};
+use crate::acme;
 use crate::config::{self, CertificatePair, ClientCertificates, Place, ServedCertificate};
-use crate::tls::{self, Freshness, Pair, Served, ServerOptions};
+use crate::tls::{self, Certificates, Freshness, Pair, Served, ServerOptions, ServerTls};
 
 /// Certificates closer to their end than this are warned about.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 impl Work<'_> {
-    pub(super) fn listeners_tls(&mut self) -> BTreeMap<String, Arc<ServerConfig>> {
+    pub(super) fn listeners_tls(&mut self) -> BTreeMap<String, ServerTls> {
         let config = self.config;
         let mut made = BTreeMap::new();
+        self.acme();
         for (name, listener) in &config.listeners {
-            if listener.certificates.is_empty() {
-                continue;
-            }
             let served: Vec<_> = listener
                 .certificates
                 .iter()
                 .filter_map(|certificate| self.served(certificate))
                 .collect();
-            if served.len() < listener.certificates.len() {
+            if !listener.is_tls() || served.len() < listener.certificates.len() {
                 continue;
             }
+            let certificates = match &listener.acme_names {
+                Some(names) => Certificates::Issued(&self.state.acme.issued, names),
+                None => Certificates::Files(&served),
+            };
             let options = ServerOptions {
-                certificates: &served,
+                certificates,
                 client_certificates: listener.client_certificates.as_ref(),
                 tls_1_3_only: listener.tls_1_3_only,
                 http2: listener.http2,
@@ -50,6 +53,17 @@ impl Work<'_> {
             }
         }
         made
+    }
+
+    /// What is stored serves from the first connection on; the rest is ordered
+    /// when this is in force.
+    fn acme(&mut self) {
+        if let Some(settings) = &self.config.acme
+            && let Err(error) = tls::client_config(settings.ca.as_deref(), None)
+        {
+            self.find(settings.ca.as_deref(), &settings.place, error.to_string());
+        }
+        acme::put_stored(self.config, &self.state.acme, self.now);
     }
 
     /// Of the admin API, where it speaks TLS.
@@ -69,7 +83,7 @@ impl Work<'_> {
             subject_header: None,
         });
         let options = ServerOptions {
-            certificates: &served,
+            certificates: Certificates::Files(&served),
             client_certificates: asked.as_ref(),
             tls_1_3_only: false,
             http2: false,
@@ -78,7 +92,7 @@ impl Work<'_> {
         let ca = clients.map(|clients| &*clients.ca);
         let made = made.map_err(|error| self.find(ca, &settings.place, error.to_string()));
         Some(Arc::new(AdminTls {
-            config: made.ok()?,
+            tls: made.ok()?,
             operators: clients.map(|it| it.operators.clone()).unwrap_or_default(),
         }))
     }
@@ -117,7 +131,7 @@ impl Work<'_> {
     }
 
     /// A certificate pair: the files', or the last good one with a warning.
-    fn pair(&mut self, pair: &CertificatePair) -> Option<Arc<Pair>> {
+    pub(super) fn pair(&mut self, pair: &CertificatePair) -> Option<Arc<Pair>> {
         match self.state.pairs.load_or_keep(pair, self.now) {
             Ok((loaded, freshness)) => {
                 self.warn(pair, &loaded, &freshness);
