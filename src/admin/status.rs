@@ -32,6 +32,7 @@ pub(super) fn process(state: &State, admin: Option<SocketAddr>) -> Value {
         "last_reload": facts.last_reload.as_ref().map(last_reload),
         "listeners": listeners,
         "admin_listen": admin,
+        "proxies_counted": snapshot.proxies_counted(),
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
         "connections": state.metrics.connections_active.get(),

@@ -40,6 +40,11 @@ pub enum Verdict {
 }
 
 impl Suspicion {
+    /// Whether a proxy has been counted as a client.
+    pub fn is_founded(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
     pub fn judge(&self, suspect: Suspect) -> Verdict {
         let first = *self.first.get_or_init(|| suspect.address);
         if first != suspect.address {
@@ -111,10 +116,12 @@ mod tests {
         for _ in 0..MANY {
             assert_eq!(suspicion.judge(from("10.0.0.1")), Verdict::Client);
         }
+        assert!(!suspicion.is_founded());
         for is_news in [true, false] {
             let verdict = Verdict::Proxy { is_news };
             assert_eq!(suspicion.judge(from("10.0.0.1")), verdict);
         }
+        assert!(suspicion.is_founded());
         suspicion.judge(from("10.0.0.2"));
         assert_eq!(suspicion.judge(from("10.0.0.1")), Verdict::Client);
     }

@@ -86,6 +86,8 @@ pub struct Snapshot {
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
     /// `None` where it speaks plain HTTP, or there is none.
     pub admin_tls: Option<Arc<AdminTls>>,
+    /// Names of what some route's token may have in a query.
+    pub token_queries: Vec<String>,
     /// Where spans are sent.
     pub collector: Option<Arc<Collector>>,
     /// By the path of their file, for the next generation.
@@ -254,6 +256,13 @@ fn retire(previous: &Snapshot, next: &Snapshot) {
 }
 
 impl Snapshot {
+    /// Routes whose limits for each client count what looks like a proxy.
+    pub fn proxies_counted(&self) -> Vec<&str> {
+        let routes = self.table.iter().map(|(_, entry)| &entry.route);
+        let founded = routes.filter(|route| route.suspicion.is_founded());
+        founded.map(|route| &*route.name).collect()
+    }
+
     /// The listener that a connection has come by, even if this generation no
     /// longer has it.
     pub fn came_by(&self, listener: &str) -> Option<&Arc<ListenerState>> {

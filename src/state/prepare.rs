@@ -105,6 +105,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     let snapshot = Snapshot {
         generation: 0,
         hash,
+        token_queries: config::token_queries(&config),
         config,
         listeners,
         gone: BTreeMap::new(),
@@ -136,6 +137,7 @@ impl Snapshot {
             table: Arc::new(Table::new(Vec::new())),
             key_fetches: BTreeMap::new(),
             admin_tls: None,
+            token_queries: Vec::new(),
             collector: None,
             users: BTreeMap::new(),
         }

@@ -15,6 +15,8 @@ import pathlib
 import shutil
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -51,6 +53,11 @@ address = "127.0.0.1:0"
 name = "chat"
 path = "/chat/*"
 upstream = "chat"
+[[routes]]
+name = "limited"
+path = "/limited"
+upstream = "quotes"
+request_rate_per_client = "1000/s"
 [[routes]]
 name = "quotes"
 upstream = "quotes"
@@ -366,6 +373,17 @@ def shows_reloads(page, longhaul):
     page.until(lambda: len(page.texts("#reloads li")) == 4, "the way back")
 
 
+def tells_of_a_proxy(page, longhaul):
+    assert not page.one("#proxies").is_displayed()
+    behind = {"X-Forwarded-For": "192.0.2.1"}
+    asked = urllib.request.Request(f"http://127.0.0.1:{longhaul.port()}/limited", headers=behind)
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(asked, timeout=DEADLINE)
+    page.until(lambda: page.one("#proxies").is_displayed(), "to be told of it")
+    text = page.one("#proxies").text
+    assert "on limited" in text and "trusted_proxies" in text, text
+
+
 def is_quiet(page):
     """Nothing was refused by the page's own policy, nothing has failed."""
     wrong = [one for one in page.browser.get_log("browser") if one["level"] == "SEVERE"]
@@ -399,6 +417,7 @@ def check(browser, longhaul):
         for_the_documents(page)
         drains(page, longhaul)
         shows_reloads(page, longhaul)
+        tells_of_a_proxy(page, longhaul)
         every_look(page)
         reads_only(page, longhaul)
         is_quiet(page)

@@ -206,6 +206,10 @@ async fn a_private_address_that_all_come_from_is_told_of(over: Over) {
         assert_eq!(proxy.get("/").await.head.status, 200);
     }
     assert_eq!(told(&proxy), 0, "so many may be one client");
+    assert_eq!(
+        proxy.status().await["proxies_counted"],
+        serde_json::json!([])
+    );
     // Not one of them has said that it speaks for others.
     assert_eq!(proxy.get("/").await.head.status, 200);
     let warning = proxy.log.wait(TOLD, &[("client", "127.0.0.1")]).await;
@@ -214,6 +218,8 @@ async fn a_private_address_that_all_come_from_is_told_of(over: Over) {
     let counted = "longhaul_proxies_counted_total{route=\"* /*\"}";
     assert_eq!(proxy.metric(counted).await, 2.0);
     assert_eq!(told(&proxy), 1);
+    let routes = proxy.status().await["proxies_counted"].clone();
+    assert_eq!(routes, serde_json::json!(["* /*"]));
 }
 
 #[tokio::test]
@@ -256,5 +262,22 @@ async fn connections_beyond_their_rate_are_closed_at_accept() {
     ] {
         let counted = format!("longhaul_connections_refused_total{{refusal=\"{refusal}\"}}");
         assert_eq!(proxy.metric(&counted).await, count, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_raised_rate_counts_after_the_reload() {
+    let backend = Echo::start("a").await;
+    let site = |rate: &str| {
+        let route = format!("request_rate = '{rate}'\nrequest_rate_per_client = '{rate}'");
+        Site::of(&[backend.entry()]).route(&route)
+    };
+    let proxy = Proxy::start(site("2/h")).await;
+    for expected in [200, 200, 429] {
+        assert_eq!(proxy.get("/").await.head.status, expected);
+    }
+    proxy.reload(site("1000/s")).await;
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
     }
 }

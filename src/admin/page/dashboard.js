@@ -379,6 +379,9 @@ function show(now) {
   if (last && last.pid !== now.pid) { most.clear(); histories.clear(); }
   last = now;
   for (const part of document.querySelectorAll(".told")) part.hidden = false;
+  $("proxies").hidden = now.proxies_counted.length === 0;
+  put($("proxies"), `Limits for each client count what looks like a proxy, on ${now.proxies_counted.join(", ")}: `
+    + "name it in trusted_proxies and have it send X-Forwarded-For.");
   put($("process"), `${now.version}, pid ${now.pid}, generation ${now.generation}`);
   measure(now, seconds);
   showUpstreams(now);

@@ -11,6 +11,9 @@ use super::args::StatusArguments;
 use super::door::{asked, meant};
 use super::{out, print, table, table::word};
 
+const PROXY_COUNTED: &str = "limits for each client count what looks like a proxy: name it in \
+                             trusted_proxies and have it send X-Forwarded-For";
+
 pub fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     let door = meant(&arguments.socket)?;
     let answer = asked(&door, door.get("/status"))?;
@@ -55,6 +58,9 @@ fn text(status: &Value, live: &Value, now: u64) -> String {
     );
     text.push('\n');
     text.push_str(&table::table(&status["listeners"], &["name", "address"]));
+    for route in status["proxies_counted"].as_array().into_iter().flatten() {
+        text.push_str(&format!("\nroute {}: {PROXY_COUNTED}\n", word(route)));
+    }
     for upstream in status["upstreams"].as_array().into_iter().flatten() {
         text.push_str(&of_upstream(upstream, now));
     }
@@ -191,6 +197,7 @@ mod tests {
             { "who": "uid:0", "role": "operator" },
             "last_reload": { "ok": false, "at_unix": 400, "message": "x.toml:1:1: no" },
             "listeners": [{ "name": "main", "address": "127.0.0.1:80" }],
+            "proxies_counted": ["chat"],
             "upstreams": [{ "name": "app", "panic": true, "discovery": discovery,
                 "backends": [backend("a"), bad] }],
         });
@@ -206,6 +213,8 @@ mod tests {
             "stalled 5",
             "admin_listen 127.0.0.1:9000",
             "asked_by uid:0, operator",
+            "route chat: limits for each client count what looks like a proxy: name it in \
+             trusted_proxies and have it send X-Forwarded-For",
             "upstream app, in panic: every backend is used, discovery failed 15 min ago: no answer",
             "a 127.0.0.1:1 1 active up 3 2 1 0 9",
             "b 127.0.0.1:1 1 draining (operator) up 3 3 1 0 9",
