@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::diagnostic::WrittenAt;
 use super::listeners::pairs;
-use super::model::{Admin, AdminClients};
+use super::model::Admin;
 use super::named_files::NamedFiles;
-use super::operators::{certified_operators, operators};
+use super::operators::{AdminClients, certified_operators, operators};
 use super::section::{Section, Value, Wrong, has_no_effect};
 use super::value::{mode, path, socket_path, text, wrong, wrong_near};
 

@@ -69,7 +69,7 @@ pub use load::{Loaded, load};
 pub use message_limits::{ByteRate, LimitedSide, MessageLimits};
 pub use model::*;
 pub use networks::Networks;
-pub use operators::{CertificateName, CertifiedOperators, Operators};
+pub use operators::{AdminClients, CertificateName, CertifiedOperators, Operators};
 pub use origins::{AllowedOrigin, Origins};
 pub(crate) use parse::parse_text;
 pub use proxy_protocol::ProxyProtocol;

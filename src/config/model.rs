@@ -32,7 +32,7 @@ use super::listeners::{ClientCertificates, ServedCertificate};
 use super::message_limits::MessageLimits;
 use super::named_files::NamedFiles;
 use super::networks::Networks;
-use super::operators::{CertifiedOperators, Operators};
+use super::operators::{AdminClients, Operators};
 use super::origins::Origins;
 use super::pattern::{HostPattern, PathPattern};
 use super::proxy_protocol::ProxyProtocol;
@@ -154,14 +154,6 @@ pub struct Admin {
     /// Whoever shows the token in it may read.
     pub read_token_file: Option<PathBuf>,
     pub place: WrittenAt,
-}
-
-/// Those who may ask over TCP because of their certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminClients {
-    pub ca: PathBuf,
-    /// Who may do more than read.
-    pub operators: CertifiedOperators,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,8 @@
 //! Of users numbers, not names: a name's number is the business of the system's
 //! tables, which a statically linked program cannot ask.
 
+use std::path::PathBuf;
+
 use super::section::{Section, Value, Wrong};
 use super::value::{text, wrong, wrong_near};
 
@@ -51,6 +53,14 @@ fn operator(value: &Value<'_>) -> Result<Operator, Wrong> {
         }
         _ => wrong(value, allowed),
     }
+}
+
+/// Those who may ask over TCP because of their certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminClients {
+    pub ca: PathBuf,
+    /// Who may do more than read.
+    pub operators: CertifiedOperators,
 }
 
 /// Whose certificates let them do everything.
