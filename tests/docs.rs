@@ -443,7 +443,7 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "addresses of a forwarded chain that are read",
-        "src/layers/forwarded.rs",
+        "src/layers/told.rs",
         "MAX_CHAIN",
     ),
     (

@@ -13,6 +13,7 @@ use super::auth::settable;
 use super::diagnostic::Diagnostic;
 use super::drain::close_code;
 use super::key_source::{KeySource, key_source};
+use super::model::Config;
 use super::named_files::NamedFiles;
 use super::section::{Section, Value, Wrong};
 use super::value::{LEEWAY, SECOND, duration, label, path, text, wrong, wrong_near};
@@ -58,6 +59,16 @@ pub enum TokenSource {
     /// A WebSocket subprotocol with this before the token: browsers can set no
     /// headers of a handshake.
     Subprotocol(String),
+}
+
+/// Names of what may be a token in the query of some route's requests.
+pub fn token_queries(config: &Config) -> Vec<String> {
+    let sources = config.routes.iter().filter_map(|route| route.jwt.as_ref());
+    let name = |source: &TokenSource| match source {
+        TokenSource::Query(name) => Some(name.clone()),
+        _ => None,
+    };
+    sources.flat_map(|jwt| &jwt.from).filter_map(name).collect()
 }
 
 /// Signatures that are understood; `none` is not one.

@@ -16,6 +16,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "include",
             "workers",
             "trusted_proxies",
+            "forwarded_header",
             "limits",
             "http2",
             "tcp",

@@ -23,6 +23,7 @@ use super::diagnostic::WrittenAt;
 use super::discovery::Discovery;
 use super::drain::{BackendDrain, Drain};
 use super::ejection::Ejection;
+use super::forwarded::ForwardedHeader;
 use super::health::{Health, OnUnhealthy};
 use super::http2::Http2;
 use super::identity::{BasicAuth, Jwt};
@@ -47,6 +48,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The only one of the two that is read of them; `None`: whichever is there.
+    pub forwarded_header: Option<ForwardedHeader>,
     pub limits: Limits,
     pub http2: Http2,
     pub tcp: Tcp,

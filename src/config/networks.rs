@@ -16,6 +16,13 @@ pub struct Networks {
     pub denied: Vec<IpNet>,
 }
 
+impl Networks {
+    /// Whether there is neither of the two lists.
+    pub fn let_in_all(&self) -> bool {
+        self.allowed.is_empty() && self.denied.is_empty()
+    }
+}
+
 const ALLOWED: &str = "an array of networks such as \"10.0.0.0/8\"";
 
 pub(super) fn networks(section: &Section<'_>) -> Networks {

@@ -14,6 +14,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::draft::Draft;
 use super::drain::drain;
 use super::findings::Findings;
+use super::forwarded::ForwardedHeader;
 use super::http2::http2;
 use super::keys::{INCLUDED, MAIN, is_main_only};
 use super::limits::{limits, tcp};
@@ -27,7 +28,7 @@ use super::source::Source;
 use super::syntax;
 use super::traces::{Traces, traces};
 use super::upstreams::upstream;
-use super::value::{integer, label, network};
+use super::value::{integer, label, network, one_of};
 
 /// Reads one config from its main file and the files that it includes;
 /// `findings` is what was found while those were read.
@@ -122,6 +123,7 @@ fn main_file<'a>(
             let allowed = "an array of networks such as \"10.0.0.0/8\"";
             root.elements_or_none("trusted_proxies", allowed, network)
         },
+        forwarded_header: root.optional("forwarded_header", one_of(ForwardedHeader::WORDS)),
         limits: limits(root.section_or_empty("limits")),
         http2: http2(root.section_or_empty("http2")),
         tcp: tcp(root.section_or_empty("tcp")),

@@ -12,6 +12,7 @@ use toml::de::DeValue;
 
 use super::nearest::nearest;
 use super::section::{Value, Wrong, describe};
+use crate::net::canonical_network;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -350,14 +351,19 @@ pub(super) fn socket_path(value: &Value<'_>, written: &str) -> Result<PathBuf, W
     Ok(path)
 }
 
-/// A network, such as `10.0.0.0/8`, or one address.
+/// A network, such as `10.0.0.0/8`, or one address; what is IPv4 in the writing of
+/// IPv6 as IPv4, which is how clients are compared.
 pub(super) fn network(value: &Value<'_>) -> Result<IpNet, Wrong> {
     let allowed = "a network such as \"10.0.0.0/8\" or \"fd00::/8\", or one address";
     let written = text(value, allowed)?;
     if let Ok(address) = written.parse::<std::net::IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let Ok(network) = written.parse::<IpNet>() else {
+        return wrong(value, allowed);
+    };
+    let Some(network) = canonical_network(network) else {
+        let allowed = "a network of IPv4 as such, or mapped with a prefix of 96 bits or more";
         return wrong(value, allowed);
     };
     if network.trunc() != network {

@@ -23,7 +23,7 @@ pub use body::{Body, BodyError, ContinueGate, RequestBody};
 pub use client::{Client, Http, Place, TlsFacts};
 pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
-pub use record::{Entry, Line, Record, Words, loggable_path};
+pub use record::{Entry, Hidden, Line, Record, Words, loggable_path};
 pub use refusal::{Challenge, Denial, Refusal};
 pub use stack::Stack;
 
@@ -39,8 +39,12 @@ pub struct Exchange {
     pub link: Arc<ClientLink>,
     pub record: Record,
     /// The client's address, through trusted proxies; `None` on Unix sockets
-    /// that no trusted header speaks for.
+    /// that no trusted header speaks for. Where a trusted proxy does not name who
+    /// came to it, the proxy's.
     pub client_ip: Option<IpAddr>,
+    /// Whether that is where the client comes from, as far as anybody says: not
+    /// where a trusted proxy cannot name it, or two headers name two.
+    pub is_placed: bool,
     /// Whether the peer told of other clients, and was not believed.
     pub speaks_for_others: bool,
     /// Whether the client speaks TLS, to longhaul or to a trusted proxy.

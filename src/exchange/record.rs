@@ -237,10 +237,30 @@ impl Entry {
     }
 }
 
-/// Path and query for the log; the values of the query replaced by `*` unless
-/// `query_values` (tokens travel in query strings).
-pub fn loggable_path(uri: &Uri, query_values: bool) -> String {
-    let Some(query) = uri.query().filter(|_| !query_values) else {
+/// Whose values of a query no log shows: tokens travel in query strings.
+#[derive(Clone, Copy, Debug)]
+pub enum Hidden<'a> {
+    All,
+    /// Those of these names.
+    Named(&'a [String]),
+}
+
+impl Hidden<'_> {
+    /// `None`: it has no name, and a bare token may be all there is.
+    fn hides(self, name: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => {
+                name.is_some_and(|name| names.iter().any(|it| it.eq_ignore_ascii_case(name)))
+            }
+        }
+    }
+}
+
+/// Path and query for the log, with `*` for what is hidden of it.
+pub fn loggable_path(uri: &Uri, hidden: Hidden<'_>) -> String {
+    let shows_all = matches!(hidden, Hidden::Named([]));
+    let Some(query) = uri.query().filter(|_| !shows_all) else {
         return uri
             .path_and_query()
             .map_or_else(|| uri.path().to_owned(), ToString::to_string);
@@ -251,13 +271,12 @@ pub fn loggable_path(uri: &Uri, query_values: bool) -> String {
             path.push('&');
         }
         match pair.split_once('=') {
-            Some((name, _)) => {
+            Some((name, _)) if hidden.hides(Some(name)) => {
                 path.push_str(name);
                 path.push_str("=*");
             }
-            // Without a name a bare token may be all there is.
-            None if pair.is_empty() => {}
-            None => path.push('*'),
+            None if !pair.is_empty() && hidden.hides(None) => path.push('*'),
+            _ => path.push_str(pair),
         }
     }
     path
@@ -270,11 +289,14 @@ mod tests {
     #[test]
     fn query_values_are_redacted() {
         let uri = Uri::from_static("/ws?token=secret&room=7&bare&&=x");
-        assert_eq!(loggable_path(&uri, false), "/ws?token=*&room=*&*&&=*");
-        assert_eq!(
-            loggable_path(&uri, true),
-            "/ws?token=secret&room=7&bare&&=x"
-        );
-        assert_eq!(loggable_path(&Uri::from_static("/ws"), false), "/ws");
+        let names = ["Token".to_owned(), "t".to_owned()];
+        for (hidden, wanted) in [
+            (Hidden::All, "/ws?token=*&room=*&*&&=*"),
+            (Hidden::Named(&names), "/ws?token=*&room=7&bare&&=x"),
+            (Hidden::Named(&[]), "/ws?token=secret&room=7&bare&&=x"),
+        ] {
+            assert_eq!(loggable_path(&uri, hidden), wanted);
+        }
+        assert_eq!(loggable_path(&Uri::from_static("/ws"), Hidden::All), "/ws");
     }
 }

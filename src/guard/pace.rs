@@ -43,6 +43,28 @@ impl Pace {
             _ => Ok(full.max(now).saturating_add(self.interval)),
         }
     }
+
+    /// The moment of a bucket that has been taken from at the pace `before`, and
+    /// goes on at this one: as many tokens are missing as before where this one is
+    /// faster, and never more than it holds.
+    pub(super) fn take_over(self, before: Self, full: Moment, now: Moment) -> Moment {
+        let ahead = full.saturating_sub(now);
+        let scaled = u128::from(ahead) * u128::from(self.interval) / u128::from(before.interval);
+        let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
+        let most = self.tolerance.saturating_add(self.interval);
+        full.min(now.saturating_add(scaled.min(most)))
+    }
+}
+
+/// The pace that moments were made by.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Option<Pace>);
+
+impl Kept {
+    /// The pace before, if `pace` is another: what is kept is to be taken over.
+    pub(super) fn change(&mut self, pace: Pace) -> Option<Pace> {
+        self.0.replace(pace).filter(|before| *before != pace)
+    }
 }
 
 /// Enough for five hundred years.
@@ -76,6 +98,26 @@ mod tests {
             full = pace.take(full, 100 * second).unwrap();
         }
         assert!(pace.take(full, 100 * second).is_err());
+    }
+
+    #[test]
+    fn a_pace_that_is_raised_keeps_nobody_waiting_for_the_old_one() {
+        let second = 1_000_000_000;
+        for (before, after, ahead, wanted) in [
+            // Two tokens are missing, of a thousand.
+            ("2/h", "1000/s", 3600, 2_000_000),
+            // All sixty are missing, and now there is one.
+            ("60/m", "1/s", 60, second),
+            // It is slower: what was counted at the old pace stays as it is.
+            ("1000/s", "2/h", 1, second),
+            ("2/h", "2/h", 3600, 3600 * second),
+            ("2/h", "1000/s", 0, 0),
+        ] {
+            let now = 7 * second;
+            let full = pace(after).take_over(pace(before), now + ahead * second, now);
+            assert_eq!(full, now + wanted, "{before} {after}");
+        }
+        assert_eq!(pace("1/s").take_over(pace("2/h"), 0, second), 0);
     }
 
     /// The same with a number of tokens, in as many parts of a token as an interval

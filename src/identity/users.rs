@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,8 +28,9 @@ pub struct Users {
     /// Of the file, which another one may turn out to be.
     text: String,
     hashes: HashMap<String, String>,
-    /// For names that nobody has: they must take as long.
+    /// For names that nobody has: the costliest hash, which takes as long as each.
     decoy: String,
+    most_cost: u32,
     salt: [u8; 32],
     verified: Mutex<HashMap<Digest, Instant>>,
     turns: Arc<Turns>,
@@ -64,7 +66,7 @@ impl Users {
         if let Some(same) = before.filter(|before| before.text == text) {
             return Ok(Arc::clone(same));
         }
-        let mut hashes = HashMap::new();
+        let (mut hashes, mut decoy) = (HashMap::new(), None);
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_end();
             if line.is_empty() || line.starts_with('#') {
@@ -75,14 +77,18 @@ impl Users {
                 line: index + 1,
                 what,
             };
-            let (name, hash) = user(line).map_err(wrong)?;
+            let (name, hash, cost) = user(line).map_err(wrong)?;
+            if decoy.as_ref().is_none_or(|(most, _)| cost > *most) {
+                decoy = Some((cost, hash.to_owned()));
+            }
             if hashes.insert(name.to_owned(), hash.to_owned()).is_some() {
                 return Err(wrong("the user is there twice"));
             }
         }
-        let decoy = hashes.values().next().cloned();
+        let (most_cost, decoy) = decoy.ok_or_else(|| IdentityError::NoUsers(path.to_owned()))?;
         Ok(Arc::new(Self {
-            decoy: decoy.ok_or_else(|| IdentityError::NoUsers(path.to_owned()))?,
+            decoy,
+            most_cost,
             hashes,
             salt: rand::random(),
             verified: Mutex::default(),
@@ -100,8 +106,15 @@ impl Users {
         let known = self.hashes.get(name);
         let hash = known.unwrap_or(&self.decoy).clone();
         let password = password.to_owned();
-        // In constant time.
-        let verify = move || bcrypt::verify(password, &hash).unwrap_or(false);
+        let most_cost = self.most_cost;
+        let verify = move || {
+            // In constant time.
+            let right = bcrypt::verify(&password, &hash).unwrap_or(false);
+            if !right {
+                take_as_long(&password, &hash, most_cost);
+            }
+            right
+        };
         match self.turns.take(verify).await {
             Some(true) if known.is_some() => {
                 self.remember(digest);
@@ -145,8 +158,24 @@ impl Users {
     }
 }
 
-/// Name and hash of a line.
-fn user(line: &str) -> Result<(&str, &str), &'static str> {
+/// A wrong password takes as long for a cheap hash as for the costliest, or for a
+/// name that nobody has: else the time would tell who is there. Each cost is twice
+/// the work of the one below, so one more of each is what is missing.
+fn take_as_long(password: &str, hash: &str, most_cost: u32) {
+    let parts = hash.parse::<bcrypt::HashParts>();
+    let cost = parts.map_or(most_cost, |parts| parts.get_cost());
+    for cost in missing(cost, most_cost) {
+        let _ = bcrypt::hash_with_salt(password, cost, [0; 16]);
+    }
+}
+
+/// The costs of the hashes that make up for it.
+fn missing(cost: u32, most_cost: u32) -> Range<u32> {
+    cost..most_cost
+}
+
+/// Name, hash and its cost of a line.
+fn user(line: &str) -> Result<(&str, &str, u32), &'static str> {
     let Some((name, hash)) = line.split_once(':') else {
         return Err("a line is NAME:HASH");
     };
@@ -157,7 +186,28 @@ fn user(line: &str) -> Result<(&str, &str), &'static str> {
         return Err("the hash is none of bcrypt: make it by `htpasswd -B`");
     };
     match parts.get_cost() {
-        ..=MOST_COST => Ok((name, hash)),
+        cost @ ..=MOST_COST => Ok((name, hash, cost)),
         _ => Err("the cost of the hash is above 14: each try would take seconds"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_there_is_not_told_by_the_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let line = |(name, cost)| format!("{name}:{}\n", bcrypt::hash("word", cost).unwrap());
+        let lines = [("a", 5), ("b", 7), ("c", 4)].map(line);
+        std::fs::write(&path, lines.concat()).unwrap();
+        let users = Users::load(&path, &Arc::default(), None).unwrap();
+        let cost = |hash: &str| hash.parse::<bcrypt::HashParts>().unwrap().get_cost();
+        assert_eq!((cost(&users.decoy), users.most_cost), (7, 7));
+        for hash in users.hashes.values().chain([&users.decoy]) {
+            let more = missing(cost(hash), users.most_cost).map(|cost| 1 << cost);
+            assert_eq!((1 << cost(hash)) + more.sum::<u32>(), 1 << 7, "{hash}");
+        }
     }
 }

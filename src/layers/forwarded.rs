@@ -2,11 +2,12 @@
 //!
 //! Nothing a peer says is believed unless its address is listed in
 //! `trusted_proxies`; then the chain is walked from the right to the first
-//! address that is not listed. `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`
-//! and `Forwarded` (RFC 7239) are rebuilt, never appended to blindly; from
-//! untrusted peers every other `X-Forwarded-*` and `X-Real-IP` goes too.
+//! address that is not listed (`told` reads what they say). `X-Forwarded-For`,
+//! `-Proto`, `-Host`, `-Port` and `Forwarded` (RFC 7239) are rebuilt, never
+//! appended to blindly; from untrusted peers every other `X-Forwarded-*` and
+//! `X-Real-IP` goes too.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -15,30 +16,30 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
+use super::told::{FOR, FORWARDED_HOST, PORT, PROTO, Told};
+use crate::config::ForwardedHeader;
 use crate::exchange::{Body, Exchange, Refusal};
-use crate::ws::handshake::tokens;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Bytes of a usual `Forwarded`.
 const USUAL: usize = 64;
 
-/// Longest chain of addresses that is read from a trusted peer.
-const MAX_CHAIN: usize = 32;
+/// What a client is called whom a trusted proxy cannot name (RFC 7239 section 6.2;
+/// Squid writes the same into the older header).
+const UNKNOWN: &str = "unknown";
 
 #[derive(Clone, Debug)]
 pub struct ForwardedLayer {
     pub trusted: Arc<[IpNet]>,
+    /// The only one that is read, if trusted proxies write one alone.
+    pub header: Option<ForwardedHeader>,
 }
 
 #[derive(Clone, Debug)]
 pub struct ForwardedService<S> {
     inner: S,
-    trusted: Arc<[IpNet]>,
+    by: ForwardedLayer,
 }
 
 impl<S> Layer<S> for ForwardedLayer {
@@ -47,7 +48,7 @@ impl<S> Layer<S> for ForwardedLayer {
     fn layer(&self, inner: S) -> Self::Service {
         ForwardedService {
             inner,
-            trusted: Arc::clone(&self.trusted),
+            by: self.clone(),
         }
     }
 }
@@ -66,7 +67,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let exchange = request.extensions().get::<Exchange>();
-        let view = exchange.map(|exchange| View::of(request.headers(), exchange, &self.trusted));
+        let view = exchange.map(|exchange| View::of(request.headers(), exchange, &self.by));
         if let Some(view) = view {
             let told = [FOR, FORWARDED].map(|name| request.headers().contains_key(name));
             view.write(request.headers_mut());
@@ -83,22 +84,28 @@ where
 #[derive(Debug, PartialEq, Eq)]
 struct View {
     trusted_peer: bool,
-    /// From the client to the peer; empty if neither has an address.
+    /// From the client, or whoever is nearest to one without a name, to the peer;
+    /// empty if nobody has an address.
     chain: Vec<IpAddr>,
+    /// A trusted proxy has not said who came to it.
+    unnamed: bool,
+    /// Trusted proxies say two things.
+    disputed: bool,
     proto: &'static str,
     host: Option<HeaderValue>,
     port: Option<HeaderValue>,
 }
 
 impl View {
-    fn of(headers: &HeaderMap, exchange: &Exchange, trusted: &[IpNet]) -> Self {
+    fn of(headers: &HeaderMap, exchange: &Exchange, by: &ForwardedLayer) -> Self {
         let client = &exchange.client;
-        let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
-        let trusted_peer = super::is_trusted(client, trusted);
+        let trusted_peer = super::is_trusted(client, &by.trusted);
         let own_proto = if client.is_secure() { "https" } else { "http" };
         let mut view = Self {
             trusted_peer,
             chain: client.peer.ip().into_iter().collect(),
+            unnamed: false,
+            disputed: false,
             proto: own_proto,
             host: headers.get(HOST).cloned(),
             port: client.local.map(|local| HeaderValue::from(local.port())),
@@ -106,16 +113,12 @@ impl View {
         if !trusted_peer {
             return view;
         }
-        for hop in told_chain(headers) {
-            let before_first = view.chain.first().is_none_or(|first| is_trusted(*first));
-            if !before_first || view.chain.len() >= MAX_CHAIN {
-                break;
-            }
-            view.chain.insert(0, hop);
-        }
-        view.proto = told_proto(headers).unwrap_or(own_proto);
-        view.host = last(headers, &FORWARDED_HOST).or(view.host);
-        view.port = last(headers, &PORT).or(view.port);
+        let told = Told::new(headers, by.header);
+        let walk = told.walk(client.peer.ip(), &by.trusted);
+        (view.chain, view.unnamed, view.disputed) = (walk.chain, walk.unnamed, walk.disputed);
+        view.proto = told.proto().unwrap_or(own_proto);
+        view.host = told.host().or(view.host);
+        view.port = told.port().or(view.port);
         view
     }
 
@@ -125,17 +128,24 @@ impl View {
 
     /// What the exchange is to know.
     fn tell(&self, exchange: &mut Exchange) {
-        if self.client_ip() != exchange.client.peer.ip() {
-            let client = self.client_ip().map(|ip| ip.to_string());
+        let client = match self.client_ip() {
+            _ if self.unnamed => Some(UNKNOWN.to_owned()),
+            ip if ip == exchange.client.peer.ip() => None,
+            ip => ip.map(|ip| ip.to_string()),
+        };
+        if client.is_some() {
             exchange.record.update(|entry| entry.forwarded_for = client);
         }
         exchange.client_ip = self.client_ip();
+        exchange.is_placed = !self.unnamed && !self.disputed;
         exchange.secure = self.proto == "https";
     }
 
     fn write(&self, headers: &mut HeaderMap) {
         self.strip(headers);
-        let chain: Vec<String> = self.chain.iter().map(ToString::to_string).collect();
+        let unnamed = self.unnamed.then(|| UNKNOWN.to_owned());
+        let chain = self.chain.iter().map(ToString::to_string);
+        let chain: Vec<String> = unnamed.into_iter().chain(chain).collect();
         if !chain.is_empty()
             && let Ok(value) = HeaderValue::try_from(chain.join(", "))
         {
@@ -190,8 +200,8 @@ impl View {
                 self.write_origin(&mut text);
             }
         }
-        if self.chain.is_empty() {
-            text.push_str("for=unknown");
+        if chain.is_empty() {
+            write_node(UNKNOWN, &mut text);
             self.write_origin(&mut text);
         }
         HeaderValue::try_from(text).ok()
@@ -214,66 +224,6 @@ fn write_node(ip: &str, text: &mut String) {
     }
 }
 
-/// The addresses a trusted peer names, nearest first, up to the first that is
-/// no address.
-fn told_chain(headers: &HeaderMap) -> Vec<IpAddr> {
-    let mut hops: Vec<Option<IpAddr>> = if headers.contains_key(FOR) {
-        tokens(headers, &FOR).map(address).collect()
-    } else {
-        tokens(headers, &FORWARDED)
-            .map(|element| parameter(element, "for").and_then(address))
-            .collect()
-    };
-    hops.reverse();
-    hops.into_iter().map_while(|hop| hop).collect()
-}
-
-fn told_proto(headers: &HeaderMap) -> Option<&'static str> {
-    let told = last(headers, &PROTO);
-    let told = match &told {
-        Some(value) => value.to_str().ok()?,
-        None => tokens(headers, &FORWARDED)
-            .last()
-            .and_then(|e| parameter(e, "proto"))?,
-    };
-    match told.to_ascii_lowercase().as_str() {
-        "https" | "wss" => Some("https"),
-        "http" | "ws" => Some("http"),
-        _ => None,
-    }
-}
-
-/// The last value of a list: the nearest proxy's word.
-fn last(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    tokens(headers, name)
-        .last()
-        .and_then(|value| HeaderValue::from_str(value).ok())
-}
-
-/// An address as forwarded headers write it: with or without port, brackets
-/// and quotes.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim().trim_matches('"');
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse()
-        .ok()
-        .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
-        .map(|ip: IpAddr| ip.to_canonical())
-}
-
-/// The value of one parameter of a `Forwarded` element.
-fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
-    element.split(';').find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        key.trim()
-            .eq_ignore_ascii_case(name)
-            .then(|| value.trim().trim_matches('"'))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +231,15 @@ mod tests {
     use crate::net::{ClientLink, Limiter, Peer};
 
     fn view(peer: &str, trusted: &[&str], lines: &[(&'static str, &str)]) -> (View, HeaderMap) {
+        view_by(None, peer, trusted, lines)
+    }
+
+    fn view_by(
+        header: Option<ForwardedHeader>,
+        peer: &str,
+        trusted: &[&str],
+        lines: &[(&'static str, &str)],
+    ) -> (View, HeaderMap) {
         let client = Arc::new(Client {
             listener: "a".into(),
             peer: Peer::Tcp(peer.parse().unwrap()),
@@ -303,10 +262,12 @@ mod tests {
             ),
             client,
             client_ip: None,
+            is_placed: true,
             speaks_for_others: false,
             secure: false,
         };
-        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        let trusted = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        let by = ForwardedLayer { trusted, header };
         let mut headers: HeaderMap = lines
             .iter()
             .map(|(name, value)| {
@@ -316,7 +277,7 @@ mod tests {
                 )
             })
             .collect();
-        let view = View::of(&headers, &exchange, &trusted);
+        let view = View::of(&headers, &exchange, &by);
         view.write(&mut headers);
         (view, headers)
     }
@@ -363,12 +324,90 @@ mod tests {
 
     #[test]
     fn garbage_in_the_chain_hides_what_is_behind_it() {
-        let (view, _) = view(
-            "10.0.0.1:1",
-            &["10.0.0.0/8"],
-            &[("x-forwarded-for", "192.0.2.7, unknown")],
+        for told in [
+            "192.0.2.7, unknown",
+            "192.0.2.7, fe80::1%eth0",
+            "192.0.2.7, unknown, 10.0.0.2",
+            "192.0.2.7, \u{ff}",
+        ] {
+            let (view, headers) = view("10.0.0.1:1", &["10.0.0.0/8"], &[("x-forwarded-for", told)]);
+            // Who is counted, and who is in no network for it.
+            let nearest = told
+                .strip_prefix("192.0.2.7, unknown, ")
+                .unwrap_or("10.0.0.1");
+            assert_eq!(view.client_ip(), Some(nearest.parse().unwrap()), "{told}");
+            assert!(view.unnamed, "{told}");
+            let backend = headers["x-forwarded-for"].to_str().unwrap();
+            assert!(backend.starts_with("unknown, 10.0.0."), "{backend}");
+            let backend = headers["forwarded"].to_str().unwrap();
+            assert!(
+                backend.starts_with("for=unknown;proto=http, for=10.0.0."),
+                "{backend}"
+            );
+        }
+        // Behind whoever is not trusted nothing is read.
+        let told = "unknown, 192.0.2.7";
+        let (view, _) = view("10.0.0.1:1", &["10.0.0.0/8"], &[("x-forwarded-for", told)]);
+        assert!(!view.unnamed);
+    }
+
+    #[test]
+    fn two_headers_that_name_two_clients_are_disputed() {
+        let both = |older, newer| [("x-forwarded-for", older), ("forwarded", newer)];
+        let judge = |header, lines: [_; 2]| {
+            let (view, _) = view_by(header, "10.0.0.1:1", &["10.0.0.0/8"], &lines);
+            (view.client_ip().unwrap().to_string(), view.disputed)
+        };
+        let [older, newer] = ["192.0.2.7", "192.0.2.8"];
+        let lines = both("6.6.6.6, 192.0.2.7", "for=6.6.6.6, for=192.0.2.8");
+        assert_eq!(judge(None, lines), (older.to_owned(), true));
+        let header = Some(ForwardedHeader::XForwardedFor);
+        assert_eq!(judge(header, lines), (older.to_owned(), false));
+        let header = Some(ForwardedHeader::Forwarded);
+        assert_eq!(judge(header, lines), (newer.to_owned(), false));
+        for (newer, disputed) in [
+            ("for=\"192.0.2.7:99\"", false),
+            ("for=6.6.6.6, for=192.0.2.7, for=10.0.0.3", false),
+            ("for=unknown", true),
+            ("proto=https", true),
+            ("", true),
+        ] {
+            let lines = both("192.0.2.7", newer);
+            assert_eq!(judge(None, lines), (older.to_owned(), disputed), "{newer}");
+        }
+        assert_eq!(
+            judge(None, both("", "for=192.0.2.8")),
+            ("10.0.0.1".to_owned(), true)
         );
-        assert_eq!(view.client_ip(), Some("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_a_proxy_writes_is_read_and_nothing_else() {
+        let lines = [
+            ("host", "chat.example"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-port", "6"),
+            (
+                "forwarded",
+                "for=192.0.2.7;proto=https;host=\"a.example:8443\"",
+            ),
+        ];
+        let header = Some(ForwardedHeader::Forwarded);
+        let (_, headers) = view_by(header, "10.0.0.1:1", &["10.0.0.0/8"], &lines);
+        for (name, value) in [
+            ("x-forwarded-for", "192.0.2.7, 10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example:8443"),
+            ("x-forwarded-port", "443"),
+        ] {
+            assert_eq!(headers[name], value, "{name}");
+        }
+        let header = Some(ForwardedHeader::XForwardedFor);
+        let (_, headers) = view_by(header, "10.0.0.1:1", &["10.0.0.0/8"], &lines[4..]);
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod record;
 pub mod redirect;
 pub mod subject;
 pub mod target;
+mod told;
 pub mod trace;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +21,7 @@ use http::{Request, Response};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
-use crate::config::{Config, Listener};
+use crate::config::{Config, ForwardedHeader, Listener};
 use crate::exchange::{Body, Client, Refusal, Reply};
 use crate::spans::Spans;
 
@@ -29,6 +30,8 @@ use crate::spans::Spans;
 pub struct Settled {
     /// The proxies whose word counts.
     pub trusted: Arc<[IpNet]>,
+    /// The only header of theirs that names clients.
+    pub forwarded_header: Option<ForwardedHeader>,
     pub request_id: bool,
     pub begin_traces: bool,
     /// `Some` if spans are exported.
@@ -45,6 +48,7 @@ impl Settled {
         });
         Self {
             trusted: config.trusted_proxies.clone().into(),
+            forwarded_header: config.forwarded_header,
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
             tracing,
@@ -63,11 +67,11 @@ pub fn settle<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
 {
-    let Settled {
-        trusted, subject, ..
-    } = by.clone();
-    let inner = subject.layer(inner);
-    let inner = forwarded::ForwardedLayer { trusted }.layer(inner);
+    let forwarded = forwarded::ForwardedLayer {
+        trusted: Arc::clone(&by.trusted),
+        header: by.forwarded_header,
+    };
+    let inner = forwarded.layer(by.subject.layer(inner));
     target::TargetLayer.layer(trace::TraceLayer { by }.layer(inner))
 }
 

@@ -4,12 +4,14 @@
 //! Lines are handed to a thread through a bounded queue: a slow reader of the
 //! log loses lines and stalls no connection.
 
+mod file;
 mod level;
+mod lost;
 mod shape;
 mod sink;
 mod template;
 
-use std::io::{self, stderr};
+use std::io::stderr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,10 +23,13 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, fmt, reload};
 
+pub use file::OpenError;
 pub use level::check_level;
+pub use lost::{Lost, LostLines};
 pub use template::{FIELDS, Template, TemplateError};
 
 use level::filter;
+use lost::{Count, Counted};
 use shape::Shape;
 use sink::Sink;
 
@@ -83,6 +88,16 @@ pub struct Logging {
     format: reload::Handle<Format, Filtered>,
     writer: NonBlocking,
     place: Arc<Mutex<Place>>,
+    failed: Failed,
+    /// Access lines that places which are gone had no room for.
+    dropped: Count,
+}
+
+/// Lines that could not be written.
+#[derive(Clone, Default)]
+struct Failed {
+    log: Count,
+    access: Count,
 }
 
 /// Where access lines go now.
@@ -105,7 +120,7 @@ pub struct Opened(Option<Place>);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the access log cannot be opened: {0}")]
-    Access(#[from] io::Error),
+    Access(#[from] OpenError),
     /// Another one has been started before.
     #[error(transparent)]
     Twice(#[from] TryInitError),
@@ -118,11 +133,15 @@ impl Logging {
     /// If the place of access lines cannot be opened, or another log has been
     /// started before.
     pub fn start(settings: &Settings) -> Result<(Self, Writing), StartError> {
-        let place = Place::open(settings.destination())?;
+        let failed = Failed::default();
+        let place = Place::open(settings.destination(), &failed)?;
         let (writer, worker) = NonBlockingBuilder::default()
             .buffered_lines_limit(QUEUED_LINES)
             .thread_name("log")
-            .finish(stderr());
+            .finish(Counted {
+                place: stderr(),
+                failed: failed.log.clone(),
+            });
         let (filter_layer, filter) = reload::Layer::new(filter(settings));
         let writers = Writers::new(&writer, &place);
         let (format_layer, format) = reload::Layer::new(format(settings, writers));
@@ -135,6 +154,8 @@ impl Logging {
             format,
             writer,
             place: Arc::new(Mutex::new(place)),
+            failed,
+            dropped: Count::default(),
         };
         let writing = Writing {
             _log: worker,
@@ -147,12 +168,12 @@ impl Logging {
     ///
     /// # Errors
     /// If the place of access lines cannot be opened.
-    pub fn open(&self, settings: &Settings) -> io::Result<Opened> {
+    pub fn open(&self, settings: &Settings) -> Result<Opened, OpenError> {
         let to = settings.destination();
         if self.lock().to == *to {
             return Ok(Opened(None));
         }
-        Ok(Opened(Some(Place::open(to)?)))
+        Ok(Opened(Some(Place::open(to, &self.failed)?)))
     }
 
     /// Takes over new settings, and what was opened for them. Cannot fail.
@@ -165,7 +186,23 @@ impl Logging {
         let _ = self.filter.reload(filter(settings));
         let _ = self.format.reload(format(settings, writers));
         // Only now does nobody write to it any more.
-        drop(old);
+        let sink = old.and_then(|old| old.sink);
+        self.dropped.add(sink.map_or(0, |sink| sink.dropped()));
+    }
+
+    /// What has been lost so far.
+    pub fn lost(&self) -> Lost {
+        let now = self.lock().sink.as_ref().map_or(0, Sink::dropped);
+        Lost {
+            log: LostLines {
+                queue_full: self.writer.error_counter().dropped_lines() as u64,
+                write_failed: self.failed.log.get(),
+            },
+            access: LostLines {
+                queue_full: self.dropped.get() + now,
+                write_failed: self.failed.access.get(),
+            },
+        }
     }
 
     /// Goes on in a new file, if access lines go to one: the old one was moved
@@ -189,10 +226,10 @@ impl Logging {
 }
 
 impl Place {
-    fn open(to: &Destination) -> io::Result<Self> {
+    fn open(to: &Destination, failed: &Failed) -> Result<Self, OpenError> {
         Ok(Self {
             to: to.clone(),
-            sink: Sink::open(to)?,
+            sink: Sink::open(to, &failed.access)?,
         })
     }
 }

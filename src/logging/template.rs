@@ -43,14 +43,24 @@ pub const FIELDS: &[&str] = &[
     "cut",
 ];
 
+/// Fields of longhaul's own words, of which some are more than one; nothing that
+/// a client sends is in them.
+const OWN_WORDS: &[&str] = &["message", "cause"];
+/// What stands between columns, if the format has it there; a space always does.
+const SEPARATORS: [char; 3] = [',', ';', '|'];
+
 /// A format that has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template {
+    parts: Vec<Part>,
+    /// What would end a column that is not quoted.
+    separators: Vec<char>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Field(&'static str),
+    Field { name: &'static str, quoted: bool },
 }
 
 /// Why a text is no format.
@@ -90,17 +100,39 @@ impl Template {
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
             }
-            parts.push(Part::Field(field));
+            parts.push(Part::Field {
+                name: field,
+                quoted: false,
+            });
             rest = after;
         }
         plain.push_str(rest);
         if !plain.is_empty() {
             parts.push(Part::Text(plain));
         }
-        match parts.iter().any(|part| matches!(part, Part::Field(_))) {
-            true => Ok(Self(parts)),
+        match parts.iter().any(|part| matches!(part, Part::Field { .. })) {
+            true => Ok(Self::of(parts)),
             false => Err(TemplateError::NoField),
         }
+    }
+
+    /// Finds out which fields stand between quotes, and what separates the others.
+    fn of(mut parts: Vec<Part>) -> Self {
+        let (mut inside, mut separators) = (false, vec![' ']);
+        for part in &mut parts {
+            match part {
+                Part::Field { quoted, .. } => *quoted = inside,
+                Part::Text(text) => {
+                    for c in text.chars() {
+                        inside ^= c == '"';
+                        if !inside && SEPARATORS.contains(&c) {
+                            separators.push(c);
+                        }
+                    }
+                }
+            }
+        }
+        Self { parts, separators }
     }
 
     /// Writes a line of what `value` says; `-` where a field has nothing.
@@ -109,13 +141,17 @@ impl Template {
         to: &mut dyn Write,
         value: impl Fn(&str) -> Option<&'v str>,
     ) -> fmt::Result {
-        for part in &self.0 {
+        for part in &self.parts {
             match part {
                 Part::Text(text) => to.write_str(text)?,
-                Part::Field(name) => match value(name).filter(|value| !value.is_empty()) {
-                    Some(value) => write_escaped(to, value)?,
-                    None => to.write_char('-')?,
-                },
+                Part::Field { name, quoted } => {
+                    let whole = *quoted || OWN_WORDS.contains(name);
+                    let ends = if whole { &[] } else { &*self.separators };
+                    match value(name).filter(|value| !value.is_empty()) {
+                        Some(value) => write_column(to, value, ends)?,
+                        None => to.write_char('-')?,
+                    }
+                }
             }
         }
         Ok(())
@@ -124,10 +160,17 @@ impl Template {
 
 /// What clients send must not end a line, or a quoted part of one.
 pub(super) fn write_escaped(to: &mut dyn Write, value: &str) -> fmt::Result {
+    write_column(to, value, &[])
+}
+
+/// Nor a column that one of these ends.
+fn write_column(to: &mut dyn Write, value: &str, ends: &[char]) -> fmt::Result {
     for c in value.chars() {
+        let ends_it = ends.contains(&c) || !ends.is_empty() && c.is_whitespace();
         match c {
-            '"' | '\\' => write!(to, "\\x{:02x}", u32::from(c))?,
-            c if c.is_control() => write!(to, "\\x{:02x}", u32::from(c))?,
+            c if ends_it || c.is_control() || matches!(c, '"' | '\\') => {
+                write!(to, "\\x{:02x}", u32::from(c))?;
+            }
             c => to.write_char(c)?,
         }
     }
@@ -143,6 +186,8 @@ mod tests {
         let value = |name: &str| match name {
             "host" => Some("a\"b\\c\nd"),
             "method" => Some("GET"),
+            "sni" => Some("a - b,c|d"),
+            "cause" => Some("close 1000"),
             _ => None,
         };
         Template::parse(format)
@@ -157,6 +202,23 @@ mod tests {
         assert_eq!(line("{method}"), "GET");
         assert_eq!(line("{{{method}}} {status}."), "{GET} -.");
         assert_eq!(line("\"{host}\""), "\"a\\x22b\\x5cc\\x0ad\"");
+    }
+
+    #[test]
+    fn no_value_is_more_than_its_column() {
+        for (format, wanted) in [
+            ("{sni} {method}", "a\\x20-\\x20b,c|d GET"),
+            ("{sni},{method}", "a\\x20-\\x20b\\x2cc|d,GET"),
+            ("{sni}|{cause}", "a\\x20-\\x20b,c\\x7cd|close 1000"),
+            (
+                "\"{method} {sni}\" {sni}",
+                "\"GET a - b,c|d\" a\\x20-\\x20b,c|d",
+            ),
+            ("\"{method}, {sni}\"", "\"GET, a - b,c|d\""),
+            ("{host} {cause}", "a\\x22b\\x5cc\\x0ad close 1000"),
+        ] {
+            assert_eq!(line(format), wanted, "{format}");
+        }
     }
 
     #[test]

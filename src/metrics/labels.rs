@@ -33,6 +33,9 @@ labels! {
     /// The word of the log's field of that name.
     Refused { refusal: &'static str, }
 
+    /// Lines of the log, or of the place that access lines have, and what was wrong.
+    LostFrom { log: &'static str, reason: &'static str, }
+
     /// How a reload went: `ok` or `rejected`.
     Outcome { result: &'static str, }
 

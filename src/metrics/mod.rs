@@ -25,9 +25,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use labels::{
-    Answer, Dialled, Discovered, End, InState, Names, OfBackend, OfCertificate, OfConfig, OfKeys,
-    OfRoute, OfTunnels, OfWorker, Outcome, Passing, Probed, Refused, Reported, Shaken, ShakenOn,
-    TlsVersion, close_code, status_class,
+    Answer, Dialled, Discovered, End, InState, LostFrom, Names, OfBackend, OfCertificate, OfConfig,
+    OfKeys, OfRoute, OfTunnels, OfWorker, Outcome, Passing, Probed, Refused, Reported, Shaken,
+    ShakenOn, TlsVersion, close_code, status_class,
 };
 pub use passing::Totals;
 pub use plain::{OPEN_METRICS, PLAIN, plain};
@@ -65,6 +65,7 @@ pub struct Metrics {
     pub tunnels_closed: Table<End, Counter>,
     pub tunnel_bytes: Totals,
     pub tunnel_messages: Totals,
+    pub log_lines_lost: Table<LostFrom, Counter>,
     pub reloads: Table<Outcome, Counter>,
     pub config_generation: Gauge<u64, AtomicU64>,
     pub config_info: Table<OfConfig, Gauge>,
@@ -123,6 +124,7 @@ impl Default for Metrics {
             tunnels_closed: Table::default(),
             tunnel_bytes: Totals::default(),
             tunnel_messages: Totals::default(),
+            log_lines_lost: Table::default(),
             reloads: Table::default(),
             config_generation: Gauge::default(),
             config_info: Table::default(),

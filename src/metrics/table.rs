@@ -96,3 +96,25 @@ impl<L: EncodeLabelSet, M: EncodeMetric + TypedMetric> EncodeMetric for Table<L,
         M::TYPE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::metrics::OfRoute;
+
+    #[test]
+    fn no_name_ends_a_label_or_a_line() {
+        let (mut registry, table) = (Registry::default(), Table::<_, Counter>::default());
+        registry.register("a", "About", table.clone());
+        let route = "q\" b\\ n\n}".into();
+        table.get(&OfRoute { route }).inc();
+        let mut page = String::new();
+        encode(&mut page, &registry).unwrap();
+        let sample = page.lines().find(|line| !line.starts_with('#'));
+        assert_eq!(sample, Some(r#"a_total{route="q\" b\\ n\n}"} 1"#));
+    }
+}

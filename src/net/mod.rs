@@ -25,6 +25,8 @@ mod transport;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 pub use backend_io::{BackendIo, Finish};
 pub use client_io::{ClientIo, ReadDeadlines};
 pub use connect::{ConnectFault, connect};
@@ -77,6 +79,31 @@ pub fn client_network(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// All of IPv4 as IPv6 writes it (RFC 4291 section 2.5.5.2).
+const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+/// The bits before those that say so.
+const BEFORE_MAPPED: u8 = 80;
+
+/// The network as it has to be written for addresses of which IPv4-mapped ones
+/// have become IPv4, as everywhere in longhaul; `None` if a part of it is mapped
+/// and a part is nothing.
+pub fn canonical_network(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(v6) = network else {
+        return Some(network);
+    };
+    let is_mapped = MAPPED.contains(&v6.addr()) && v6.prefix_len() >= MAPPED.prefix_len();
+    match v6.addr().to_ipv4_mapped().filter(|_| is_mapped) {
+        Some(v4) => {
+            let v4 = Ipv4Net::new(v4, v6.prefix_len() - MAPPED.prefix_len());
+            v4.ok().map(IpNet::from)
+        }
+        None => {
+            let of_marks = v6.prefix_len() > BEFORE_MAPPED && v6.contains(&MAPPED.addr());
+            (!of_marks).then_some(network)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +115,28 @@ mod tests {
         assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+    #[test]
+    fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+        for (written, meant) in [
+            ("::ffff:10.0.0.0/104", Some("10.0.0.0/8")),
+            ("::ffff:10.1.2.3/128", Some("10.1.2.3/32")),
+            ("::ffff:10.1.2.3/104", Some("10.1.2.3/8")),
+            ("::ffff:0:0/96", Some("0.0.0.0/0")),
+            ("::ffff:0:0/95", None),
+            ("::ffff:10.0.0.0/90", None),
+            ("::/80", Some("::/80")),
+            ("::/0", Some("::/0")),
+            ("::/96", Some("::/96")),
+            ("2001:db8::/32", Some("2001:db8::/32")),
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+        ] {
+            let meant = meant.map(|text| text.parse().unwrap());
+            assert_eq!(
+                canonical_network(written.parse().unwrap()),
+                meant,
+                "{written}"
+            );
+        }
     }
 }

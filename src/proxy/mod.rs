@@ -31,7 +31,7 @@ pub(crate) use sticky::{cookie, query};
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, ClientUpgrade, Exchange, Refusal, Reply, loggable_path};
+use crate::exchange::{Body, ClientUpgrade, Exchange, Hidden, Refusal, Reply, loggable_path};
 use crate::guard::{self, Standing, Suspect, Suspicion, Verdict};
 use crate::metrics::{Metrics, OfRoute};
 use crate::tunnel::{Expiry, Registry};
@@ -91,7 +91,7 @@ impl Service<Request<Body>> for Proxy {
                 entry.route = Some(Arc::clone(&route.name));
                 entry.upstream = Some(Arc::clone(route.upstream.name()));
                 if route.hides_query() {
-                    entry.path = loggable_path(request.uri(), false);
+                    entry.path = loggable_path(request.uri(), Hidden::All);
                 }
             });
             let upgrade = asked_upgrade(&route, &request)?;
@@ -169,11 +169,11 @@ pub fn asked_upgrade(route: &Route, request: &Request<Body>) -> Result<Option<St
 /// If it does not.
 pub fn may_enter(route: &Route, request: &Request<Body>, is_upgrade: bool) -> Result<(), Refusal> {
     let networks = &route.settings.networks;
-    let client = request
-        .extensions()
-        .get::<Exchange>()
-        .and_then(|it| it.client_ip);
-    if !guard::lets_in(networks, client) {
+    let exchange = request.extensions().get::<Exchange>();
+    let client = exchange.and_then(|it| it.client_ip);
+    // Somebody of whom nobody says where it comes from may be from anywhere.
+    let is_placed = exchange.is_none_or(|it| it.is_placed);
+    if !(is_placed || networks.let_in_all()) || !guard::lets_in(networks, client) {
         return Err(Refusal::NetworkDenied);
     }
     match &route.settings.origins {

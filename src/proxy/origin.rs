@@ -13,7 +13,8 @@ const ALPN: &str = "http/1.1";
 pub(super) fn origin(exchange: &Exchange) -> Origin {
     let client = &exchange.client;
     let told = client.origin.as_deref();
-    let addresses = exchange.client_ip.map(|ip| {
+    let ip = exchange.client_ip.filter(|_| exchange.is_placed);
+    let addresses = ip.map(|ip| {
         let source = match client.peer {
             Peer::Tcp(peer) if peer.ip().to_canonical() == ip => peer,
             // A header has said it, without a port.

@@ -11,12 +11,11 @@ use http::{HeaderMap, Request, header};
 use http_body::Body as HttpBody;
 
 use super::Context;
-use crate::config::Config;
 use crate::exchange::{
-    self, Body, BodyError, Client, ContinueGate, Exchange, Record, Reply, RequestBody,
+    self, Body, BodyError, Client, ContinueGate, Exchange, Hidden, Record, Reply, RequestBody,
 };
 use crate::net::ClientLink;
-use crate::state::ListenerState;
+use crate::state::{ListenerState, Snapshot};
 
 /// One connection's way in.
 pub(super) struct Entrance {
@@ -38,7 +37,7 @@ impl Entrance {
             .listeners
             .get(&*self.client.listener)
             .unwrap_or(&self.last);
-        let request = self.dress(request, link, &snapshot.config);
+        let request = self.dress(request, link, &snapshot);
         listener.stack.call(request)
     }
 
@@ -47,14 +46,20 @@ impl Entrance {
         &self,
         request: Request<B>,
         link: &Arc<ClientLink>,
-        config: &Config,
+        snapshot: &Snapshot,
     ) -> Request<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         BodyError: From<B::Error>,
     {
         let host = host(&request);
-        let path = exchange::loggable_path(request.uri(), config.log.query_values);
+        let config = &snapshot.config;
+        let hidden = match config.log.query_values {
+            // No route is known yet that could say which of them is its token.
+            true => Hidden::Named(&snapshot.token_queries),
+            false => Hidden::All,
+        };
+        let path = exchange::loggable_path(request.uri(), hidden);
         let record = Record::new(
             Arc::clone(&self.client),
             request.method().clone(),
@@ -76,6 +81,7 @@ impl Entrance {
             link: Arc::clone(link),
             record,
             client_ip: self.client.peer.ip(),
+            is_placed: true,
             speaks_for_others: false,
             secure: self.client.is_secure(),
         });

@@ -17,6 +17,7 @@ mod key_fetches;
 mod lag;
 mod listener;
 mod listeners;
+mod lost_lines;
 mod notices;
 mod overseer;
 mod rebalancing;
@@ -48,6 +49,7 @@ use crate::otlp::Exporter;
 use crate::state::State;
 use key_fetches::KeyFetches;
 use lag::Lag;
+use lost_lines::Lost;
 use overseer::Overseer;
 use reload::Reloader;
 use systemd::{Manager, Watchdog};
@@ -110,6 +112,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let data_plane = setup.data_plane.clone();
     let mut watchdog = Watchdog::new(manager.clone(), data_plane, Arc::clone(&state.registry));
     let mut lag = Lag::new(&setup.data_plane, &state);
+    let mut lost = Lost::new(setup.logging.clone(), Arc::clone(&state.metrics));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
@@ -134,9 +137,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
             }
             due = tick.tick() => {
                 lag.look(due.into_std());
-                state.purge_idle();
-                state.tidy_metrics();
-                count_open(&state, &reloader);
+                lost.look(due.into_std());
+                tidy(&state, &reloader);
                 reloader.poll_files();
                 reloader.look_at_dates();
             }
@@ -163,7 +165,10 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     Ok(())
 }
 
-fn count_open(state: &State, reloader: &Reloader) {
+/// What is due each second.
+fn tidy(state: &State, reloader: &Reloader) {
+    state.purge_idle();
+    state.tidy_metrics();
     let open = i64::try_from(reloader.limiter().open()).unwrap_or(i64::MAX);
     state.metrics.connections_active.set(open);
 }

@@ -35,6 +35,10 @@ pub fn changes(old: &Config, new: &Config) -> String {
         "trusted_proxies",
         old.trusted_proxies != new.trusted_proxies,
     );
+    words.section(
+        "forwarded_header",
+        old.forwarded_header != new.forwarded_header,
+    );
     words.section("limits", old.limits != new.limits);
     words.section("tcp", old.tcp != new.tcp);
     words.section("log", old.log != new.log);

@@ -82,6 +82,8 @@ pub struct Snapshot {
     pub table: Arc<Table<RouteEntry>>,
     /// By their URL.
     pub key_fetches: BTreeMap<String, Arc<KeyFetch>>,
+    /// Names of what some route's token may have in a query.
+    pub token_queries: Vec<String>,
     /// Where spans are sent.
     pub collector: Option<Arc<Collector>>,
     /// By the path of their file, for the next generation.

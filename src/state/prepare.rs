@@ -121,6 +121,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
     let snapshot = Snapshot {
         generation: 0,
         hash,
+        token_queries: config::token_queries(&config),
         config,
         listeners,
         gone: BTreeMap::new(),
@@ -150,6 +151,7 @@ impl Snapshot {
             upstreams: BTreeMap::new(),
             table: Arc::new(Table::new(Vec::new())),
             key_fetches: BTreeMap::new(),
+            token_queries: Vec::new(),
             collector: None,
             users: BTreeMap::new(),
         }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::entry::{Facts, State, Tunnel};
+use crate::net::canonical_network;
 
 /// What tunnels must have in common; `None` is anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,5 +105,6 @@ impl Tunnel {
 
 fn is_from(facts: &Facts, net: IpNet) -> bool {
     let address = facts.client().parse::<IpAddr>();
+    let net = canonical_network(net).unwrap_or(net);
     address.is_ok_and(|address| net.contains(&address.to_canonical()))
 }

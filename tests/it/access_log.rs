@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::UnixDatagram;
@@ -300,4 +301,43 @@ async fn a_trace_is_passed_on_or_begun(over: Over) {
         "{begun}"
     );
     assert_eq!((begun.len(), trace.len()), (55, 32));
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_place_and_holds_nobody_up() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(site(&backend, "access_to = 'file:access.log'")).await;
+    let (file, old) = (proxy.path("access.log"), proxy.path("access.log.1"));
+    fs::rename(&file, &old).expect("to move the file");
+    mknodat(CWD, &file, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+    proxy.signal(Signal::USR1);
+    let told = "the access log cannot be reopened: the old file is written on";
+    let error = ("error", "neither a regular file nor a character device");
+    proxy.log.wait(told, &[error]).await;
+    proxy.get("/here/1").await;
+    has_lines(&old, 1).await;
+    assert_eq!(proxy.generation().await, 1);
+    mknodat(CWD, proxy.path("pipe"), FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+    proxy
+        .refuse(site(&backend, "access_to = 'file:pipe'"))
+        .await;
+}
+
+#[tokio::test]
+async fn lines_that_cannot_be_written_are_counted_and_told() {
+    let backend = Echo::start("a").await;
+    let proxy = Proxy::start(site(&backend, "access_to = 'file:/dev/full'")).await;
+    let lost = |reason: &str| {
+        format!("longhaul_log_lines_lost_total{{log=\"access\",reason=\"{reason}\"}}")
+    };
+    assert_eq!(proxy.metric(&lost("write_failed")).await, 0.0);
+    proxy.get("/here/1").await;
+    let told = "lines of the log are lost: their place cannot be written, or is too slow";
+    proxy.log.wait(told, &[("access_write_failed", "1")]).await;
+    assert_eq!(proxy.metric(&lost("write_failed")).await, 1.0);
+    assert_eq!(proxy.metric(&lost("queue_full")).await, 0.0);
+    proxy.get("/here/2").await;
+    proxy.settles(&lost("write_failed"), 2.0).await;
+    let warnings = proxy.log.all(|event| event.message == told);
+    assert_eq!(warnings.len(), 1, "once a minute");
 }

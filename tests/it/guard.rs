@@ -162,3 +162,56 @@ async fn behind_a_proxy_a_listener_goes_by_whom_the_header_names() {
     let refused = "longhaul_connections_refused_total{refusal=\"network_denied\"}";
     assert_eq!(proxy.metric(refused).await, 1.0);
 }
+
+#[tokio::test]
+async fn whom_a_trusted_proxy_does_not_name_is_in_no_network() {
+    let backend = Echo::start("a").await;
+    let site = |networks: &str, header: &str| {
+        Site::of(&[backend.entry()])
+            .top("trusted_proxies = ['127.0.0.0/8']")
+            .top(header)
+            .route(networks)
+    };
+    let allowed = "allowed_networks = ['127.0.0.0/8', '192.0.2.7']";
+    let denied = "denied_networks = ['::ffff:198.51.100.0/120']";
+    let proxy = Proxy::start(site(allowed, "")).await;
+    let status = async |lines: &str| proxy.get_with("/", lines).await.head.status;
+    let disputed = "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.8\r\n";
+    for (lines, expected) in [
+        ("X-Forwarded-For: 192.0.2.7\r\n", 200),
+        ("X-Forwarded-For: 203.0.113.9, unknown\r\n", 403),
+        ("X-Forwarded-For: fe80::1%eth0\r\n", 403),
+        ("Forwarded: for=_hidden\r\n", 403),
+        (disputed, 403),
+        ("", 200),
+    ] {
+        assert_eq!(status(lines).await, expected, "{lines}");
+    }
+    let refused = [("refusal", "network_denied"), ("forwarded_for", "unknown")];
+    proxy.log.wait("request", &refused).await;
+
+    proxy.reload(site(denied, "")).await;
+    for (lines, expected) in [
+        ("X-Forwarded-For: 198.51.100.1\r\n", 403),
+        ("X-Forwarded-For: unknown\r\n", 403),
+        (disputed, 403),
+        ("X-Forwarded-For: 192.0.2.8\r\n", 200),
+    ] {
+        assert_eq!(status(lines).await, expected, "{lines}");
+    }
+    proxy
+        .reload(site(allowed, "forwarded_header = 'forwarded'"))
+        .await;
+    assert_eq!(status(disputed).await, 403);
+    proxy
+        .reload(site(allowed, "forwarded_header = 'x-forwarded-for'"))
+        .await;
+    assert_eq!(status(disputed).await, 200);
+    proxy.reload(site("", "")).await;
+    assert_eq!(status("X-Forwarded-For: unknown\r\n").await, 200);
+    let told = backend.requests();
+    let told = told
+        .last()
+        .and_then(|request| request.header("x-forwarded-for"));
+    assert_eq!(told, Some("unknown, 127.0.0.1"));
+}

@@ -411,3 +411,29 @@ async fn passwords_beside_each_other_do_not_hold_up_the_rest() {
     }
     assert_eq!(backend.connections(), 1);
 }
+
+#[tokio::test]
+async fn a_token_in_the_query_is_in_no_line_before_its_route_is_known() {
+    let backend = Echo::start("a").await;
+    let setup = Setup::new();
+    setup.write("keys.json", keys(&[("one", SECRET)]));
+    let more = "[listeners.plain]\naddress = '127.0.0.1:0'\nredirect_to_https = true\n\
+                [log]\nformat = 'json'\nquery_values = true";
+    let site = site(&backend, &jwt("from = ['query:token']")).more(more);
+    let proxy = setup.start(site).await;
+    for (listener, target, status) in [
+        ("plain", "/a?room=7&token=s3cr3t", 308),
+        ("main", "/a/../b?room=7&token=s3cr3t", 400),
+        ("main", "/a?room=7&token=s3cr3t", 401),
+    ] {
+        let mut wire = proxy.connect_to(listener).await;
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        assert_eq!(wire.response_head().await.status, status, "{target}");
+        let status = status.to_string();
+        let event = proxy.log.wait("request", &[("status", &status)]).await;
+        assert!(event.text("path").ends_with("&token=*"), "{}", event.line);
+    }
+    let found = proxy.log.all(|event| event.line.contains("s3cr3t"));
+    assert!(found.is_empty(), "{found:?}");
+}

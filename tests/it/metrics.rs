@@ -217,3 +217,15 @@ async fn what_a_handshake_and_a_dial_took_is_what_they_took(over: Over) {
         "a dial is part of its handshake"
     );
 }
+
+#[tokio::test]
+async fn a_name_may_have_quotes_and_the_page_stays_readable() {
+    let backend = Echo::start("a").await;
+    let limits = "name = 'a\"b\\c'\nrequest_rate_per_client = '1000/s'\n";
+    let proxy = Proxy::start(Site::of(&[backend.entry()]).route(limits)).await;
+    // What it is counted as for: it speaks for others, and is not trusted.
+    let told = "X-Forwarded-For: 192.0.2.1\r\n";
+    assert_eq!(proxy.get_with("/", told).await.head.status, 200);
+    let counted = r#"longhaul_proxies_counted_total{route="a\"b\\c"}"#;
+    assert_eq!(proxy.metric(counted).await, 1.0);
+}

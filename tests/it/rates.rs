@@ -264,3 +264,20 @@ async fn connections_beyond_their_rate_are_closed_at_accept() {
         assert_eq!(proxy.metric(&counted).await, count, "{refusal}");
     }
 }
+
+#[tokio::test]
+async fn a_raised_rate_counts_after_the_reload() {
+    let backend = Echo::start("a").await;
+    let site = |rate: &str| {
+        let route = format!("request_rate = '{rate}'\nrequest_rate_per_client = '{rate}'");
+        Site::of(&[backend.entry()]).route(&route)
+    };
+    let proxy = Proxy::start(site("2/h")).await;
+    for expected in [200, 200, 429] {
+        assert_eq!(proxy.get("/").await.head.status, expected);
+    }
+    proxy.reload(site("1000/s")).await;
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").await.head.status, 200);
+    }
+}

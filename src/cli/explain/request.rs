@@ -95,6 +95,7 @@ fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<
         record: Record::new(Arc::clone(&client), method, String::new(), path),
         link: Arc::new(ClientLink::default()),
         client_ip: client.peer.ip(),
+        is_placed: true,
         speaks_for_others: false,
         secure: door.secure,
         client,

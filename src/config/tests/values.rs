@@ -35,6 +35,7 @@ fn defaults() {
     let config = parsed(LEAST);
     assert_eq!((config.workers, config.admin), (None, None));
     assert_eq!(config.trusted_proxies, []);
+    assert_eq!(config.forwarded_header, None);
     assert_eq!(config.limits.max_request_head, 32 * 1024);
     assert_eq!(config.limits.keepalive_timeout, 75 * SECOND);
     assert_eq!(
@@ -239,6 +240,20 @@ fn moved_sections_are_no_change_and_changed_ones_are() {
         parsed(LEAST).routes[0].place.0
     );
     assert_ne!(parsed(&with("[[routes]]", "name = \"a\"")), parsed(LEAST));
+}
+
+#[test]
+fn networks_of_ipv4_are_so_however_they_are_written() {
+    let networks = |of: &str| {
+        let line = format!("denied_networks = [{of}]");
+        parsed(&with("upstream = \"chat\"", &line)).routes[0]
+            .networks
+            .denied
+            .clone()
+    };
+    let mapped = networks(r#""::ffff:10.0.0.0/104", "::ffff:192.0.2.1", "::ffff:0:0/96", "::/0""#);
+    let plain = networks(r#""10.0.0.0/8", "192.0.2.1", "0.0.0.0/0", "::/0""#);
+    assert_eq!(mapped, plain);
 }
 
 #[test]
