@@ -5,6 +5,7 @@
 //! long as it lives. `docs/architecture.md` is the map of the rooms below;
 //! imports between them go down only (`tests/tidy.rs` keeps that true).
 
+mod acme;
 mod admin;
 pub mod balance;
 pub mod cli;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::person::Person;
+use crate::acme;
 use crate::state::{LastReload, State};
 use crate::upstream::{Ejected, LastAnswer, LastProbe, Listed, Standing, Upstream};
 
@@ -32,10 +33,21 @@ pub(super) fn process(state: &State, admin: Option<SocketAddr>) -> Value {
         "last_reload": facts.last_reload.as_ref().map(last_reload),
         "listeners": listeners,
         "admin_listen": admin,
+        "acme": state.acme.standings().iter().map(certificate).collect::<Vec<_>>(),
         "proxies_counted": snapshot.proxies_counted(),
         "upstreams": snapshot.upstreams.values().map(|u| upstream(u)).collect::<Vec<_>>(),
         "tunnels": state.registry.len(),
         "connections": state.metrics.connections_active.get(),
+    })
+}
+
+fn certificate((name, standing): (&String, &acme::Standing)) -> Value {
+    json!({
+        "name": name,
+        "not_after_unix": standing.not_after.map(unix),
+        "last_attempt_unix": standing.last_attempt.map(unix),
+        "next_attempt_unix": standing.next_attempt.map(unix),
+        "error": standing.error,
     })
 }
 

@@ -5,19 +5,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::acme_names;
 use super::diagnostic::{Diagnostic, Place};
 use super::draft::Draft;
 use super::findings::Findings;
 use super::key_source::{KeySource, KeysUrl};
-use super::model::{Admin, ListenAddress, Listener, Route, StickySource};
+use super::model::{Admin, Config, ListenAddress, Listener, Route, StickySource};
 use super::nearest::nearest;
 use super::routes::RouteDraft;
 
 const FIRST: &str = "the first is";
 
-pub(super) fn check(admin: Option<&Admin>, draft: &Draft, findings: &Findings) {
+pub(super) fn check(config: &Config, draft: &Draft, findings: &Findings) {
     absences(draft, findings);
-    addresses(admin, draft, findings);
+    addresses(config.admin.as_ref(), draft, findings);
+    acme_names::check(config.acme.as_ref(), draft, findings);
     upstreams(draft, findings);
     routes(draft, findings);
     urls_of_keys(draft, findings);

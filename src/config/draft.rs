@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::acme_names;
 use super::diagnostic::Place;
 use super::model::{Config, Listener, Upstream};
 use super::named_files::NamedFiles;
@@ -26,12 +27,20 @@ pub(super) struct Draft {
     pub(super) upstreams_written: BTreeMap<String, Place>,
     /// Some upstreams may be written and not be among those.
     pub(super) misspells_upstreams: bool,
+    /// Whether there is an `[acme]`, right or wrong.
+    pub(super) mentions_acme: bool,
     pub(super) files: NamedFiles,
 }
 
 impl Draft {
     pub(super) fn into_config(self, mut config: Config) -> Config {
-        let named = |(listener, _): (Listener, _)| (listener.name.clone(), listener);
+        let routes = &self.routes;
+        let named = |(mut listener, _): (Listener, _)| {
+            if listener.acme_names.as_ref().is_some_and(Vec::is_empty) {
+                listener.acme_names = Some(acme_names::of_routes(routes));
+            }
+            (listener.name.clone(), listener)
+        };
         config.listeners = self.listeners.into_iter().map(named).collect();
         config.routes = self.routes.into_iter().map(|draft| draft.route).collect();
         config.upstreams = self.upstreams;

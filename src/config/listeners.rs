@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::acme_names;
 use super::auth::settable;
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{
@@ -18,6 +19,13 @@ use super::value::{boolean, integer, mode, path, socket_path, text, wrong, wrong
 const ADDRESS: &str = "an address and port such as \"[::]:443\" or \"127.0.0.1:8080\", \
                        or \"unix:\" and a path";
 
+impl Listener {
+    /// Whether its clients speak TLS.
+    pub fn is_tls(&self) -> bool {
+        !self.certificates.is_empty() || self.acme_names.is_some()
+    }
+}
+
 /// `None` if it has no usable address.
 pub(super) fn listener(
     name: &str,
@@ -28,7 +36,7 @@ pub(super) fn listener(
     let address = section.required("address", address);
     let mode = section.optional("mode", mode);
     let proxy_protocol = proxy_protocol::of_listener(&section, address.as_ref());
-    let certificates = certificates(&section, files);
+    let (certificates, acme_names) = certificates(&section, files);
     let client_certificates = client_certificates(&section, files);
     let tls_1_3_only = section.or("tls_1_3_only", false, boolean);
     let redirect = section.or("redirect_to_https", false, boolean);
@@ -82,6 +90,7 @@ pub(super) fn listener(
         address,
         proxy_protocol,
         certificates,
+        acme_names,
         client_certificates,
         tls_1_3_only,
         redirect_to_https: redirect.then(|| redirect_port.unwrap_or(443)),
@@ -136,6 +145,21 @@ pub(super) fn pair(section: &Section<'_>, files: &mut NamedFiles) -> Option<Cert
     })
 }
 
+/// The pairs, or the names to get certificates for.
+fn certificates(
+    section: &Section<'_>,
+    files: &mut NamedFiles,
+) -> (Vec<ServedCertificate>, Option<Vec<String>>) {
+    match acme_names::of_listener(section) {
+        Some(names) => (Vec::new(), Some(names)),
+        None => {
+            let pairs = pairs(section, files);
+            has_no_effect(section, "acme_names", "`certificates = \"acme\"`");
+            (pairs, None)
+        }
+    }
+}
+
 /// The same, and the response that vouches for it.
 fn served(section: Section<'_>, files: &mut NamedFiles) -> Option<ServedCertificate> {
     let pair = pair(&section, files);
@@ -147,8 +171,8 @@ fn served(section: Section<'_>, files: &mut NamedFiles) -> Option<ServedCertific
     Some(ServedCertificate { pair: pair?, ocsp })
 }
 
-fn certificates(section: &Section<'_>, files: &mut NamedFiles) -> Vec<ServedCertificate> {
-    let allowed = "an array of { chain = \"FILE\", key = \"FILE\" }";
+fn pairs(section: &Section<'_>, files: &mut NamedFiles) -> Vec<ServedCertificate> {
+    let allowed = "\"acme\", or an array of { chain = \"FILE\", key = \"FILE\" }";
     let Some(value) = section.value("certificates") else {
         return Vec::new();
     };

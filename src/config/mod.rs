@@ -4,6 +4,8 @@
 //! core. Both report everything that is wrong at once, and give a config only
 //! if nothing is.
 
+mod acme;
+mod acme_names;
 mod admission;
 mod auth;
 mod backends;
@@ -48,6 +50,7 @@ mod traces;
 mod upstreams;
 mod value;
 
+pub use acme::{Acme, Challenge, ExternalAccount};
 pub use admission::Admission;
 pub use auth::Auth;
 pub use close_codes::{CloseCodes, Ending};

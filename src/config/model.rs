@@ -17,6 +17,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use super::acme::Acme;
 use super::admission::Admission;
 use super::auth::Auth;
 use super::diagnostic::WrittenAt;
@@ -55,6 +56,8 @@ pub struct Config {
     pub tcp: Tcp,
     pub log: Log,
     pub drain: Drain,
+    /// Where certificates come from that no file holds.
+    pub acme: Option<Acme>,
     /// Where operators are answered, if anywhere.
     pub traces: Option<Traces>,
     pub admin: Option<Admin>,
@@ -154,8 +157,12 @@ pub struct Listener {
     pub address: ListenAddress,
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The first pair serves clients whose SNI matches none. Empty: plain.
+    /// The first pair serves clients whose SNI matches none. Empty: plain, or
+    /// by [`acme_names`](Self::acme_names).
     pub certificates: Vec<ServedCertificate>,
+    /// `Some`: its certificates come by ACME, one for each of these names, in
+    /// lower case and without repetition.
+    pub acme_names: Option<Vec<String>>,
     pub client_certificates: Option<ClientCertificates>,
     /// TLS 1.3 only, instead of 1.2 and 1.3.
     pub tls_1_3_only: bool,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::acme::{Acme, acme};
 use super::cross;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::draft::Draft;
@@ -58,7 +59,7 @@ pub(super) fn parse(
         }
     }
     if let Some(config) = &config {
-        cross::check(config.admin.as_ref(), &draft, &findings);
+        cross::check(config, &draft, &findings);
     }
     let found = findings.into_diagnostics(main.name());
     match config {
@@ -130,6 +131,7 @@ fn main_file<'a>(
         log: log(root.section_or_empty("log")),
         drain: drain(root.section_or_empty("drain")),
         traces: traces_section(&root, &mut draft.files),
+        acme: acme_section(&root, draft),
         admin: admin_section(&root),
         listeners: BTreeMap::new(),
         routes: Vec::new(),
@@ -145,6 +147,13 @@ fn main_file<'a>(
     shared(&root, draft);
     root.finish();
     config
+}
+
+fn acme_section(root: &Section<'_>, draft: &mut Draft) -> Option<Acme> {
+    let value = root.value("acme")?;
+    draft.mentions_acme = true;
+    let section = value.section("[acme]".to_owned(), "a table [acme]")?;
+    acme(section, &mut draft.files)
 }
 
 fn traces_section(root: &Section<'_>, files: &mut NamedFiles) -> Option<Traces> {

@@ -36,7 +36,7 @@ labels! {
     /// Lines of the log, or of the place that access lines have, and what was wrong.
     LostFrom { log: &'static str, reason: &'static str, }
 
-    /// How a reload went: `ok` or `rejected`.
+    /// How a reload went, `ok` or `rejected`, or an order: `ok` or `failed`.
     Outcome { result: &'static str, }
 
     /// The class of a response's status: `2xx`.
@@ -45,7 +45,7 @@ labels! {
     /// A finished TLS handshake.
     TlsVersion { version: &'static str, resumed: bool, }
 
-    /// A certificate by the path in the configuration.
+    /// A certificate by the path in the configuration, or `acme:` and its name.
     OfCertificate { chain: String, }
 
     /// How a handshake for a tunnel ended.

@@ -69,6 +69,8 @@ impl Metrics {
         let about = "When a certificate in use ends, in seconds since 1970";
         let expiry = self.certificate_expiry.clone();
         to.add("certificate_expiry_timestamp_seconds", about, expiry);
+        let about = "Orders of certificates at the ACME CA, by result";
+        to.add("acme_orders", about, self.acme_orders.clone());
     }
 
     fn of_requests(&self, to: &mut List<'_>) {

@@ -231,12 +231,12 @@ async fn dress(
 /// The TLS handshake, within its deadline and its share of those in flight.
 async fn handshake(
     socket: Socket,
-    tls: &Arc<rustls::ServerConfig>,
+    tls: &tls::ServerTls,
     snapshot: &Snapshot,
 ) -> Result<(Transport, TlsFacts, Http), tls::AcceptError> {
     let deadline = Instant::now() + snapshot.config.limits.tls_handshake_timeout;
     let (stream, facts) =
-        tls::accept(Arc::clone(tls), socket, deadline, &snapshot.tls_handshakes).await?;
+        tls::accept(tls.clone(), socket, deadline, &snapshot.tls_handshakes).await?;
     let http = match facts.alpn.as_deref() {
         Some("h2") => Http::Two,
         Some(_) | None => Http::One,
@@ -262,6 +262,10 @@ fn count_tls(metrics: &Metrics, tls: Option<&TlsFacts>) {
 }
 
 fn log_tls_failure(listener: &str, peer: Peer, metrics: &Metrics, error: &tls::AcceptError) {
+    if matches!(error, tls::AcceptError::Proven) {
+        tracing::info!(listener, client = %peer, "acme proof shown");
+        return;
+    }
     let refusal = error.label();
     metrics.tls_failures.get(&Refused { refusal }).inc();
     tracing::info!(

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::Body as HttpBody;
 
 use super::Context;
@@ -32,6 +32,9 @@ impl Entrance {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         BodyError: From<B::Error>,
     {
+        if let Some(proof) = self.proof(&request) {
+            return Box::pin(async { Ok(Response::new(Body::full(proof))) });
+        }
         let snapshot = self.context.state.snapshot();
         let listener = snapshot
             .listeners
@@ -39,6 +42,18 @@ impl Entrance {
             .unwrap_or(&self.last);
         let request = self.dress(request, link, &snapshot);
         listener.stack.call(request)
+    }
+
+    /// What a CA is shown that looks for a token: on a plain listener, before
+    /// anything that could turn it away.
+    fn proof<B>(&self, request: &Request<B>) -> Option<String> {
+        if self.client.tls.is_some() || request.method() != Method::GET {
+            return None;
+        }
+        let proof = self.context.state.acme.answer(request.uri().path())?;
+        let client = &self.client;
+        tracing::info!(listener = &*client.listener, client = %client.peer, "acme proof shown");
+        Some(proof)
     }
 
     /// Makes a received request one of ours.

@@ -41,6 +41,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub use rlimit::raise_open_files;
 pub use would_bind::{Incumbent, Obstacles, would_bind};
 
+use crate::acme::Keeper;
 use crate::config::{Diagnostics, Loaded};
 use crate::drain::{self, Stage};
 use crate::logging::Logging;
@@ -105,6 +106,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
         .data_plane
         .spawn(Arc::clone(&state.registry).sweep_forever());
     let mut overseer = Overseer::new(&state);
+    let mut keeper = Keeper::new(&state.acme, &state.metrics);
     let mut key_fetches = KeyFetches::default();
     let exporter = Exporter::start(Arc::clone(&state.spans), Arc::clone(&state.metrics));
     manager.ready(&reloader.status());
@@ -116,8 +118,7 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         overseer.look();
-        key_fetches.look(&state);
-        exporter.follow(state.snapshot().collector.as_ref());
+        follow(&mut keeper, &mut key_fetches, &exporter, &state);
         tokio::select! {
             () = state.roster.changes().changed() => {}
             signal = signals.next() => match signal {
@@ -148,7 +149,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let settings = state.snapshot().config.drain;
     let limiter = reloader.limiter();
     drain.enter(Stage::Draining);
-    drop(overseer);
+    // Whoever takes over orders certificates from now on.
+    drop((overseer, keeper));
     // The listening sockets and their files go with it.
     drop(reloader);
     stop::stop(stop::Stop {
@@ -163,6 +165,20 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     .await;
     tokio::join!(exporter.end(), manager.end());
     Ok(())
+}
+
+/// Has the certificates kept, the keys fetched and the spans sent that the
+/// configuration in force asks for.
+fn follow(
+    keeper: &mut Keeper,
+    key_fetches: &mut KeyFetches,
+    exporter: &Exporter,
+    state: &Arc<State>,
+) {
+    key_fetches.look(state);
+    let snapshot = state.snapshot();
+    exporter.follow(snapshot.collector.as_ref());
+    keeper.follow(&snapshot.config, snapshot.generation);
 }
 
 /// What is due each second.

@@ -43,6 +43,7 @@ pub fn changes(old: &Config, new: &Config) -> String {
     words.section("tcp", old.tcp != new.tcp);
     words.section("log", old.log != new.log);
     words.section("drain", old.drain != new.drain);
+    words.section("acme", old.acme != new.acme);
     words.section("admin", old.admin != new.admin);
     words.section("workers (needs a restart)", old.workers != new.workers);
     words.0

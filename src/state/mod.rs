@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 pub use changes::changes;
@@ -29,6 +28,7 @@ pub use live::{LastReload, Live};
 pub use passed::PassedBy;
 pub use prepare::{Prepared, Warning};
 
+use crate::acme::Desk;
 use crate::config::{BackendState, Config, Diagnostics, ProxyProtocol, ServedCertificate};
 use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
@@ -39,7 +39,7 @@ use crate::otlp::Collector;
 use crate::proxy;
 use crate::route::Table;
 use crate::spans::Spans;
-use crate::tls::{Pairs, Staples, Tickets};
+use crate::tls::{Pairs, ServerTls, Staples, Tickets};
 use crate::tunnel::Registry;
 use crate::upstream::{Roster, Upstream};
 use names::Seen;
@@ -57,6 +57,7 @@ pub struct State {
     /// What waits to be sent to the collector.
     pub spans: Arc<Spans>,
     turns: Arc<Turns>,
+    pub acme: Arc<Desk>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     names: Seen,
@@ -95,7 +96,7 @@ pub struct Snapshot {
 pub struct ListenerState {
     /// `Some`: a PROXY header is required of every connection.
     pub proxy_protocol: Option<ProxyProtocol>,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Whether its clients may speak HTTP/2.
     pub http2: bool,
     /// Whether they may open WebSockets over it.
@@ -141,6 +142,7 @@ impl State {
             staples: Staples::default(),
             tickets: Tickets::default(),
             turns: Arc::default(),
+            acme: Arc::default(),
             registry: Registry::new(),
             metrics,
             names: Seen::default(),

@@ -45,6 +45,11 @@ impl State {
             let gauge = metrics.certificate_expiry.get(&OfCertificate { chain });
             set_time(&gauge, not_after);
         }
+        for (name, not_after) in self.acme.issued.ends() {
+            let chain = format!("acme:{name}");
+            let gauge = metrics.certificate_expiry.get(&OfCertificate { chain });
+            set_time(&gauge, not_after);
+        }
         show_keys(metrics, &snapshot);
         self.show_tunnels();
         metrics.text()

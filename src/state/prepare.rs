@@ -4,6 +4,8 @@
 //! Nothing here is seen by others until the commit, and everything that can
 //! fail fails here, all findings at once.
 
+mod certificates;
+
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,15 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
 use super::router::Router;
 use super::{ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{
-    self, BasicAuth, CertificatePair, Config, Diagnostic, Diagnostics, Jwt, KeySource, KeysUrl,
-    ListenAddress, Place, Scheme, ServedCertificate,
+    self, BasicAuth, Config, Diagnostic, Diagnostics, Jwt, KeySource, KeysUrl, ListenAddress,
+    Place, Scheme,
 };
 use crate::exchange::Stack;
 use crate::fetch::KeyFetch;
@@ -31,7 +33,7 @@ use crate::layers::redirect::Redirect;
 use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
-use crate::tls::{self, Freshness, Pair, Served, ServerOptions};
+use crate::tls;
 use crate::upstream::{Dialer, Upstream};
 
 /// Certificates closer to their end than this are warned about.
@@ -278,41 +280,6 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn listeners_tls(&mut self) -> BTreeMap<String, Arc<ServerConfig>> {
-        let config = self.config;
-        let mut made = BTreeMap::new();
-        for (name, listener) in &config.listeners {
-            if listener.certificates.is_empty() {
-                continue;
-            }
-            let served: Vec<_> = listener
-                .certificates
-                .iter()
-                .filter_map(|certificate| self.served(certificate))
-                .collect();
-            if served.len() < listener.certificates.len() {
-                continue;
-            }
-            let options = ServerOptions {
-                certificates: &served,
-                client_certificates: listener.client_certificates.as_ref(),
-                tls_1_3_only: listener.tls_1_3_only,
-                http2: listener.http2,
-            };
-            match tls::server_config(&options, &self.state.tickets) {
-                Ok(config) => drop(made.insert(name.clone(), config)),
-                Err(error) => {
-                    let ca = listener
-                        .client_certificates
-                        .as_ref()
-                        .map(|client| &*client.ca);
-                    self.find(ca, &listener.place, error.to_string());
-                }
-            }
-        }
-        made
-    }
-
     fn upstreams(&mut self) -> BTreeMap<String, Arc<Upstream>> {
         let config = self.config;
         let current = self.state.snapshot();
@@ -422,65 +389,6 @@ impl Work<'_> {
         tls::client_config(ca, own.as_deref())
             .map_err(|error| self.find(ca, &settings.place, error.to_string()))
             .ok()
-    }
-
-    /// A certificate with what vouches for it.
-    fn served(&mut self, certificate: &ServedCertificate) -> Option<Served> {
-        let pair = self.pair(&certificate.pair)?;
-        let staples = &self.state.staples;
-        let (staple, wrong) = staples.load_or_keep(certificate, &pair, self.now);
-        if let Some(error) = wrong {
-            let chain = certificate.pair.chain.display();
-            let what = match &staple {
-                Some(_) => "keeps its earlier OCSP response",
-                None => "is shown without an OCSP response",
-            };
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} {what}: {error}"),
-                is_certificate_failure: true,
-            });
-        }
-        Some(Served { pair, staple })
-    }
-
-    /// A certificate pair: the files', or the last good one with a warning.
-    fn pair(&mut self, pair: &CertificatePair) -> Option<Arc<Pair>> {
-        match self.state.pairs.load_or_keep(pair, self.now) {
-            Ok((loaded, freshness)) => {
-                self.warn(pair, &loaded, &freshness);
-                Some(loaded)
-            }
-            Err(error) => {
-                self.find(Some(&pair.chain), &Place::default(), error.to_string());
-                None
-            }
-        }
-    }
-
-    fn warn(&mut self, pair: &CertificatePair, loaded: &Pair, freshness: &Freshness) {
-        let chain = pair.chain.display();
-        if matches!(freshness, Freshness::New) {
-            self.renewed.push(pair.chain.clone());
-        }
-        if let Freshness::KeptLastGood(error) = freshness {
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} kept as it was: {error}"),
-                is_certificate_failure: true,
-            });
-        }
-        let left = loaded.remaining(self.now);
-        if loaded.is_expired(self.now) {
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} has expired"),
-                is_certificate_failure: false,
-            });
-        } else if left < EXPIRES_SOON {
-            let days = left.as_secs() / 86_400;
-            self.warnings.push(Warning {
-                message: format!("certificate {chain} expires in {days} days"),
-                is_certificate_failure: false,
-            });
-        }
     }
 
     /// A finding at the place that names `file`, or else at `place`.

@@ -7,24 +7,28 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::{AlertDescription, CertificateError, ServerConfig, ServerConnection};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::server::Accepted;
+use rustls::{AlertDescription, CertificateError, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
-use super::SEND_BUFFER;
 use super::facts::Facts;
 use super::hello::hello;
 use super::pair::{parse, system_time};
+use super::server::ServerTls;
+use super::{ACME_TLS_1, SEND_BUFFER};
 
 /// The longest that a handshake keeps its turn: what is expensive has long been
 /// calculated, and clients that stay away must not keep the others waiting.
 const TURN: Duration = Duration::from_secs(1);
+
+/// What rustls says if its resolver has none; a test holds it to that.
+const NO_CERTIFICATE: &str = "no server certificate chain resolved";
 
 /// Why a handshake did not finish. All but [`AcceptError::Io`] are the
 /// client's doing.
@@ -48,6 +52,13 @@ pub enum AcceptError {
     Protocol(rustls::Error),
     #[error("tls handshake failed: {0}")]
     Io(io::Error),
+    /// The listener's certificates come by ACME, and this one has not come.
+    #[error("there is no certificate yet for the name that the client asks for")]
+    NoCertificate,
+    /// Nothing is wrong: a CA has been shown what it asked for, and there is
+    /// nothing more to say to it (RFC 8737 section 3).
+    #[error("a CA has been shown the proof that it asked for")]
+    Proven,
 }
 
 /// What came instead of a handshake.
@@ -70,6 +81,8 @@ impl AcceptError {
             Self::RefusedByClient(_) => "refused_by_client",
             Self::Protocol(_) => "protocol",
             Self::Io(_) => "io",
+            Self::NoCertificate => "no_certificate",
+            Self::Proven => "proven",
         }
     }
 }
@@ -83,7 +96,7 @@ impl AcceptError {
 /// In all of them the stream is dropped, after the alert that the protocol
 /// asks for, or an HTTP answer if the client spoke plain HTTP.
 pub async fn accept<S>(
-    config: Arc<ServerConfig>,
+    tls: ServerTls,
     mut stream: S,
     deadline: Instant,
     turns: &Semaphore,
@@ -92,6 +105,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let accepted = hello(&mut stream, deadline).await?;
+    let (config, is_proof) = match tls.proof {
+        Some(proof) if asks_for_proof(&accepted) => (proof, true),
+        _ => (tls.usual, false),
+    };
     let hello = StartHandshake::from_parts(accepted, stream);
     // Silence costs nothing and takes no turn: only what comes now does.
     let handshake = async {
@@ -107,6 +124,11 @@ where
     };
     let handshake = timeout_at(deadline, handshake).await;
     let mut stream = handshake.map_err(|_| AcceptError::Timeout)??;
+    if is_proof {
+        // The proof has been shown, whether or not the CA waits for the end.
+        let _ = timeout_at(deadline, stream.shutdown()).await;
+        return Err(AcceptError::Proven);
+    }
     let (_, connection) = stream.get_mut();
     let facts = Facts::of(connection);
     if facts.resumed {
@@ -114,6 +136,13 @@ where
     }
     connection.set_buffer_limit(Some(SEND_BUFFER));
     Ok((stream, facts))
+}
+
+/// Whether it is a CA that asks, and no client that could speak HTTP.
+fn asks_for_proof(accepted: &Accepted) -> bool {
+    let hello = accepted.client_hello();
+    let mut offered = hello.alpn().into_iter().flatten();
+    offered.next() == Some(ACME_TLS_1) && offered.next().is_none()
 }
 
 /// A ticket carries the client's certificate past the end of its validity, and
@@ -161,6 +190,7 @@ impl AcceptError {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA),
             ) => Self::RefusedByClient(*alert),
+            rustls::Error::General(reason) if reason == NO_CERTIFICATE => Self::NoCertificate,
             other => Self::Protocol(other.clone()),
         }
     }
@@ -178,8 +208,10 @@ impl std::fmt::Display for Opening {
 #[cfg(test)]
 mod tests {
     use std::str;
+    use std::sync::Arc;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use rustls::ServerConfig;
+    use tokio::io::{AsyncReadExt, duplex};
 
     use super::super::hello::LINGER_BYTES;
     use super::*;
@@ -199,13 +231,13 @@ mod tests {
     fn a_handshake_may_move_between_threads() {
         fn assert_send<T: Send>(_: &T) {}
         let (server, _client) = duplex(1);
-        assert_send(&accept(config(), server, Instant::now(), &TURNS));
+        assert_send(&accept(config().into(), server, Instant::now(), &TURNS));
     }
 
     /// Sends `bytes`, then nothing; returns the verdict and what was answered.
     async fn send(bytes: &[u8]) -> (AcceptError, Vec<u8>) {
         let (server, mut client) = duplex(1024);
-        let accepting = accept(config(), server, Instant::now() + TIMEOUT, &TURNS);
+        let accepting = accept(config().into(), server, Instant::now() + TIMEOUT, &TURNS);
         let sending = async move {
             let mut answer = Vec::new();
             let _ = client.write_all(bytes).await;
@@ -248,7 +280,7 @@ mod tests {
         // A client that takes nothing, and one that never stops sending.
         let (server, mut client) = duplex(1);
         let start = Instant::now();
-        let accepting = accept(config(), server, start + TIMEOUT, &TURNS);
+        let accepting = accept(config().into(), server, start + TIMEOUT, &TURNS);
         let (verdict, ()) = tokio::join!(accepting, async {
             client.write_all(b"G").await.unwrap();
         });
@@ -256,7 +288,7 @@ mod tests {
         assert_eq!(start.elapsed(), TIMEOUT);
 
         let (server, mut client) = duplex(1024);
-        let accepting = accept(config(), server, Instant::now() + TIMEOUT, &TURNS);
+        let accepting = accept(config().into(), server, Instant::now() + TIMEOUT, &TURNS);
         let sent = async {
             let mut sent = 0;
             while client.write_all(&[b'G'; 1024]).await.is_ok() {
@@ -297,7 +329,7 @@ mod tests {
             let start = Instant::now();
             let (server, mut client) = duplex(64 * 1024);
             client.write_all(&hello[..length]).await.unwrap();
-            let verdict = accept(config(), server, start + TIMEOUT, &TURNS).await;
+            let verdict = accept(config().into(), server, start + TIMEOUT, &TURNS).await;
             assert_eq!(verdict.unwrap_err().label(), "timeout", "at {length}");
             assert_eq!(start.elapsed(), TIMEOUT);
         }
@@ -310,7 +342,7 @@ mod tests {
             let (server, mut client) = duplex(64 * 1024);
             client.write_all(&hello[..length]).await.unwrap();
             drop(client);
-            let verdict = accept(config(), server, Instant::now() + TIMEOUT, &TURNS).await;
+            let verdict = accept(config().into(), server, Instant::now() + TIMEOUT, &TURNS).await;
             assert_eq!(verdict.unwrap_err().label(), "eof", "at {length}");
         }
     }
@@ -327,7 +359,9 @@ mod tests {
             let (server_side, client_side) = duplex(piece);
             let accepting = async {
                 let deadline = Instant::now() + TIMEOUT;
-                let (mut stream, _) = accept(server, server_side, deadline, &TURNS).await.unwrap();
+                let (mut stream, _) = accept(server.into(), server_side, deadline, &TURNS)
+                    .await
+                    .unwrap();
                 stream.write_all(b"x").await.unwrap();
                 stream.flush().await.unwrap();
             };

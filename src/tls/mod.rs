@@ -4,7 +4,8 @@
 //! last good one of each over reloads ([`Pairs`]), and the OCSP responses that
 //! vouch for them ([`Staples`]), makes the rustls
 //! configurations of listeners ([`server_config`]) and of upstreams
-//! ([`client_config`]), and does the server's handshake under a deadline
+//! ([`client_config`]), holds those that come while the process runs ([`Issued`]),
+//! and does the server's handshake under a deadline
 //! ([`accept()`]).
 //!
 //! It does not watch files, does not count or log, and does not dial: callers
@@ -18,6 +19,7 @@ mod accept;
 mod client;
 mod facts;
 mod hello;
+mod issued;
 mod pair;
 mod pem;
 mod server;
@@ -32,9 +34,10 @@ mod tests;
 
 pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
-pub use pair::Pair;
+pub use issued::{Issued, ProofError};
+pub use pair::{Pair, PairError};
 pub(crate) use pem::{PemFile, PemProblem};
-pub use server::{ServerOptions, server_config};
+pub use server::{Certificates, ServerOptions, ServerTls, server_config};
 pub use staple::Served;
 pub use staples::Staples;
 pub use store::{Freshness, Pairs};
@@ -55,6 +58,8 @@ pub const SEND_BUFFER: usize = 16 * 1024;
 /// others is refused; one that offers none is not, and speaks HTTP/1.1.
 const HTTP_1_1: &[u8] = b"http/1.1";
 const HTTP_2: &[u8] = b"h2";
+/// By which a CA asks for a proof (RFC 8737 section 6.2).
+const ACME_TLS_1: &[u8] = b"acme-tls/1";
 
 /// The one crypto provider, named here so that no process-wide default is
 /// needed: a library that installs one would race with us.

@@ -30,6 +30,8 @@ pub struct Pair {
     /// The DNS names of the leaf, in its order. A leaf without any serves only
     /// as a default.
     pub names: Vec<SanName>,
+    /// The beginning of the leaf's validity.
+    pub not_before: SystemTime,
     /// The end of the leaf's validity.
     pub not_after: SystemTime,
     content: Content,
@@ -76,6 +78,19 @@ pub enum PairError {
 }
 
 impl Pair {
+    /// Reads and proves a pair; blocks. Both may be one file.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or that the certificate is not valid now.
+    pub fn load(place: &CertificatePair, now: SystemTime) -> Result<Arc<Self>, PairError> {
+        PairFiles::read(place)?.load(now)
+    }
+
+    /// Whether it is for this very name, in lower case.
+    pub fn is_for(&self, name: &str) -> bool {
+        self.names.contains(&SanName::Exact(name.to_owned()))
+    }
+
     /// Whether the leaf's validity is over.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         self.not_after < now
@@ -128,6 +143,7 @@ impl PairFiles {
         self.check_dates(&leaf, now)?;
         Ok(Arc::new(Pair {
             names,
+            not_before: system_time(leaf.validity().not_before),
             not_after: system_time(leaf.validity().not_after),
             content: self.content(),
             certified_key: Arc::new(certified_key),

@@ -9,9 +9,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::issued::{Issued, IssuedResolver, ProofResolver};
 use super::pem::{PemError, PemFile};
 use super::provider;
 use super::sni::SniResolver;
@@ -19,11 +20,35 @@ use super::staple::Served;
 use super::tickets::{Policy, Tickets};
 use crate::config::ClientCertificates;
 
+/// The TLS of one listener, ready for handshakes.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// For clients.
+    pub(super) usual: Arc<ServerConfig>,
+    /// For a CA that asks for a proof (RFC 8737).
+    pub(super) proof: Option<Arc<ServerConfig>>,
+}
+
+/// For clients alone.
+impl From<Arc<ServerConfig>> for ServerTls {
+    fn from(usual: Arc<ServerConfig>) -> Self {
+        Self { usual, proof: None }
+    }
+}
+
+/// Where a listener's certificates come from.
+#[derive(Clone, Debug)]
+pub enum Certificates<'a> {
+    /// At least one; the first serves clients whose SNI matches none.
+    Files(&'a [Served]),
+    /// Those of these names, as they are at each handshake.
+    Issued(&'a Arc<Issued>, &'a [String]),
+}
+
 /// What a listener's TLS is made of.
 #[derive(Clone, Debug)]
 pub struct ServerOptions<'a> {
-    /// At least one; the first serves clients whose SNI matches none.
-    pub certificates: &'a [Served],
+    pub certificates: Certificates<'a>,
     /// `None` does not ask for client certificates.
     pub client_certificates: Option<&'a ClientCertificates>,
     pub tls_1_3_only: bool,
@@ -58,10 +83,18 @@ pub enum ServerConfigError {
 pub fn server_config(
     options: &ServerOptions<'_>,
     tickets: &Tickets,
-) -> Result<Arc<ServerConfig>, ServerConfigError> {
-    if options.certificates.is_empty() {
-        return Err(ServerConfigError::NoPair);
-    }
+) -> Result<ServerTls, ServerConfigError> {
+    let resolver: Arc<dyn ResolvesServerCert> = match &options.certificates {
+        Certificates::Files([]) => return Err(ServerConfigError::NoPair),
+        Certificates::Files(served) => Arc::new(SniResolver::new(served)),
+        Certificates::Issued(issued, names) => {
+            Arc::new(IssuedResolver::new(Arc::clone(issued), names))
+        }
+    };
+    let proof = match &options.certificates {
+        Certificates::Files(_) => None,
+        Certificates::Issued(issued, _) => Some(proof_config(Arc::clone(issued))?),
+    };
     let versions: &[_] = match options.tls_1_3_only {
         true => &[&rustls::version::TLS13],
         false => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -91,7 +124,7 @@ pub fn server_config(
             )
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(SniResolver::new(options.certificates)));
+    let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
     if options.http2 {
         config.alpn_protocols.insert(0, super::HTTP_2.to_vec());
@@ -100,6 +133,21 @@ pub fn server_config(
     // Session ids (TLS 1.2) would need memory that dies with each generation.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
+    Ok(ServerTls {
+        usual: Arc::new(config),
+        proof,
+    })
+}
+
+/// For a CA, which shows no certificate, whatever is asked of clients.
+fn proof_config(issued: Arc<Issued>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
+    let mut config = builder.with_cert_resolver(Arc::new(ProofResolver(issued)));
+    config.alpn_protocols = vec![super::ACME_TLS_1.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
@@ -281,7 +329,7 @@ mod tests {
     #[test]
     fn what_is_wrong_shows_before_it_is_used() {
         let options = |certificates, client_certificates| ServerOptions {
-            certificates,
+            certificates: Certificates::Files(certificates),
             client_certificates,
             tls_1_3_only: false,
             http2: true,

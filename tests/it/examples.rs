@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use crate::kit::{Authority, Echo, Setup, TlsVersion, dial, handshake};
+use crate::kit::acme::Ca;
+use crate::kit::{Authority, Echo, Proxy, Setup, TlsVersion, Wire, dial, handshake};
 
 const PORT_0: &str = "127.0.0.1:0";
 
@@ -36,6 +37,8 @@ struct World {
     authority: Authority,
     backend: Echo,
     hosts: Cell<u8>,
+    /// Where the reader's CA would be.
+    ca: Ca,
 }
 
 impl World {
@@ -48,6 +51,12 @@ impl World {
                     self.adapt(value, key);
                 }
                 self.write_files(table);
+                if key == "acme" {
+                    let own = [("directory", self.ca.url()), ("ca", "acme.pem")];
+                    let own = own.into_iter().chain([("storage", "storage")]);
+                    table.extend(own.map(|(key, text)| (key.to_owned(), text.into())));
+                    self.setup.write("acme.pem", self.ca.authority.pem());
+                }
             }
             Value::String(text) => match key {
                 "socket" => "admin.sock".clone_into(text),
@@ -186,6 +195,17 @@ fn expected(config: &Table, route: &Table, listener: &Table) -> u16 {
     }
 }
 
+/// A connection to the listener whose certificates come by themselves.
+async fn automatic(proxy: &Proxy, ca: &Ca, route: &Table) -> Wire {
+    ca.looks_at_http(&proxy.address("plain").await);
+    let host = route["host"].as_str().expect("a host");
+    let first = [("name", host)];
+    proxy.log.wait("certificate issued", &first).await;
+    let client = ca.authority.client();
+    let address = proxy.address("public").await;
+    client.connect(&address, host).await.expect("a handshake")
+}
+
 /// Over HTTP/1.1 alone: it is about the examples.
 #[tokio::test]
 async fn every_example_starts_and_its_first_route_answers() {
@@ -200,6 +220,7 @@ async fn every_example_starts_and_its_first_route_answers() {
             authority: Authority::new(),
             backend: Echo::start_on("a", "0.0.0.0:0").await,
             hosts: Cell::new(0),
+            ca: Ca::start().await,
         };
         let config = world.read(&example);
         let folder = example.parent().expect("a folder");
@@ -215,6 +236,7 @@ async fn every_example_starts_and_its_first_route_answers() {
             setup,
             authority,
             backend,
+            ca,
             ..
         } = world;
         let text = toml::to_string(&config).expect("TOML");
@@ -224,12 +246,13 @@ async fn every_example_starts_and_its_first_route_answers() {
         for (name, listener) in config["listeners"].as_table().expect("listeners") {
             let listener = listener.as_table().expect("a listener");
             let address = proxy.address(name).await;
-            let mut wire = match listener.contains_key("certificates") {
-                true => client
+            let mut wire = match listener.get("certificates") {
+                Some(Value::String(_)) => automatic(&proxy, &ca, &route).await,
+                Some(_) => client
                     .connect(&address, "localhost")
                     .await
                     .expect("a TLS handshake"),
-                false => dial(&address).await,
+                None => dial(&address).await,
             };
             if listener.contains_key("proxy_protocol") {
                 wire.send(features::HEADER).await;

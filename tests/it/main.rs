@@ -4,6 +4,7 @@
 //! look inside the library.
 
 mod access_log;
+mod acme;
 mod addresses;
 mod admin;
 mod admin_roles;

@@ -101,6 +101,10 @@ async fn eventful() -> (Proxy, Vec<Wire>) {
     let more = format!(
         "[listeners.tls]\naddress = '127.0.0.1:0'\n\
          certificates = [{{ chain = 'site.pem', key = 'site.key' }}]\n\
+         [listeners.automatic]\naddress = '127.0.0.1:0'\n\
+         certificates = 'acme'\nacme_names = ['a.test']\n\
+         [acme]\ndirectory = 'https://{dead}/'\nca = 'site.pem'\n\
+         agree_to_terms = true\nstorage = 'storage'\n\
          [[routes]]\npath = '/dead'\nupstream = 'dead'\n\
          [[routes]]\npath = '/full'\nupstream = 'full'\nmax_tunnels_per_client = 9\n\
          [[routes]]\npath = '/found'\nupstream = 'found'\n\
@@ -127,6 +131,7 @@ async fn eventful() -> (Proxy, Vec<Wire>) {
     // The last tunnel and the refused ones.
     wires.truncate(1);
     proxy.log.wait("tunnel closed", &[]).await;
+    proxy.log.wait("certificate not issued", &[]).await;
     let address = proxy.address("tls").await;
     let client = authority.client();
     assert!(client.connect(&address, "other").await.is_err());

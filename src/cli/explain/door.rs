@@ -47,7 +47,7 @@ pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
     let bound = |listener: &Listener| bound(listener, incumbent);
     let of_kind = || {
         let listeners = config.listeners.values();
-        listeners.filter(move |listener| listener.certificates.is_empty() != secure)
+        listeners.filter(move |listener| listener.is_tls() == secure)
     };
     let chosen = of_kind()
         .find(|listener| port(&bound(listener)) == Some(wanted))

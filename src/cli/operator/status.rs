@@ -58,6 +58,11 @@ fn text(status: &Value, live: &Value, now: u64) -> String {
     );
     text.push('\n');
     text.push_str(&table::table(&status["listeners"], &["name", "address"]));
+    if status["acme"].as_array().is_some_and(|all| !all.is_empty()) {
+        text.push('\n');
+        let columns = ["name", "not_after_unix", "next_attempt_unix", "error"];
+        text.push_str(&table::table(&status["acme"], &columns));
+    }
     for route in status["proxies_counted"].as_array().into_iter().flatten() {
         text.push_str(&format!("\nroute {}: {PROXY_COUNTED}\n", word(route)));
     }

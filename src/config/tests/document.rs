@@ -20,8 +20,36 @@ scheme = "https"
 backends = [{ address = "b:1" }]
 "#;
 
+/// The same for what belongs to `[acme]`.
+fn opened_for_acme(title: &str) -> String {
+    let external = match title {
+        "[acme]" => "",
+        _ => "[acme.external_account]\nkey_id = \"k\"\nkey_file = \"f\"\n",
+    };
+    format!(
+        "[listeners.b]\naddress = \"[::]:2\"\ncertificates = \"acme\"\n\
+         acme_names = [\"b.test\"]\n[acme]\nagree_to_terms = true\n{external}"
+    )
+}
+
+/// The same for what belongs to a route.
+fn opened_below_a_route(title: &str) -> String {
+    let below = match title.trim_end_matches(" of [[routes]]") {
+        "`basic_auth`" => "[routes.basic_auth]\nusers = \"u\"\n",
+        "`jwt`" => "[routes.jwt]\nkeys = \"https://a/k\"\n",
+        "`message_limits`" => "[routes.message_limits]\n",
+        "`auth`" => "[routes.auth]\nupstream = \"a\"\n",
+        other => panic!("what is {other}?"),
+    };
+    let rest = REST.replace("routes = [{ upstream = \"a\" }]", "");
+    format!("{rest}[[routes]]\nupstream = \"a\"\n{below}")
+}
+
 /// The section `title`, such that its keys may follow.
 fn opened(title: &str) -> String {
+    if title.ends_with("[acme]") {
+        return opened_for_acme(title);
+    }
     let tls = "[listeners.b]\naddress = \"[::]:2\"\n";
     let pair = "chain = \"a\"\nkey = \"b\"\n";
     match title {
@@ -71,22 +99,7 @@ fn opened(title: &str) -> String {
         "`rebalance` of [upstreams.NAME]" => "[upstreams.b]\n\
              backends = [{ address = \"b:1\" }]\n[upstreams.b.rebalance]\n"
             .to_owned(),
-        "`basic_auth` of [[routes]]" => {
-            REST.replace("routes = [{ upstream = \"a\" }]", "")
-                + "[[routes]]\nupstream = \"a\"\n[routes.basic_auth]\nusers = \"u\"\n"
-        }
-        "`jwt` of [[routes]]" => {
-            REST.replace("routes = [{ upstream = \"a\" }]", "")
-                + "[[routes]]\nupstream = \"a\"\n[routes.jwt]\nkeys = \"https://a/k\"\n"
-        }
-        "`message_limits` of [[routes]]" => {
-            REST.replace("routes = [{ upstream = \"a\" }]", "")
-                + "[[routes]]\nupstream = \"a\"\n[routes.message_limits]\n"
-        }
-        "`auth` of [[routes]]" => {
-            REST.replace("routes = [{ upstream = \"a\" }]", "")
-                + "[[routes]]\nupstream = \"a\"\n[routes.auth]\nupstream = \"a\"\n"
-        }
+        of_routes if of_routes.ends_with(" of [[routes]]") => opened_below_a_route(of_routes),
         "`ejection` of [upstreams.NAME]" => "[upstreams.b]\nbackends = [{ address = \"b:1\" }]\n\
              [upstreams.b.ejection]\n"
             .to_owned(),

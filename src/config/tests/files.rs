@@ -60,7 +60,7 @@ fn with_examples(text: &str) -> String {
 fn the_examples_in_comments_are_good() {
     let text = std::fs::read_to_string(shipped("longhaul.toml")).unwrap();
     let (plain, whole) = (parsed(&text), parsed(&with_examples(&text)));
-    assert_eq!(whole.listeners.len(), plain.listeners.len() + 3);
+    assert_eq!(whole.listeners.len(), plain.listeners.len() + 4);
     assert_eq!(whole.routes.len(), plain.routes.len() + 1);
     assert_eq!(whole.upstreams.len(), plain.upstreams.len() + 2);
 }
@@ -96,6 +96,7 @@ fn the_main_file_has_every_key() {
                 "tcp",
                 "log",
                 "drain",
+                "acme",
                 "traces",
                 "admin",
                 "listeners",

@@ -27,7 +27,7 @@ use crate::tls::accept::{AcceptError, accept};
 use crate::tls::facts::Facts;
 use crate::tls::pem::PemFile;
 use crate::tls::provider;
-use crate::tls::server::{ServerOptions, server_config};
+use crate::tls::server::{Certificates, ServerOptions, ServerTls, server_config};
 use crate::tls::staple::{Served, Staple};
 use crate::tls::tickets::Tickets;
 
@@ -84,12 +84,12 @@ impl Servers {
 
     pub(in crate::tls) fn config(&self) -> Arc<ServerConfig> {
         let options = ServerOptions {
-            certificates: std::slice::from_ref(&self.served),
+            certificates: Certificates::Files(std::slice::from_ref(&self.served)),
             client_certificates: self.client_certificates.as_ref(),
             tls_1_3_only: self.tls_1_3_only,
             http2: true,
         };
-        let config = server_config(&options, &self.tickets).unwrap();
+        let config = server_config(&options, &self.tickets).unwrap().usual;
         self.live.lock().unwrap().push(Arc::clone(&config));
         config
     }
@@ -172,7 +172,7 @@ type Connected = client::TlsStream<DuplexStream>;
 
 /// One handshake; what each side makes of it.
 pub(in crate::tls) async fn handshake(
-    server: Arc<ServerConfig>,
+    server: impl Into<ServerTls>,
     client: Arc<ClientConfig>,
     name: &str,
 ) -> (Result<Accepted, AcceptError>, io::Result<Connected>) {
@@ -181,7 +181,7 @@ pub(in crate::tls) async fn handshake(
     let deadline = Instant::now() + Duration::from_secs(60);
     let turns = Semaphore::const_new(1);
     tokio::join!(
-        accept(server, server_side, deadline, &turns),
+        accept(server.into(), server_side, deadline, &turns),
         TlsConnector::from(client).connect(name, client_side),
     )
 }

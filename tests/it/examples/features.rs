@@ -27,6 +27,7 @@ pub struct Example {
 impl Example {
     pub async fn does_what_it_shows(self, file: &str) {
         match file {
+            "acme.toml" => self.acme().await,
             "admission.toml" => self.admission().await,
             "auth.toml" => self.auth().await,
             "basic-auth.toml" => self.basic_auth().await,
@@ -81,6 +82,17 @@ impl Example {
             |event: &Event| event.message == "request" && event.text("path").starts_with(path);
         let event = self.proxy.log.wait_for(asked).await;
         (response, event)
+    }
+
+    async fn acme(self) {
+        let second = [("name", "www.example.com")];
+        self.proxy.log.wait("certificate issued", &second).await;
+        let status = self.proxy.status().await;
+        let all = status["acme"].as_array().expect("a list");
+        assert!(
+            all.len() == 2 && all.iter().all(|one| one["error"].is_null()),
+            "{status}"
+        );
     }
 
     async fn behind_a_proxy(self) {

@@ -5,6 +5,7 @@
 //! knows nothing of longhaul but its command line, config file, log, admin
 //! socket and notify messages. Every wait here has one deadline.
 
+pub mod acme;
 mod echo;
 mod fixed;
 mod frame;

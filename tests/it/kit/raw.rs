@@ -61,19 +61,25 @@ impl RawBackend {
         self.try_accept().await.expect("to accept")
     }
 
+    /// As [`try_accept`](Self::try_accept), for whoever may wait as long as its test.
+    pub async fn accept_forever(&self) -> std::io::Result<Wire> {
+        self.next().await
+    }
+
     /// The next connection; the error is the TLS handshake's.
     pub async fn try_accept(&self) -> std::io::Result<Wire> {
-        soon("a connection at the backend", async {
-            Ok(Wire::new(match &self.socket {
-                Socket::Tcp(listener) => Transport::Tcp(listener.accept().await?.0),
-                Socket::Unix(listener) => Transport::Unix(listener.accept().await?.0),
-                Socket::Tls(listener, acceptor) => {
-                    let stream = acceptor.accept(listener.accept().await?.0).await?;
-                    Transport::Tls(Box::new(stream.into()))
-                }
-            }))
-        })
-        .await
+        soon("a connection at the backend", self.next()).await
+    }
+
+    async fn next(&self) -> std::io::Result<Wire> {
+        Ok(Wire::new(match &self.socket {
+            Socket::Tcp(listener) => Transport::Tcp(listener.accept().await?.0),
+            Socket::Unix(listener) => Transport::Unix(listener.accept().await?.0),
+            Socket::Tls(listener, acceptor) => {
+                let stream = acceptor.accept(listener.accept().await?.0).await?;
+                Transport::Tls(Box::new(stream.into()))
+            }
+        }))
     }
 
     /// Has this client open a tunnel to here; its end and ours.

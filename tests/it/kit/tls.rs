@@ -101,6 +101,12 @@ impl Authority {
         }
     }
 
+    /// A certificate for a key that only its owner has.
+    pub fn certify(&self, params: CertificateParams, key: &impl rcgen::PublicKeyData) -> String {
+        let leaf = params.signed_by(key, &self.issuer);
+        leaf.expect("a certificate").pem()
+    }
+
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.der().clone()).expect("a root");
