@@ -13,7 +13,7 @@ use crate::kit::{Echo, Proxy, Setup, Site, longhaul, nobody, soon};
 use crate::terminal::terminal;
 
 const ROWS: u16 = 24;
-const COLUMNS: u16 = 100;
+const COLUMNS: u16 = 80;
 const TAKES: &str = "\u{1b}[?1049h";
 const GIVES_BACK: &str = "\u{1b}[?1049l";
 const CURSOR: &str = "\u{1b}[?25h";
@@ -262,6 +262,22 @@ async fn the_terminal_is_what_it_was_whichever_way_it_ends() {
             keys => top.press(keys),
         }
         assert!(top.left().await.success(), "{end:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_backends_are_whole_or_show_their_ends() {
+    let nobody = nobody().await;
+    let (whole, long) = (
+        "a-backend-of-22-columns",
+        "one-of-which-there-is-no-end-but-7",
+    );
+    for (name, shown) in [(whole, whole), (long, "…hich-there-is-no-end-but-7")] {
+        let proxy = Proxy::start(Site::of(&[(name, &nobody)])).await;
+        let mut top = Top::at(&proxy);
+        top.shows(&["app", shown, "stalled"]).await;
+        top.press("q");
+        assert!(top.left().await.success());
     }
 }
 

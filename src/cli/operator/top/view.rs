@@ -67,10 +67,11 @@ fn tabs(screen: &Screen) -> Line<'static> {
             None if screen.tunnels.more => " and more".to_owned(),
             None => String::new(),
         };
-        parts.push(format!("  {shown}{of}, by {}", screen.sort.label()).dim());
+        parts.push(format!("  {shown}{of}").dim());
         if !screen.search.is_empty() {
             parts.push(format!(", with \"{}\"", screen.search).dim());
         }
+        parts.push(format!(", by {}", screen.sort.label()).dim());
     }
     Line::from(parts)
 }
