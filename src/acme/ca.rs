@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER};
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -92,6 +92,15 @@ impl NotBefore {
     }
 }
 
+/// The crate adds what is said here to the time that it is, which must not overflow.
+fn bound_wait(headers: &mut HeaderMap) {
+    let said = headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
+    let seconds = said.and_then(|it| it.trim().parse::<u64>().ok());
+    if seconds.is_some_and(|seconds| seconds > LONGEST_WAIT.as_secs()) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(LONGEST_WAIT.as_secs()));
+    }
+}
+
 impl Ca {
     pub(super) fn new(tls: Arc<ClientConfig>, directory: &str, not_before: NotBefore) -> Self {
         Self {
@@ -105,8 +114,9 @@ impl Ca {
     async fn call(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, CallError> {
         let url = request.uri().clone();
         let response = self.send(request).await?;
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         self.not_before.note(&parts);
+        bound_wait(&mut parts.headers);
         if url == *self.directory && !is_directory(&body) {
             return Err(CallError::NotADirectory(url));
         }

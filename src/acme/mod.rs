@@ -88,6 +88,8 @@ impl AcmeError {
         matches!(
             self,
             Self::Ca(_)
+                // No answer, or none of this protocol.
+                | Self::Order(instant_acme::Error::Other(_))
                 | Self::Storage { .. }
                 | Self::StoredAccount(_)
                 | Self::ExternalKey { .. }

@@ -102,7 +102,12 @@ impl Storage {
     pub(super) fn reserve(&self, name: &str, key: &str) -> io::Result<Reserved> {
         let place = self.certificate(name);
         let draft = place.with_extension("new");
-        let mut file = owned().truncate(true).open(&draft)?;
+        // A new file, since whoever left that one may still write to it.
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = owned().create_new(true).open(&draft)?;
         file.write_all(key.as_bytes())?;
         file.sync_all()?;
         Ok(Reserved { file, draft, place })

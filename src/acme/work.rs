@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::AcmeError;
 use super::attempt::Common;
@@ -45,7 +45,16 @@ struct Entry {
     standing: Standing,
     failures: u32,
     due: SystemTime,
-    under_way: bool,
+    under_way: Option<UnderWay>,
+}
+
+/// An order, which ends with the name that it is for.
+struct UnderWay(AbortHandle);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Work {
@@ -125,7 +134,6 @@ impl Work {
             if entry.took_newer(&name, &common, &self.desk, now) {
                 continue;
             }
-            entry.under_way = true;
             entry.standing.last_attempt = Some(now);
             let challenge = common.wanted.challenge(entry.failures);
             tracing::info!(
@@ -133,7 +141,8 @@ impl Work {
                 challenge = challenge.label(),
                 "ordering a certificate"
             );
-            self.running.spawn(common.clone().attempt(name, challenge));
+            let order = self.running.spawn(common.clone().attempt(name, challenge));
+            entry.under_way = Some(UnderWay(order));
         }
     }
 
@@ -146,7 +155,10 @@ impl Work {
         if self.running.len() >= AT_ONCE {
             return never;
         }
-        let waiting = self.names.values().filter(|entry| !entry.under_way);
+        let waiting = self
+            .names
+            .values()
+            .filter(|entry| entry.under_way.is_none());
         let due = waiting.map(|entry| entry.due).min();
         due.map_or(never, |due| due.max(self.opens(common)))
     }
@@ -156,6 +168,8 @@ impl Work {
         match self.running.join_next().await {
             None => std::future::pending().await,
             Some(Ok((name, made))) => self.settle(&name, made, SystemTime::now()),
+            // Its name has been taken away.
+            Some(Err(error)) if error.is_cancelled() => {}
             Some(Err(_)) => self.bury(SystemTime::now()),
         }
     }
@@ -164,7 +178,10 @@ impl Work {
     pub(super) fn publish(&self) {
         let opens = self.common.as_ref().map(|common| self.opens(common));
         let standing = |entry: &Entry| Standing {
-            next_attempt: (!entry.under_way).then(|| entry.due.max(opens.unwrap_or(entry.due))),
+            next_attempt: entry
+                .under_way
+                .is_none()
+                .then(|| entry.due.max(opens.unwrap_or(entry.due))),
             ..entry.standing.clone()
         };
         let each = self.names.iter();
@@ -180,7 +197,7 @@ impl Work {
     }
 
     fn due(&self, now: SystemTime) -> Vec<String> {
-        let due = |(_, entry): &(&String, &Entry)| !entry.under_way && entry.due <= now;
+        let due = |(_, entry): &(&String, &Entry)| entry.under_way.is_none() && entry.due <= now;
         let each = self.names.iter().filter(due);
         each.map(|(name, _)| name.clone()).collect()
     }
@@ -239,7 +256,7 @@ impl Work {
         };
         common.storage.forget_failures(name);
         let acme = &common.wanted.acme;
-        entry.under_way = false;
+        entry.under_way = None;
         entry.has(&pair, acme);
         // A certificate that comes too late for its renewal is no reason to hurry.
         entry.due = entry.due.max(now + acme.retry_interval);
@@ -254,9 +271,13 @@ impl Work {
             return;
         };
         let acme = &common.wanted.acme;
-        entry.under_way = false;
+        entry.under_way = None;
         entry.standing.last_attempt = Some(now);
         entry.standing.error = Some(error.to_string());
+        if let AcmeError::Storage { .. } = error {
+            // It may be another one when it is there again.
+            self.turn = None;
+        }
         if error.is_of_all() {
             // Others that were under way then count as the same failure.
             if now >= self.closed_until {
@@ -284,7 +305,10 @@ impl Work {
     /// An order has died and cannot say which: none under way may be forgotten.
     fn bury(&mut self, now: SystemTime) {
         self.running = JoinSet::new();
-        let under_way = self.names.iter().filter(|(_, entry)| entry.under_way);
+        let under_way = self
+            .names
+            .iter()
+            .filter(|(_, entry)| entry.under_way.is_some());
         let names: Vec<String> = under_way.map(|(name, _)| name.clone()).collect();
         for name in names {
             self.failed(&name, &AcmeError::Died, now);
@@ -304,7 +328,7 @@ impl Entry {
             standing: Standing::default(),
             failures: 0,
             due: now,
-            under_way: false,
+            under_way: None,
         };
         match common.storage.load(name, now) {
             Ok(pair) => {

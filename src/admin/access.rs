@@ -2,8 +2,8 @@
 //! and the user who else; over TCP a token or a certificate does; and nobody's web
 //! page may.
 //!
-//! Invariant: where a token file or client certificates were configured at the start,
-//! nothing is answered without one of them, also while a file cannot be read.
+//! Invariant: over TCP nothing but the dashboard's page, which shows nothing by itself, is answered without
+//! one of them, also while a file cannot be read.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 
 use super::closings::Closings;
 use super::fields::{Fields, Wrong};
+use super::impact::Impacts;
 use super::live::{self, Live};
 use super::person::{Person, changes};
-use super::{backends, impact, rebalance, status, tunnels, watch};
+use super::{backends, rebalance, status, tunnels, watch};
 use crate::metrics;
 use crate::state::State;
 
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub(super) state: Arc<State>,
     pub(super) closings: Closings,
     pub(super) live: Live,
+    impacts: Impacts,
     /// A place for each who watches.
     pub(super) watchers: Arc<Semaphore>,
     /// Where it is asked over TCP.
@@ -53,6 +55,7 @@ impl Desk {
             state,
             listening,
             closings: Closings::new(),
+            impacts: Impacts::new(),
             live: Live::default(),
             watchers: Arc::new(Semaphore::new(watch::MOST)),
         })
@@ -77,6 +80,10 @@ impl Desk {
                     return Err(nothing(path));
                 }
                 let (body, answer) = match collect(body).await {
+                    Ok(body) if path == "/impact" => {
+                        let answer = self.impacts.answer(&self.state, body).await;
+                        return answer.map(Answer::Json);
+                    }
                     Ok(body) => {
                         let answer = self.post(path, &body);
                         (body, answer)
@@ -140,9 +147,6 @@ impl Desk {
     }
 
     fn post(&self, path: &str, body: &[u8]) -> Result<Value, Wrong> {
-        if path == "/impact" {
-            return impact::impact(self, body);
-        }
         let fields = Fields::of_body(body)?;
         match path {
             "/tunnels/close" => tunnels::close(self, fields),

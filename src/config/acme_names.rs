@@ -68,7 +68,9 @@ pub(super) fn check(acme: Option<&Acme>, draft: &Draft, findings: &Findings) {
 /// A finding if the only challenge is one that nobody would answer.
 fn no_way_in(acme: &Acme, draft: &Draft, findings: &Findings) {
     let is_plain = |it: &Listener| !it.is_tls();
-    if acme.challenges == [Challenge::Http01] && !draft.listeners.iter().any(|(it, _)| is_plain(it))
+    let is_by_request = |it: &Challenge| *it == Challenge::Http01;
+    if acme.challenges.iter().all(is_by_request)
+        && !draft.listeners.iter().any(|(it, _)| is_plain(it))
     {
         let message = "the challenge http-01 is answered by plain listeners, and there is none";
         findings.absent(Diagnostic::new(acme.place.0.clone(), message));

@@ -129,16 +129,30 @@ pub struct Entry {
     pub is_tunnel: bool,
 }
 
+/// One that nobody has defined may be as long as a head.
+fn short(method: Method) -> Method {
+    let known = method.as_str().as_bytes();
+    let cut = known.get(..MOST_METHOD).map(Method::from_bytes);
+    cut.and_then(Result::ok).unwrap_or(method)
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// Bytes of a host or a path that are kept for the log, whose queues are counted in
+/// lines; the rest is cut off.
+const MOST_TEXT: usize = 4096;
+const MOST_METHOD: usize = 64;
+
 impl Record {
-    pub fn new(client: Arc<Client>, method: Method, host: String, path: String) -> Self {
+    pub fn new(client: Arc<Client>, method: Method, mut host: String, mut path: String) -> Self {
+        host.truncate(host.floor_char_boundary(MOST_TEXT));
+        path.truncate(path.floor_char_boundary(MOST_TEXT));
         Self(Arc::new(Mutex::new(Entry {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             started: Instant::now(),
             client,
             forwarded_for: None,
-            method,
+            method: short(method),
             host,
             path,
             status: None,

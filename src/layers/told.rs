@@ -78,43 +78,50 @@ impl<'a> Told<'a> {
     }
 
     pub(super) fn proto(&self) -> Option<&'static str> {
-        let told = match self.older_of(&PROTO) {
-            Some(told) => told,
-            None => self.newest("proto")?,
-        };
-        match told.to_ascii_lowercase().as_str() {
-            "https" | "wss" => Some("https"),
-            "http" | "ws" => Some("http"),
-            _ => None,
-        }
+        let older = self.older_of(&PROTO).and_then(scheme);
+        self.agreed(older, self.newest("proto").and_then(scheme))
     }
 
     pub(super) fn host(&self) -> Option<HeaderValue> {
-        let told = match self.header {
-            Some(ForwardedHeader::Forwarded) => self.newest("host"),
-            _ => self.older_of(&FORWARDED_HOST),
-        };
+        let told = self.agreed(self.older_of(&FORWARDED_HOST), self.newest("host"));
         HeaderValue::from_str(told?).ok()
     }
 
+    /// `Forwarded` has no word for it.
     pub(super) fn port(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(self.older_of(&PORT)?).ok()
+        let told = self.agreed(self.older_of(&PORT), None);
+        HeaderValue::from_str(told?).ok()
+    }
+
+    /// What is said by the header that names the client, since the other may be the
+    /// client's own; where both do, what both say.
+    fn agreed<T: PartialEq>(&self, older: Option<T>, newer: Option<T>) -> Option<T> {
+        let has = |name: &HeaderName| self.headers.contains_key(name);
+        match (self.header, has(&FOR), has(&FORWARDED)) {
+            (Some(ForwardedHeader::XForwardedFor), ..) => older,
+            (Some(ForwardedHeader::Forwarded), ..) | (None, false, true) => newer,
+            (None, true, true) if older == newer => older,
+            (None, true, true) => None,
+            (None, _, false) => older,
+        }
     }
 
     /// The last value of a list: the nearest proxy's word.
     fn older_of(&self, name: &HeaderName) -> Option<&'a str> {
-        match self.header {
-            Some(ForwardedHeader::Forwarded) => None,
-            _ => tokens(self.headers, name).last(),
-        }
+        tokens(self.headers, name).last()
     }
 
     /// What the nearest proxy says in `Forwarded`.
     fn newest(&self, name: &str) -> Option<&'a str> {
-        match self.header {
-            Some(ForwardedHeader::XForwardedFor) => None,
-            _ => parameter(tokens(self.headers, &FORWARDED).last()?, name),
-        }
+        parameter(tokens(self.headers, &FORWARDED).last()?, name)
+    }
+}
+
+fn scheme(told: &str) -> Option<&'static str> {
+    match told.to_ascii_lowercase().as_str() {
+        "https" | "wss" => Some("https"),
+        "http" | "ws" => Some("http"),
+        _ => None,
     }
 }
 
@@ -183,4 +190,46 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
             .eq_ignore_ascii_case(name)
             .then(|| value.trim().trim_matches('"'))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        lines.iter().map(line).collect()
+    }
+
+    const OLDER: (&str, &str) = ("x-forwarded-for", "192.0.2.7");
+    const NEWER: (&str, &str) = ("forwarded", "for=192.0.2.7;proto=https;host=evil");
+    const HTTPS: (&str, &str) = ("x-forwarded-proto", "https");
+    const HOST: (&str, &str) = ("x-forwarded-host", "evil");
+
+    #[test]
+    fn a_client_adds_nothing_by_the_header_that_its_proxy_does_not_write() {
+        let plain = ("forwarded", "for=192.0.2.7;proto=http");
+        for (lines, scheme, host) in [
+            (&[OLDER, HTTPS, HOST][..], Some("https"), Some("evil")),
+            (&[NEWER], Some("https"), Some("evil")),
+            // Without an address, as some write it.
+            (&[HTTPS], Some("https"), None),
+            (&[plain, HTTPS, HOST], Some("http"), None),
+            (&[OLDER, NEWER], None, None),
+            (&[OLDER, HTTPS, plain], None, None),
+            (&[OLDER, HTTPS, HOST, NEWER], Some("https"), Some("evil")),
+        ] {
+            let headers = headers(lines);
+            let told = Told::new(&headers, None);
+            assert_eq!(told.proto(), scheme, "{lines:?}");
+            let named = told.host();
+            let named = named.as_ref().map(|it| it.to_str().unwrap());
+            assert_eq!(named, host, "{lines:?}");
+        }
+    }
 }

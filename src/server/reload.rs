@@ -304,7 +304,9 @@ fn foretold(state: &State, next: &Config) -> String {
     }
     let now = state.snapshot();
     let next = Outlines::of(next);
-    let all = impact(&state.registry, &now.config, &now.upstreams, &next);
+    let Some(all) = impact(&state.registry, &now.config, &now.upstreams, &next) else {
+        return "not known: too many tunnels and routes to compare".to_owned();
+    };
     let words = all.iter().map(|one| {
         let mut words = format!(
             "{} at {} of {}: {} of {} close, {} move",

@@ -92,9 +92,10 @@ impl Begun {
     }
 
     /// Ends it and has it sent, as `fill` says.
-    pub fn end(&self, name: String, lasted: Duration, fill: impl FnOnce(&mut Span)) {
+    pub fn end(&self, mut name: String, lasted: Duration, fill: impl FnOnce(&mut Span)) {
         // By one clock's duration: the other may have been set meanwhile.
         let end = self.start.checked_add(lasted).unwrap_or(self.start);
+        name.truncate(name.floor_char_boundary(MOST_TEXT));
         let mut span = Span {
             trace_id: self.trace_id,
             id: self.id,

@@ -188,7 +188,7 @@ async fn only_so_many_closes_go_on_at_once() {
         ws.greeting().await;
         tunnels.push(ws);
     }
-    let slowly = || Some(json!({ "all": true, "window": "365d" }));
+    let slowly = || Some(json!({ "all": true, "window": "1d" }));
     for _ in 0..16 {
         asked(&proxy, "/tunnels/close", slowly()).await;
     }

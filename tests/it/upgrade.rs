@@ -249,7 +249,14 @@ const TOLD: &[(&str, &str, &str, &str, &str)] = &[
         "",
         "",
     ),
-    ("X-Forwarded-For: unknown\r\n", "127.0.0.1", "http", "", ""),
+    // Somebody whom the proxy cannot name is not the proxy.
+    (
+        "X-Forwarded-For: unknown\r\n",
+        "unknown, 127.0.0.1",
+        "http",
+        "",
+        "",
+    ),
     (
         "Forwarded: for=\"[2001:db8::7]:99\";proto=https\r\n",
         "2001:db8::7, 127.0.0.1",

@@ -11,6 +11,7 @@ mod visit;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,14 +47,18 @@ enum Verdict {
     MayMove,
 }
 
+/// How long a comparison may take: it goes by tunnels times routes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Compares what is in force with `next`, tunnel by tunnel. Backends that are
-/// discovered are taken to stay.
+/// discovered are taken to stay. `None` if that takes longer than ten seconds.
 pub fn impact(
     registry: &Registry,
     config: &Config,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
     next: &Outlines,
-) -> Vec<Impact> {
+) -> Option<Vec<Impact>> {
+    let end = Instant::now() + PATIENCE;
     let mut now = Outlines::of(config);
     let mut next = next.clone();
     let mut closing = Vec::new();
@@ -67,7 +72,7 @@ pub fn impact(
         now.upstreams.insert(name.clone(), outline);
     }
     if now == next {
-        return Vec::new();
+        return Some(Vec::new());
     }
     let comparison = Comparison {
         now: Plane::new(&now),
@@ -81,8 +86,11 @@ pub fn impact(
         let entry = found.entry(Arc::as_ptr(labels));
         let one = entry.or_insert_with(|| Impact::none(labels));
         comparison.count(&tunnel, one);
+        if Instant::now() > end {
+            return None;
+        }
     }
-    merged(found.into_values())
+    Some(merged(found.into_values()))
 }
 
 /// An upstream as it is, with what persons have said.
