@@ -63,7 +63,8 @@ def the_page():
 
 def the_alerts():
     output = promtool("check", "rules", DOCS / "alerts.yml")
-    assert "13 rules found" in output, output
+    written = (DOCS / "alerts.yml").read_text().count("- alert: ")
+    assert written and f"{written} rules found" in output, output
     output = promtool("test", "rules", DOCS / "alerts.test.yml")
     assert "SUCCESS" in output, output
 
