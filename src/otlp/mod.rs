@@ -146,6 +146,7 @@ impl Sender {
             let order = self.orders.borrow_and_update().clone();
             let is_last = matches!(order, Order::Last(_));
             let Some(collector) = order.collector() else {
+                self.spans.forget(batch.len());
                 batch.clear();
                 if is_last || self.orders.changed().await.is_err() {
                     return;
@@ -214,6 +215,9 @@ impl Sender {
                 refused: refused(&answer),
             },
             Err(error) => match error {
+                // It has taken them; what more it says has not come.
+                AskError::Body(_) => Sent::Taken { refused: 0 },
+                AskError::Status(status) if status.is_success() => Sent::Taken { refused: 0 },
                 AskError::Status(status) if !is_retryable(status) => Sent::Refused(error),
                 _ => Sent::Failed(error),
             },

@@ -135,12 +135,13 @@ impl Spans {
         }
     }
 
-    /// Whether somebody sends them. What comes while nobody does is forgotten, and
-    /// so is what waits when that begins.
+    /// Whether somebody sends them. What comes while nobody does is forgotten; what
+    /// waits when that begins is counted as what finds no room.
     pub fn switch(&self, is_on: bool) {
         let mut queue = self.lock();
         self.is_on.store(is_on, Ordering::Relaxed);
         if !is_on {
+            self.forget(queue.len());
             queue.clear();
         }
     }
@@ -157,6 +158,11 @@ impl Spans {
         queue.push_back(span);
         drop(queue);
         self.arrived.notify_one();
+    }
+
+    /// Counts so many that nobody will send.
+    pub fn forget(&self, count: usize) {
+        self.dropped.inc_by(count as u64);
     }
 
     /// The oldest, at most so many.
@@ -213,7 +219,8 @@ mod tests {
         begun.end("in time".to_owned(), Duration::ZERO, |_| ());
         spans.switch(false);
         spans.switch(true);
-        assert_eq!((spans.take(9), dropped.get()), (Vec::new(), 0));
+        // The one that waited is lost, and told.
+        assert_eq!((spans.take(9), dropped.get()), (Vec::new(), 1));
     }
 
     #[test]

@@ -190,6 +190,7 @@ class Systemd:
                 if not data:
                     return
                 self.log += data.decode("utf-8", "replace").replace("\r", "")
+                NEWS.tell()
 
         threading.Thread(target=read, daemon=True).start()
 
@@ -217,15 +218,39 @@ class Systemd:
               ("running", "degraded"), "systemd is up")
 
 
+class News:
+    """That the manager has logged something; at its debug level it does at each step."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.count = 0
+
+    def tell(self):
+        with self.changed:
+            self.count += 1
+            self.changed.notify_all()
+
+    def wait(self, seen, limit):
+        """Until there is more than had been `seen`, or the limit has passed."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.count != seen, limit)
+
+
+NEWS = News()
+
+
 def until(condition, what, limit=20.0):
-    """Asks again until it is so; the bound makes it a failure instead of a hang."""
+    """Asks whenever there is news until it is so; the bound makes it a failure instead
+    of a hang."""
     end = time.monotonic() + limit
     while True:
+        seen = NEWS.count
         if condition():
             return
-        if time.monotonic() > end:
+        left = end - time.monotonic()
+        if left <= 0:
             raise AssertionError(f"not within {limit:g} s: {what}")
-        time.sleep(0.02)
+        NEWS.wait(seen, left)
 
 
 def enter(mode, tests):
