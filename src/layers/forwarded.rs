@@ -8,17 +8,14 @@
 //! `X-Real-IP` goes too.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::{FORWARDED, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use ipnet::IpNet;
-use tower::{Layer, Service};
 
 use super::told::{FOR, FORWARDED_HOST, PORT, PROTO, Told};
 use crate::config::ForwardedHeader;
-use crate::exchange::{Body, Exchange, Refusal};
+use crate::exchange::{Body, Exchange};
 
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -29,54 +26,22 @@ const USUAL: usize = 64;
 /// Squid writes the same into the older header).
 const UNKNOWN: &str = "unknown";
 
-#[derive(Clone, Debug)]
-pub struct ForwardedLayer {
-    pub trusted: Arc<[IpNet]>,
-    /// The only one that is read, if trusted proxies write one alone.
-    pub header: Option<ForwardedHeader>,
-}
-
-#[derive(Clone, Debug)]
-pub struct ForwardedService<S> {
-    inner: S,
-    by: ForwardedLayer,
-}
-
-impl<S> Layer<S> for ForwardedLayer {
-    type Service = ForwardedService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ForwardedService {
-            inner,
-            by: self.clone(),
-        }
-    }
-}
-
-impl<S> Service<Request<Body>> for ForwardedService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
-{
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let exchange = request.extensions().get::<Exchange>();
-        let view = exchange.map(|exchange| View::of(request.headers(), exchange, &self.by));
-        if let Some(view) = view {
-            let told = [FOR, FORWARDED].map(|name| request.headers().contains_key(name));
-            view.write(request.headers_mut());
-            if let Some(exchange) = request.extensions_mut().get_mut::<Exchange>() {
-                view.tell(exchange);
-                exchange.speaks_for_others = !view.trusted_peer && told.contains(&true);
-            }
-        }
-        self.inner.call(request)
+/// Finds out who the client is, and says so to the exchange and the backend.
+/// Proxies at the `trusted` addresses are believed, in `header` alone if there is one.
+pub(super) fn settle(
+    request: &mut Request<Body>,
+    trusted: &[IpNet],
+    header: Option<ForwardedHeader>,
+) {
+    let Some(exchange) = request.extensions().get::<Exchange>() else {
+        return;
+    };
+    let view = View::of(request.headers(), exchange, trusted, header);
+    let told = [FOR, FORWARDED].map(|name| request.headers().contains_key(name));
+    view.write(request.headers_mut());
+    if let Some(exchange) = request.extensions_mut().get_mut::<Exchange>() {
+        view.tell(exchange);
+        exchange.speaks_for_others = !view.trusted_peer && told.contains(&true);
     }
 }
 
@@ -97,9 +62,14 @@ struct View {
 }
 
 impl View {
-    fn of(headers: &HeaderMap, exchange: &Exchange, by: &ForwardedLayer) -> Self {
+    fn of(
+        headers: &HeaderMap,
+        exchange: &Exchange,
+        trusted: &[IpNet],
+        header: Option<ForwardedHeader>,
+    ) -> Self {
         let client = &exchange.client;
-        let trusted_peer = super::is_trusted(client, &by.trusted);
+        let trusted_peer = super::is_trusted(client, trusted);
         let own_proto = if client.is_secure() { "https" } else { "http" };
         let mut view = Self {
             trusted_peer,
@@ -113,8 +83,8 @@ impl View {
         if !trusted_peer {
             return view;
         }
-        let told = Told::new(headers, by.header);
-        let walk = told.walk(client.peer.ip(), &by.trusted);
+        let told = Told::new(headers, header);
+        let walk = told.walk(client.peer.ip(), trusted);
         (view.chain, view.unnamed, view.disputed) = (walk.chain, walk.unnamed, walk.disputed);
         view.proto = told.proto().unwrap_or(own_proto);
         view.host = told.host().or(view.host);
@@ -226,6 +196,8 @@ fn write_node(ip: &str, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::exchange::{Client, Place, Record};
     use crate::net::{ClientLink, Limiter, Peer};
@@ -266,8 +238,7 @@ mod tests {
             speaks_for_others: false,
             secure: false,
         };
-        let trusted = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        let by = ForwardedLayer { trusted, header };
+        let trusted: Vec<_> = trusted.iter().map(|net| net.parse().unwrap()).collect();
         let mut headers: HeaderMap = lines
             .iter()
             .map(|(name, value)| {
@@ -277,7 +248,7 @@ mod tests {
                 )
             })
             .collect();
-        let view = View::of(&headers, &exchange, &by);
+        let view = View::of(&headers, &exchange, &trusted, header);
         view.write(&mut headers);
         (view, headers)
     }

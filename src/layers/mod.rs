@@ -1,10 +1,11 @@
-//! Policy around every request, as tower layers, outermost first:
-//! [`record`] (one log line for each request, refusals to responses),
+//! Policy around every request, outermost first: [`record`] (one log line for
+//! each request, refusals to responses), then what is settled of its head, that is
 //! [`target`] (an unambiguous host and path), [`trace`] (what the request is
 //! called), [`forwarded`] (who the client is), [`subject`] (what its certificate
 //! says), and on some listeners [`redirect`].
 //!
-//! A layer looks at heads only and holds no body.
+//! A layer is a function that makes one tower service of another; what is settled
+//! is settled by plain functions, in one of them. None holds a body.
 
 pub mod forwarded;
 pub mod record;
@@ -14,29 +15,30 @@ pub mod target;
 mod told;
 pub mod trace;
 
+use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::{Request, Response};
 use ipnet::IpNet;
-use tower::{Layer, Service};
+use tower::{Service, service_fn};
 
 use crate::config::{Config, ForwardedHeader, Listener};
 use crate::exchange::{Body, Client, Refusal, Reply};
 use crate::spans::Spans;
 
 /// By what it is settled.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settled {
     /// The proxies whose word counts.
-    pub trusted: Arc<[IpNet]>,
+    trusted: Vec<IpNet>,
     /// The only header of theirs that names clients.
-    pub forwarded_header: Option<ForwardedHeader>,
-    pub request_id: bool,
-    pub begin_traces: bool,
+    forwarded_header: Option<ForwardedHeader>,
+    request_id: bool,
+    begin_traces: bool,
     /// `Some` if spans are exported.
-    pub tracing: Option<trace::Tracing>,
-    pub subject: subject::SubjectLayer,
+    tracing: Option<trace::Tracing>,
+    subject: subject::Subject,
 }
 
 impl Settled {
@@ -47,32 +49,42 @@ impl Settled {
             sample: traces.sample,
         });
         Self {
-            trusted: config.trusted_proxies.clone().into(),
+            trusted: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
             tracing,
-            subject: subject::SubjectLayer::by(config, listener),
+            subject: subject::Subject::by(config, listener),
         }
+    }
+
+    /// Its target first, because everything decides by host and path, then what it
+    /// is called and who the client is.
+    fn settle(&self, request: &mut Request<Body>) -> Result<(), Refusal> {
+        target::settle(request)?;
+        trace::settle(request, self);
+        forwarded::settle(request, &self.trusted, self.forwarded_header);
+        self.subject.settle(request);
+        Ok(())
     }
 }
 
-/// What is settled about every request before it is routed, in this order:
-/// its target, because everything decides by host and path, then what it is
-/// called and who the client is.
+/// What is settled about every request before it is routed.
 pub fn settle<S>(
     by: Settled,
-    inner: S,
+    mut inner: S,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
 {
-    let forwarded = forwarded::ForwardedLayer {
-        trusted: Arc::clone(&by.trusted),
-        header: by.forwarded_header,
-    };
-    let inner = forwarded.layer(by.subject.layer(inner));
-    target::TargetLayer.layer(trace::TraceLayer { by }.layer(inner))
+    // Each request gets a clone of the service (see `exchange::Stack`).
+    let by = Arc::new(by);
+    service_fn(move |mut request| -> Reply {
+        match by.settle(&mut request) {
+            Ok(()) => inner.call(request),
+            Err(refusal) => Box::pin(ready(Err(refusal))),
+        }
+    })
 }
 
 /// Whether a client is one of the proxies whose word counts.

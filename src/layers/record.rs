@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tower::{Layer, Service};
+use tower::{Service, service_fn};
 
 use crate::drain::Stage;
 use crate::exchange::{Body, BodyError, Entry, Exchange, Record, Refusal, Reply};
@@ -18,63 +18,45 @@ use crate::metrics::{Answer, Metrics, status_class};
 use crate::net::InFlight;
 use crate::ws::handshake::{Upgrade, upgrade_protocol};
 
+/// By what requests are recorded.
 #[derive(Clone, Debug)]
-pub struct RecordLayer {
+pub struct Recorder {
     pub metrics: Arc<Metrics>,
     /// The share of plain requests that went well which are logged.
     pub sample: f64,
 }
 
-#[derive(Clone, Debug)]
-pub struct RecordService<S> {
-    inner: S,
-    layer: RecordLayer,
-}
-
-impl<S> Layer<S> for RecordLayer {
-    type Service = RecordService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RecordService {
-            inner,
-            layer: self.clone(),
-        }
-    }
-}
-
-impl<S> Service<Request<Body>> for RecordService<S>
+/// The service that records what becomes of each request to `inner`. It takes
+/// `inner` to be always ready; if it is not, it says so when it is called.
+pub fn record<S>(
+    by: Recorder,
+    mut inner: S,
+) -> impl Service<
+    Request<Body>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = Reply<Infallible>,
+> + Clone
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
-    S::Future: Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
 {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Reply<Infallible>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The services inside are always ready; if one is not, it says so when
-        // it is called.
-        let _ = self.inner.poll_ready(cx);
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    service_fn(move |request: Request<Body>| -> Reply<Infallible> {
         let Some(exchange) = request.extensions().get::<Exchange>().cloned() else {
             // Only a caller that is not a connection leaves it out.
-            let answer = self.inner.call(request);
+            let answer = inner.call(request);
             return Box::pin(async { Ok(answer.await.unwrap_or_else(Refusal::into_response)) });
         };
         // Before the future is first polled: hyper reads on in between.
         let in_flight = exchange.link.begin();
         let line = Line {
             record: exchange.record.clone(),
-            layer: self.layer.clone(),
+            by: by.clone(),
         };
         let asks_upgrade = upgrade_protocol(request.headers()) != Upgrade::None;
         if asks_upgrade {
             exchange.record.update(|entry| entry.is_handshake = true);
         }
-        let answer = self.inner.call(request);
+        let answer = inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
             // No answer, not even a refusal, may overtake an interim response.
@@ -102,31 +84,31 @@ where
                 })
             }))
         })
-    }
+    })
 }
 
 /// Writes the access line when dropped, so that a client that leaves before
 /// the answer gets its line too.
 struct Line {
     record: Record,
-    layer: RecordLayer,
+    by: Recorder,
 }
 
 impl Line {
     fn refused(&self, refusal: &Refusal) {
-        self.layer.metrics.refused(refusal.label());
+        self.by.metrics.refused(refusal.label());
         self.record.update(|entry| entry.refuse(refusal));
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.record.update(|entry| conclude(entry, &self.layer));
+        self.record.update(|entry| conclude(entry, &self.by));
     }
 }
 
-fn conclude(entry: &mut Entry, layer: &RecordLayer) {
-    let metrics = &layer.metrics;
+fn conclude(entry: &mut Entry, by: &Recorder) {
+    let metrics = &by.metrics;
     if entry.is_tunnel {
         return;
     }
@@ -152,7 +134,7 @@ fn conclude(entry: &mut Entry, layer: &RecordLayer) {
         metrics.shaken(route, outcome, entry.started.elapsed());
         entry.end_span();
     }
-    if entry.went_badly() || layer.sample >= 1.0 || rand::random::<f64>() < layer.sample {
+    if entry.went_badly() || by.sample >= 1.0 || rand::random::<f64>() < by.sample {
         entry.log_request();
     }
 }

@@ -1,31 +1,18 @@
 //! Answers every request with a redirect to https.
 
 use std::future::ready;
-use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tower::Service;
+use tower::{Service, service_fn};
 
 use crate::exchange::{Body, Refusal, Reply, Target};
 
-/// The innermost service of a redirecting listener.
-#[derive(Clone, Copy, Debug)]
-pub struct Redirect {
-    pub port: u16,
-}
-
-impl Service<Request<Body>> for Redirect {
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = Reply;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(ready(redirect(&request, self.port)))
-    }
+/// The innermost service of a listener that redirects to `port`.
+pub fn to(
+    port: u16,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone
+{
+    service_fn(move |request| -> Reply { Box::pin(ready(redirect(&request, port))) })
 }
 
 fn redirect(request: &Request<Body>, port: u16) -> Result<Response<Body>, Refusal> {

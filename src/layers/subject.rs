@@ -8,24 +8,23 @@
 //! certificate that it tells of.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http::{HeaderName, HeaderValue, Request, Response};
-use tower::{Layer, Service};
+use http::{HeaderName, HeaderValue, Request};
 
 use crate::config::{Config, Listener};
 use crate::exchange::headers::withdraw;
-use crate::exchange::{Body, Client, Exchange, Refusal};
+use crate::exchange::{Body, Exchange};
 
-#[derive(Clone, Debug)]
-pub struct SubjectLayer {
+/// The headers that tell of certificates.
+#[derive(Debug)]
+pub struct Subject {
     /// Of the listener itself.
     own: Option<HeaderName>,
     /// Of all listeners.
-    all: Arc<[HeaderName]>,
+    all: Vec<HeaderName>,
 }
 
-impl SubjectLayer {
+impl Subject {
     /// For requests that come by `listener`.
     pub fn by(config: &Config, listener: Option<&Listener>) -> Self {
         let of = |listener: &Listener| {
@@ -40,12 +39,17 @@ impl SubjectLayer {
         all.dedup();
         Self {
             own: listener.and_then(of),
-            all: all.into(),
+            all,
         }
     }
 
-    fn write(&self, client: &Client, request: &mut Request<Body>) {
-        for name in &*self.all {
+    pub(super) fn settle(&self, request: &mut Request<Body>) {
+        let exchange = request.extensions().get::<Exchange>();
+        let Some(exchange) = exchange.filter(|_| !self.all.is_empty()) else {
+            return;
+        };
+        let client = Arc::clone(&exchange.client);
+        for name in &self.all {
             withdraw(request, name);
         }
         let tls = client.tls.as_ref();
@@ -56,45 +60,5 @@ impl SubjectLayer {
         if let (Some(name), Some(value)) = (&self.own, value) {
             request.headers_mut().insert(name, value);
         }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct SubjectService<S> {
-    inner: S,
-    layer: SubjectLayer,
-}
-
-impl<S> Layer<S> for SubjectLayer {
-    type Service = SubjectService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        SubjectService {
-            inner,
-            layer: self.clone(),
-        }
-    }
-}
-
-impl<S> Service<Request<Body>> for SubjectService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
-{
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if !self.layer.all.is_empty()
-            && let Some(exchange) = request.extensions().get::<Exchange>()
-        {
-            let client = Arc::clone(&exchange.client);
-            self.layer.write(&client, &mut request);
-        }
-        self.inner.call(request)
     }
 }

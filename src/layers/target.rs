@@ -4,56 +4,18 @@
 //! overrides it. Paths with dot segments or encoded separators are refused,
 //! because two parsers could see two paths (see [`crate::route`]).
 
-use std::future::ready;
-use std::task::{Context, Poll};
-
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
-use tower::{Layer, Service};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use crate::exchange::headers::apply_connection;
-use crate::exchange::{Body, Refusal, Reply, Target};
+use crate::exchange::{Body, Refusal, Target};
 use crate::route;
 use crate::ws::handshake::tokens;
 
-#[derive(Clone, Copy, Debug)]
-pub struct TargetLayer;
-
-#[derive(Clone, Debug)]
-pub struct TargetService<S>(S);
-
-impl<S> Layer<S> for TargetLayer {
-    type Service = TargetService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TargetService(inner)
-    }
-}
-
-impl<S> Service<Request<Body>> for TargetService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply>,
-{
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = Reply;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match settle(&mut request) {
-            Ok(()) => self.0.call(request),
-            Err(refusal) => Box::pin(ready(Err(refusal))),
-        }
-    }
-}
-
 /// Brings the request to origin-form with one Host, and notes the [`Target`].
 /// What its `Connection` takes off is gone before anything is added.
-fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
+pub(super) fn settle(request: &mut Request<Body>) -> Result<(), Refusal> {
     apply_connection(request.headers_mut());
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);

@@ -10,14 +10,12 @@
 //! peer, and exactly one.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use tower::{Layer, Service};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::{Settled, is_trusted};
 use crate::exchange::headers::{REQUEST_ID, remove};
-use crate::exchange::{Body, Exchange, Refusal};
+use crate::exchange::{Body, Exchange};
 use crate::spans::{Begun, Spans, some_id};
 use crate::ws::handshake::{Upgrade, upgrade_protocol};
 
@@ -31,61 +29,25 @@ const LONGEST_ID: usize = 128;
 const VERSION: &str = "00";
 const LENGTH: usize = 55;
 
-#[derive(Clone, Debug)]
-pub struct TraceLayer {
-    pub by: Settled,
-}
-
-#[derive(Clone, Debug)]
-pub struct TraceService<S> {
-    inner: S,
-    by: Settled,
-}
-
-impl<S> Layer<S> for TraceLayer {
-    type Service = TraceService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TraceService {
-            inner,
-            by: self.by.clone(),
-        }
-    }
-}
-
-impl<S> Service<Request<Body>> for TraceService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal>,
-{
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(exchange) = request.extensions().get::<Exchange>() {
-            let trusted = is_trusted(&exchange.client, &self.by.trusted);
-            let record = exchange.record.clone();
-            let headers = request.headers_mut();
-            let id = self.by.request_id.then(|| request_id(headers, trusted));
-            let (trace, span) = match &self.by.tracing {
-                Some(tracing) if upgrade_protocol(headers) != Upgrade::None => {
-                    tracing.begin(headers)
-                }
-                _ => (trace(headers, self.by.begin_traces), None),
-            };
-            if id.is_some() || trace.is_some() {
-                record.update(|entry| {
-                    entry.request_id = id;
-                    entry.trace_id = trace;
-                    entry.span = span;
-                });
-            }
-        }
-        self.inner.call(request)
+/// Names the request, and notes the names in its record.
+pub(super) fn settle(request: &mut Request<Body>, by: &Settled) {
+    let Some(exchange) = request.extensions().get::<Exchange>() else {
+        return;
+    };
+    let trusted = is_trusted(&exchange.client, &by.trusted);
+    let record = exchange.record.clone();
+    let headers = request.headers_mut();
+    let id = by.request_id.then(|| request_id(headers, trusted));
+    let (trace, span) = match &by.tracing {
+        Some(tracing) if upgrade_protocol(headers) != Upgrade::None => tracing.begin(headers),
+        _ => (trace(headers, by.begin_traces), None),
+    };
+    if id.is_some() || trace.is_some() {
+        record.update(|entry| {
+            entry.request_id = id;
+            entry.trace_id = trace;
+            entry.span = span;
+        });
     }
 }
 
@@ -121,7 +83,7 @@ fn trace(headers: &mut HeaderMap, begin: bool) -> Option<Box<str>> {
 }
 
 /// Who has spans of handshakes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Tracing {
     pub spans: Arc<Spans>,
     /// Of the handshakes that belong to no trace.

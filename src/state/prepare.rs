@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
-use tower::Layer;
 
 use super::router::Router;
 use super::{AdminTls, ListenerState, RouteEntry, Snapshot, State};
@@ -25,8 +24,8 @@ use crate::fetch::KeyFetch;
 use crate::guard::{Counted, Door, Suspicion};
 use crate::identity::Users;
 use crate::layers;
-use crate::layers::record::RecordLayer;
-use crate::layers::redirect::Redirect;
+use crate::layers::record::{Recorder, record};
+use crate::layers::redirect;
 use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
@@ -189,16 +188,19 @@ fn stack(
     table: &Arc<Table<RouteEntry>>,
 ) -> Stack<Infallible> {
     // Outermost, so that every refusal below gets its line.
-    let record = RecordLayer {
+    let recorder = Recorder {
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
     let settled = layers::Settled::by(config, Some(listener), &state.spans);
     match listener.redirect_to_https {
-        Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
+        Some(port) => {
+            let redirect = redirect::to(port);
+            Stack::new(record(recorder, layers::settle(settled, redirect)))
+        }
         None => {
             let router = Router(Arc::clone(table));
-            Stack::new(record.layer(layers::settle(settled, router)))
+            Stack::new(record(recorder, layers::settle(settled, router)))
         }
     }
 }

@@ -16,7 +16,7 @@ use tower::Service;
 use super::args::CheckArguments;
 use crate::exchange::{Body, Refusal, Reply};
 use crate::guard;
-use crate::layers::{self, redirect::Redirect};
+use crate::layers::{self, redirect};
 use crate::server::Incumbent;
 use crate::state::{Prepared, Snapshot};
 
@@ -49,8 +49,8 @@ pub(super) fn explain(
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match door.redirects {
         Some(port) => {
-            let answered =
-                runtime.block_on(layers::settle(settled, Redirect { port }).call(request));
+            let mut settle = layers::settle(settled, redirect::to(port));
+            let answered = runtime.block_on(settle.call(request));
             if let Ok(answer) = &answered {
                 tell_redirect(&mut text, answer);
             }
