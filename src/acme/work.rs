@@ -17,7 +17,7 @@ use super::schedule::{back_off, renewal};
 use super::storage::{Storage, Turn};
 use super::wanted::Wanted;
 use crate::config::Acme;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, OfResult};
 use crate::tls::Pair;
 
 /// Orders under way at once.
@@ -316,7 +316,7 @@ impl Work {
     }
 
     fn count(&self, result: &'static str) {
-        self.metrics.acme_orders.get(&Outcome { result }).inc();
+        self.metrics.acme_orders.get(&OfResult { result }).inc();
     }
 }
 

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::KeysUrl;
 use crate::exchange::Body;
 use crate::identity::{IdentityError, Keyring, Keys};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, OfResult};
 use crate::net::Resolver;
 pub use ask::{AskError, Question, ask};
 
@@ -162,7 +162,7 @@ impl Fetcher {
             Ok((keys, xxh3_64(&document)))
         });
         let result = if fetched.is_ok() { "ok" } else { "failed" };
-        metrics.key_fetches.get(&Outcome { result }).inc();
+        metrics.key_fetches.get(&OfResult { result }).inc();
         let wait = match fetched {
             Ok((keys, hash)) => {
                 self.tell(of, &keys, hash);

@@ -82,8 +82,8 @@ pub fn counted_here() -> Vec<u64> {
 }
 
 /// All threads' together, as a histogram of the page.
-#[derive(Debug)]
-pub(super) struct Delays;
+#[derive(Clone, Debug, Default)]
+pub struct Delays;
 
 impl EncodeMetric for Delays {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {

@@ -37,7 +37,7 @@ labels! {
     LostFrom { log: &'static str, reason: &'static str, }
 
     /// How a reload went, `ok` or `rejected`, or an order: `ok` or `failed`.
-    Outcome { result: &'static str, }
+    OfResult { result: &'static str, }
 
     /// The class of a response's status: `2xx`.
     Answer { status: &'static str, }

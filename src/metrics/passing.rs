@@ -9,26 +9,25 @@
 //! counted twice, and what is shown waits for it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering;
 
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 
 use super::labels::{Names, Passing};
 use super::table::Table;
 
 /// One of the totals.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Totals {
     settled: Table<Passing, Counter>,
+    /// What the page shows.
     shown: Table<Passing, Counter>,
 }
 
 impl Totals {
-    /// What the page shows.
-    pub fn shown(&self) -> Table<Passing, Counter> {
-        self.shown.clone()
-    }
-
     /// What an ended tunnel leaves.
     pub fn settle(&self, labels: &Passing, amount: u64) {
         self.settled.get(labels).inc_by(amount);
@@ -54,6 +53,16 @@ impl Totals {
     }
 }
 
+impl EncodeMetric for Totals {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        self.shown.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.shown.metric_type()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +80,7 @@ mod tests {
             let mut sums = totals.settled();
             *sums.entry(labels.clone()).or_default() += live;
             totals.show(sums);
-            totals.shown().get(&labels).get()
+            totals.shown.get(&labels).get()
         };
         assert_eq!(show(70), 70);
         // It has left the registry and not settled yet.

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::Traces;
 use crate::exchange::Body;
 use crate::fetch::{AskError, Question, ask};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, OfResult};
 use crate::net::Resolver;
 use crate::spans::{Span, Spans};
 
@@ -227,7 +227,7 @@ impl Sender {
     /// Counts and tells what became of so many; whether that was all for them.
     fn settle(&mut self, collector: &Collector, sent: Sent, length: u64) -> bool {
         let count = |result, of: u64| {
-            self.metrics.spans.get(&Outcome { result }).inc_by(of);
+            self.metrics.spans.get(&OfResult { result }).inc_by(of);
         };
         let endpoint = &*collector.settings.endpoint.text;
         let (is_done, error) = match sent {

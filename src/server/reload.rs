@@ -17,7 +17,7 @@ use crate::config::{self, Config, Diagnostic, Diagnostics, Loaded};
 use crate::drain::Watch;
 use crate::files::{self, Hashes};
 use crate::logging::{Logging, Opened, Settings};
-use crate::metrics::Outcome;
+use crate::metrics::OfResult;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
 use crate::upstream::{Outlines, impact};
@@ -242,7 +242,7 @@ impl Reloader {
         self.state
             .metrics
             .reloads
-            .get(&Outcome { result: "ok" })
+            .get(&OfResult { result: "ok" })
             .inc();
         tracing::info!(
             generation = snapshot.generation,
@@ -282,7 +282,7 @@ impl Reloader {
         self.state
             .metrics
             .reloads
-            .get(&Outcome { result: "rejected" })
+            .get(&OfResult { result: "rejected" })
             .inc();
         tracing::error!(
             generation = self.state.snapshot().generation,

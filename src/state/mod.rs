@@ -36,7 +36,7 @@ use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::Door;
 use crate::identity::{Turns, Users};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, OfResult};
 use crate::otlp::Collector;
 use crate::proxy;
 use crate::route::Table;
@@ -145,7 +145,7 @@ impl State {
     /// Holds the empty configuration: no listeners, no routes.
     pub fn new() -> Self {
         let metrics = Arc::<Metrics>::default();
-        let dropped = metrics.spans.get(&Outcome { result: "dropped" });
+        let dropped = metrics.spans.get(&OfResult { result: "dropped" });
         Self {
             spans: Arc::new(Spans::new(dropped)),
             current: ArcSwap::from_pointee(Snapshot::empty()),
