@@ -22,11 +22,6 @@ use super::pair::{parse, system_time};
 pub struct Facts {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
-    /// The IANA name of the cipher suite.
-    pub cipher: &'static str,
-    /// The IANA name of the key exchange group; `None` if a TLS 1.2 session
-    /// was resumed, which exchanges none.
-    pub key_exchange: Option<String>,
     pub alpn: Option<String>,
     /// The host name that the client asked for, in lower case.
     pub sni: Option<String>,
@@ -40,19 +35,12 @@ pub struct Facts {
 impl Facts {
     /// Of a connection whose handshake has finished.
     pub fn of(connection: &ServerConnection) -> Self {
-        let cipher = connection
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str());
         Self {
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "unknown",
             },
-            cipher: cipher.unwrap_or("unknown"),
-            key_exchange: connection
-                .negotiated_key_exchange_group()
-                .map(|group| format!("{:?}", group.name())),
             alpn: connection
                 .alpn_protocol()
                 .map(|alpn| String::from_utf8_lossy(alpn).into_owned()),
