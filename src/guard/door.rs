@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::buckets::{Buckets, Over};
 use super::lets_in;
 use crate::config::{Networks, RateLimits};
-use crate::net::client_network;
+use crate::net::{client_network, is_in};
 
 /// The door of one listener.
 #[derive(Clone, Debug)]
@@ -60,8 +60,8 @@ impl Door {
         if !lets_in(&self.networks, peer) {
             return Err(Shut::Network);
         }
-        let is_trusted = |ip: &IpAddr| self.trusted.iter().any(|net| net.contains(ip));
-        let address = peer.filter(|ip| !is_trusted(ip)).map(client_network);
+        let address = peer.filter(|ip| !is_in(*ip, &self.trusted));
+        let address = address.map(client_network);
         let counted = self.counted.0.take(self.rates, address, now);
         counted.map_err(|over| match over {
             Over::All(_) => Shut::Rate,

@@ -5,15 +5,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::Networks;
+use crate::net::is_in;
 
 /// Whether a client of this address is let in. One that has none, on a Unix
 /// socket, is in no network.
 pub fn lets_in(networks: &Networks, address: Option<IpAddr>) -> bool {
-    let is_in = |list: &[IpNet]| {
-        address.is_some_and(|address| list.iter().any(|network| network.contains(&address)))
-    };
-    let allowed = networks.allowed.is_empty() || is_in(&networks.allowed);
-    allowed && !is_in(&networks.denied)
+    let has = |list: &[IpNet]| address.is_some_and(|address| is_in(address, list));
+    let allowed = networks.allowed.is_empty() || has(&networks.allowed);
+    allowed && !has(&networks.denied)
 }
 
 #[cfg(test)]

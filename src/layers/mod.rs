@@ -25,6 +25,7 @@ use tower::{Service, service_fn};
 
 use crate::config::{Config, ForwardedHeader, Listener};
 use crate::exchange::{Body, Client, Refusal, Reply};
+use crate::net::is_in;
 use crate::spans::Spans;
 
 /// By what it is settled.
@@ -91,5 +92,5 @@ where
 fn is_trusted(client: &Client, trusted: &[IpNet]) -> bool {
     // A peer on a Unix socket is on this machine.
     let address = client.peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    trusted.iter().any(|net| net.contains(&address))
+    is_in(address, trusted)
 }

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::config::ForwardedHeader;
+use crate::net::is_in;
 use crate::ws::handshake::tokens;
 
 pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -133,11 +134,10 @@ impl Walk {
 }
 
 fn walk(hops: Vec<Option<IpAddr>>, peer: Option<IpAddr>, trusted: &[IpNet]) -> Walk {
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     let mut chain: Vec<IpAddr> = peer.into_iter().collect();
     let mut unnamed = false;
     for hop in hops.into_iter().rev() {
-        let before_first = chain.first().is_none_or(is_trusted);
+        let before_first = chain.first().is_none_or(|ip| is_in(*ip, trusted));
         if !before_first || chain.len() >= MAX_CHAIN {
             break;
         }

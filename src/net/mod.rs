@@ -79,6 +79,11 @@ pub fn client_network(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether an address is in one of the networks.
+pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
 /// All of IPv4 as IPv6 writes it (RFC 4291 section 2.5.5.2).
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 /// The bits before those that say so.

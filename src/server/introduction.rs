@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::config::ProxyProtocol;
 use crate::exchange::Refusal;
-use crate::net::{Peer, Socket};
+use crate::net::{Peer, Socket, is_in};
 use crate::proxy_protocol::{Header, MAX_HEADER, Origin, Step, parse};
 
 /// The two ends of a connection, and what else was said of it.
@@ -47,9 +47,8 @@ pub(super) async fn hear(
     rule: &ProxyProtocol,
 ) -> Result<Option<Introduction>, Refusal> {
     let of_itself = Introduction::of(socket, peer);
-    let may_say = |ip| rule.from.iter().any(|network| network.contains(&ip));
     // Who reaches a Unix socket says its mode.
-    if !peer.ip().is_none_or(may_say) {
+    if !peer.ip().is_none_or(|ip| is_in(ip, &rule.from)) {
         return Err(Refusal::UntrustedProxy);
     }
     let header = timeout(rule.timeout, read(socket)).await;

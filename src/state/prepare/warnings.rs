@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Warning;
 use crate::config::{self, Config, ListenAddress};
+use crate::net::is_in;
 
 /// An admin API whose tokens anybody on the way can read.
 pub(super) fn told_in_the_clear(config: &Config) -> Option<Warning> {
@@ -24,10 +25,7 @@ pub(super) fn uncounted(config: &Config) -> impl Iterator<Item = Warning> {
     let counts = config.routes.iter().find(|it| it.limits.count_clients());
     // Whoever comes by a file is on this machine.
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let trusted = config
-        .trusted_proxies
-        .iter()
-        .any(|net| net.contains(&local));
+    let trusted = is_in(local, &config.trusted_proxies);
     let is_file = |it: &&config::Listener| {
         matches!(it.address, ListenAddress::Unix { .. }) && it.proxy_protocol.is_none()
     };
