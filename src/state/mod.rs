@@ -6,7 +6,6 @@
 //! arrive and keep it to their end.
 
 mod changes;
-mod collector;
 mod live;
 mod names;
 mod page;

@@ -5,33 +5,30 @@
 //! fail fails here, all findings at once.
 
 mod certificates;
+mod collector;
 mod identities;
+mod listeners;
 mod warnings;
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use super::router::Router;
-use super::{AdminTls, ListenerState, RouteEntry, Snapshot, State};
+use super::{AdminTls, RouteEntry, Snapshot, State};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Place, Scheme};
 use crate::exchange::Stack;
 use crate::fetch::KeyFetch;
-use crate::guard::{Counted, Door, Suspicion};
+use crate::guard::Suspicion;
 use crate::identity::Users;
-use crate::layers;
-use crate::layers::record::{Recorder, record};
-use crate::layers::redirect;
 use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
 use crate::tls;
-use crate::tls::ServerTls;
 use crate::upstream::{Dialer, Upstream};
+use listeners::listeners;
 use warnings::{told_in_the_clear, uncounted};
 
 /// A snapshot that only waits to be committed.
@@ -143,68 +140,6 @@ impl Snapshot {
     }
 }
 
-fn listeners(
-    state: &State,
-    config: &Config,
-    table: &Arc<Table<RouteEntry>>,
-    tls: &BTreeMap<String, ServerTls>,
-) -> BTreeMap<String, Arc<ListenerState>> {
-    config
-        .listeners
-        .iter()
-        .map(|(name, listener)| {
-            let tls = tls.get(name).cloned();
-            let stack = stack(state, config, listener, table);
-            let state = ListenerState {
-                proxy_protocol: listener.proxy_protocol.clone(),
-                tls,
-                http2: listener.http2,
-                websocket_over_http2: listener.websocket_over_http2,
-                door: door(state, config, listener),
-                stack,
-            };
-            (name.clone(), Arc::new(state))
-        })
-        .collect()
-}
-
-/// What a listener asks of connections.
-fn door(state: &State, config: &Config, listener: &config::Listener) -> Door {
-    let current = state.snapshot();
-    let before = current.listeners.get(&listener.name);
-    Door {
-        networks: listener.networks.clone(),
-        rates: listener.rates,
-        trusted: config.trusted_proxies.clone().into(),
-        counted: before.map_or_else(Counted::default, |it| it.door.counted.clone()),
-    }
-}
-
-/// The layers of a listener.
-fn stack(
-    state: &State,
-    config: &Config,
-    listener: &config::Listener,
-    table: &Arc<Table<RouteEntry>>,
-) -> Stack<Infallible> {
-    // Outermost, so that every refusal below gets its line.
-    let recorder = Recorder {
-        metrics: Arc::clone(&state.metrics),
-        sample: config.log.sample_requests,
-    };
-    let settled = layers::Settled::by(config, Some(listener), &state.spans);
-    match listener.redirect_to_https {
-        Some(port) => {
-            let redirect = redirect::to(port);
-            Stack::new(record(recorder, layers::settle(settled, redirect)))
-        }
-        None => {
-            let router = Router(Arc::clone(table));
-            Stack::new(record(recorder, layers::settle(settled, router)))
-        }
-    }
-}
-
 fn routes(
     state: &State,
     config: &Config,
@@ -249,9 +184,9 @@ fn routes(
 }
 
 /// The part of the work that can fail.
-pub(super) struct Work<'a> {
-    pub(super) state: &'a State,
-    pub(super) config: &'a Config,
+struct Work<'a> {
+    state: &'a State,
+    config: &'a Config,
     now: SystemTime,
     findings: Diagnostics,
     warnings: Vec<Warning>,
@@ -292,7 +227,7 @@ impl Work<'_> {
     }
 
     /// A finding at the place that names `file`, or else at `place`.
-    pub(super) fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
+    fn find(&mut self, file: Option<&Path>, place: &Place, message: String) {
         let place = file
             .and_then(|file| self.config.files.place(file))
             .unwrap_or(place);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::prepare::Work;
+use super::Work;
 use crate::otlp::Collector;
 use crate::tls;
 

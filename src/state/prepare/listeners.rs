@@ -1,0 +1,77 @@
+//! What the connections and requests of each listener meet before they are routed.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use crate::config::{self, Config};
+use crate::exchange::Stack;
+use crate::guard::{Counted, Door};
+use crate::layers::record::{Recorder, record};
+use crate::layers::{self, redirect};
+use crate::route::Table;
+use crate::state::router::Router;
+use crate::state::{ListenerState, RouteEntry, State};
+use crate::tls::ServerTls;
+
+pub(super) fn listeners(
+    state: &State,
+    config: &Config,
+    table: &Arc<Table<RouteEntry>>,
+    tls: &BTreeMap<String, ServerTls>,
+) -> BTreeMap<String, Arc<ListenerState>> {
+    config
+        .listeners
+        .iter()
+        .map(|(name, listener)| {
+            let tls = tls.get(name).cloned();
+            let stack = stack(state, config, listener, table);
+            let state = ListenerState {
+                proxy_protocol: listener.proxy_protocol.clone(),
+                tls,
+                http2: listener.http2,
+                websocket_over_http2: listener.websocket_over_http2,
+                door: door(state, config, listener),
+                stack,
+            };
+            (name.clone(), Arc::new(state))
+        })
+        .collect()
+}
+
+/// What a listener asks of connections.
+fn door(state: &State, config: &Config, listener: &config::Listener) -> Door {
+    let current = state.snapshot();
+    let before = current.listeners.get(&listener.name);
+    Door {
+        networks: listener.networks.clone(),
+        rates: listener.rates,
+        trusted: config.trusted_proxies.clone().into(),
+        counted: before.map_or_else(Counted::default, |it| it.door.counted.clone()),
+    }
+}
+
+/// The layers of a listener.
+fn stack(
+    state: &State,
+    config: &Config,
+    listener: &config::Listener,
+    table: &Arc<Table<RouteEntry>>,
+) -> Stack<Infallible> {
+    // Outermost, so that every refusal below gets its line.
+    let recorder = Recorder {
+        metrics: Arc::clone(&state.metrics),
+        sample: config.log.sample_requests,
+    };
+    let settled = layers::Settled::by(config, Some(listener), &state.spans);
+    match listener.redirect_to_https {
+        Some(port) => {
+            let redirect = redirect::to(port);
+            Stack::new(record(recorder, layers::settle(settled, redirect)))
+        }
+        None => {
+            let router = Router(Arc::clone(table));
+            Stack::new(record(recorder, layers::settle(settled, router)))
+        }
+    }
+}
