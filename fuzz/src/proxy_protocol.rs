@@ -41,7 +41,7 @@ fn read_by(bytes: &[u8], most: usize) -> Result<Option<(Header, usize)>, Mistake
 fn written_again(header: &Header) {
     let addresses = |header: &Header| match header {
         Header::Local => None,
-        Header::Proxied(origin) => origin.addresses,
+        Header::Proxied(proxied) => proxied.addresses,
     };
     let binary = Version::Two.write(header);
     let again = read_by(&binary, 1).expect("a header").expect("all of it");

@@ -53,7 +53,7 @@ pub struct Jwt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     /// `Authorization: Bearer` (RFC 6750).
-    Bearer,
+    Header,
     Cookie(String),
     Query(String),
     /// A WebSocket subprotocol with this before the token: browsers can set no
@@ -102,7 +102,7 @@ pub(super) fn jwt(section: &Section<'_>, files: &mut NamedFiles) -> Option<Jwt> 
     let keys = key_source(&table, files);
     let mut from = table.list("from", SOURCES, source);
     if from.is_empty() {
-        from.push(TokenSource::Bearer);
+        from.push(TokenSource::Header);
     }
     let names = "an array of names, each as the token has it";
     let allowed = format!("an array of {}", ALGORITHMS.join(", "));
@@ -169,7 +169,7 @@ fn source(value: &Value<'_>) -> Result<TokenSource, Wrong> {
     let written = text(value, SOURCES)?;
     let is_token = |text: &str| HeaderName::from_bytes(text.as_bytes()).is_ok();
     match written.split_once(':') {
-        None if written == "header" => Ok(TokenSource::Bearer),
+        None if written == "header" => Ok(TokenSource::Header),
         None if written == "bearer" => wrong_near(value, SOURCES, Some("header".to_owned())),
         Some(("cookie", name)) if is_token(name) => Ok(TokenSource::Cookie(name.to_owned())),
         Some(("query", name)) if is_token(name) => Ok(TokenSource::Query(name.to_owned())),

@@ -119,8 +119,7 @@ pub struct Log {
     pub sample_requests: f64,
     /// Whether each request has an `X-Request-Id`.
     pub request_id: bool,
-    /// Whether a request without a `traceparent` gets one.
-    pub begin_traces: bool,
+    pub trace_context: TraceContext,
     /// Of `access_to`.
     pub place: WrittenAt,
 }
@@ -129,6 +128,14 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// What becomes of the trace that a request belongs to (W3C Trace Context).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceContext {
+    Pass,
+    /// Passed on, or begun by a request without one.
+    Begin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! `[log]`: what longhaul writes, how and where to.
 
 use super::diagnostic::WrittenAt;
-use super::model::{Log, LogFormat};
+use super::model::{Log, LogFormat, TraceContext};
 use super::nearest::nearest;
 use super::section::{Section, Value, Wrong, has_no_effect};
 use super::value::{boolean, one_of, path, share, socket_path, text, wrong, wrong_near};
 use crate::logging::{AccessFormat, Destination, FIELDS, Template, TemplateError, check_level};
 
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-const TRACES: &[(&str, bool)] = &[("pass", false), ("begin", true)];
+const TRACE_CONTEXTS: &[(&str, TraceContext)] =
+    &[("pass", TraceContext::Pass), ("begin", TraceContext::Begin)];
 /// Where journald listens.
 const JOURNALD: &str = "/run/systemd/journal/socket";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -23,7 +24,7 @@ pub(super) fn log(section: Section<'_>) -> Log {
         access_format: section.or("access_format", AccessFormat::Json, access_format),
         sample_requests: section.or("sample_requests", 1.0, share),
         request_id: section.or("request_id", false, boolean),
-        begin_traces: section.or("trace_context", false, one_of(TRACES)),
+        trace_context: section.or("trace_context", TraceContext::Pass, one_of(TRACE_CONTEXTS)),
         place: WrittenAt(section.place_of("access_to")),
     };
     if log.access_to == Destination::Log && log.access_format != AccessFormat::Json {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::drain::Watch;
 use crate::net::{Peer, Permit};
-use crate::proxy_protocol::Origin;
+use crate::proxy_protocol::Proxied;
 
 /// A client, as the transport says, or the PROXY header before it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Client {
     /// What the client connected to; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
     /// What a PROXY header said of it.
-    pub origin: Option<Box<Origin>>,
+    pub proxied: Option<Box<Proxied>>,
     pub tls: Option<TlsFacts>,
     pub http: Http,
     pub place: Arc<Place>,
@@ -24,8 +24,8 @@ pub struct Client {
 impl Client {
     /// Whether it speaks TLS, to longhaul or to the proxy that said so.
     pub fn is_secure(&self) -> bool {
-        let told = self.origin.as_ref();
-        self.tls.is_some() || told.is_some_and(|origin| origin.tls.is_some())
+        let told = self.proxied.as_ref();
+        self.tls.is_some() || told.is_some_and(|proxied| proxied.tls.is_some())
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::pace::{Kept, Moment, Pace, nanoseconds};
 use super::sketch::Sketch;
+use super::token_bucket::{Kept, Moment, TokenRate, nanoseconds};
 use crate::config::RateLimits;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Buckets {
 #[derive(Debug, Default)]
 struct Bucket {
     full: Moment,
-    pace: Kept,
+    rate: Kept,
 }
 
 /// Which rate is passed, and how long until one more may come.
@@ -72,11 +72,11 @@ impl Buckets {
 }
 
 impl Bucket {
-    fn take(&mut self, pace: Pace, now: Moment) -> Result<(), Duration> {
-        if let Some(before) = self.pace.change(pace) {
-            self.full = pace.take_over(before, self.full, now);
+    fn take(&mut self, rate: TokenRate, now: Moment) -> Result<(), Duration> {
+        if let Some(before) = self.rate.change(rate) {
+            self.full = rate.take_over(before, self.full, now);
         }
-        self.full = pace.take(self.full, now)?;
+        self.full = rate.take(self.full, now)?;
         Ok(())
     }
 }

@@ -4,19 +4,19 @@
 //! It judges facts that others have found out: it dials nobody, waits for nothing,
 //! reads no clock, and neither logs nor counts in metrics.
 
+mod accept;
 mod buckets;
-mod door;
 mod networks;
 mod origin;
-mod pace;
 mod sketch;
 mod standing;
 mod suspicion;
+mod token_bucket;
 mod tunnels;
 
 use std::time::Duration;
 
-pub use door::{Counted, Door, Shut};
+pub use accept::{AcceptRules, Counted, Shut};
 pub use networks::lets_in;
 pub use origin::{check_origin, letting_in};
 pub use standing::Standing;

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::pace::{Kept, Moment, Pace};
+use super::token_bucket::{Kept, Moment, TokenRate};
 
 const ROWS: usize = 4;
 /// Cells of a row. Together they are 512 KiB, of which a quiet process has only
@@ -43,7 +43,7 @@ pub(super) struct Sketch {
 #[derive(Debug)]
 struct Cells {
     full: Vec<Moment>,
-    pace: Kept,
+    rate: Kept,
 }
 
 impl Default for Sketch {
@@ -52,7 +52,7 @@ impl Default for Sketch {
             cells: Mutex::new(Cells {
                 // Of zeroes, which the allocator has from the kernel untouched.
                 full: vec![0; ROWS * CELLS],
-                pace: Kept::default(),
+                rate: Kept::default(),
             }),
             keys: RandomState::new(),
         }
@@ -64,13 +64,18 @@ impl Sketch {
     ///
     /// # Errors
     /// How long until there is one, if there is none.
-    pub(super) fn take(&self, client: IpAddr, pace: Pace, now: Moment) -> Result<(), Duration> {
+    pub(super) fn take(
+        &self,
+        client: IpAddr,
+        rate: TokenRate,
+        now: Moment,
+    ) -> Result<(), Duration> {
         let places = self.places(client);
         // Each step leaves it whole.
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        cells.keep(pace, now);
+        cells.keep(rate, now);
         let full = places.iter().map(|at| cells.full[*at]).min().unwrap_or(0);
-        let full = pace.take(full, now)?;
+        let full = rate.take(full, now)?;
         for at in places {
             cells.full[at] = cells.full[at].max(full);
         }
@@ -107,14 +112,14 @@ impl Sketch {
 }
 
 impl Cells {
-    /// Goes on at this pace, which a reload may have changed.
-    fn keep(&mut self, pace: Pace, now: Moment) {
-        let Some(before) = self.pace.change(pace) else {
+    /// Goes on at this rate, which a reload may have changed.
+    fn keep(&mut self, rate: TokenRate, now: Moment) {
+        let Some(before) = self.rate.change(rate) else {
             return;
         };
         // Untouched cells stay so.
         for full in self.full.iter_mut().filter(|full| **full > now) {
-            *full = pace.take_over(before, *full, now);
+            *full = rate.take_over(before, *full, now);
         }
     }
 }
@@ -128,7 +133,7 @@ mod tests {
 
     const SECOND: Moment = 1_000_000_000;
 
-    fn pace(written: &str) -> Pace {
+    fn rate(written: &str) -> TokenRate {
         written.parse::<Rate>().unwrap().into()
     }
 
@@ -143,45 +148,45 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own() {
-        let (sketch, pace) = (Sketch::default(), pace("3/m"));
+        let (sketch, rate) = (Sketch::default(), rate("3/m"));
         for client in (0..100).map(v4) {
             for _ in 0..3 {
-                assert_eq!(sketch.take(client, pace, SECOND), Ok(()));
+                assert_eq!(sketch.take(client, rate, SECOND), Ok(()));
             }
         }
         for client in (0..100).map(v4) {
             let wait = Duration::from_secs(20);
-            assert_eq!(sketch.take(client, pace, SECOND), Err(wait), "{client}");
+            assert_eq!(sketch.take(client, rate, SECOND), Err(wait), "{client}");
         }
-        assert_eq!(sketch.take(v4(100), pace, SECOND), Ok(()));
-        assert_eq!(sketch.take(v4(0), pace, 21 * SECOND), Ok(()));
+        assert_eq!(sketch.take(v4(100), rate, SECOND), Ok(()));
+        assert_eq!(sketch.take(v4(0), rate, 21 * SECOND), Ok(()));
     }
 
     #[test]
     fn no_flood_of_others_gives_anybody_a_token_back() {
-        let (sketch, pace) = (Sketch::default(), pace("1/h"));
+        let (sketch, rate) = (Sketch::default(), rate("1/h"));
         let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|client| client.parse().unwrap());
-        sketch.take(a, pace, 0).unwrap();
+        sketch.take(a, rate, 0).unwrap();
         for other in 0..10 * CELLS as u32 {
-            let _ = sketch.take(v4(other), pace, 0);
+            let _ = sketch.take(v4(other), rate, 0);
             if other % 1000 == 0 {
-                assert!(sketch.take(a, pace, 0).is_err());
+                assert!(sketch.take(a, rate, 0).is_err());
             }
         }
         // When the flood is over, so is what it has done.
-        assert!(sketch.take(b, pace, 0).is_err(), "all cells are taken");
-        assert_eq!(sketch.take(b, pace, 3600 * SECOND), Ok(()));
+        assert!(sketch.take(b, rate, 0).is_err(), "all cells are taken");
+        assert_eq!(sketch.take(b, rate, 3600 * SECOND), Ok(()));
     }
 
     #[test]
     fn many_honest_clients_do_not_disturb_each_other() {
-        let pace = pace("30/m");
+        let rate = rate("30/m");
         let of_one_isp = |client| v6(0x2001_0db8 << 32, u64::from(client) << 8);
         for address in [v4 as fn(u32) -> IpAddr, of_one_isp] {
             let sketch = Sketch::default();
             // All come back at once after a restart.
             let clients = (0..50_000).map(address);
-            let refused = clients.filter(|client| sketch.take(*client, pace, 0).is_err());
+            let refused = clients.filter(|client| sketch.take(*client, rate, 0).is_err());
             assert_eq!(refused.count(), 0);
         }
     }
@@ -189,13 +194,13 @@ mod tests {
     /// Of a thousand clients elsewhere, those that are refused after all the
     /// networks of this flood have come.
     fn hurt(flood: impl Iterator<Item = IpAddr>) -> usize {
-        let (sketch, pace) = (Sketch::default(), pace("1/h"));
+        let (sketch, rate) = (Sketch::default(), rate("1/h"));
         for client in flood {
-            let _ = sketch.take(client, pace, 0);
+            let _ = sketch.take(client, rate, 0);
         }
         let others = (0..1000).map(|other| v6((0x2a00_0000 + other) << 32, 0));
         others
-            .filter(|other| sketch.take(*other, pace, 0).is_err())
+            .filter(|other| sketch.take(*other, rate, 0).is_err())
             .count()
     }
 

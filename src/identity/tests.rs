@@ -21,7 +21,7 @@ const SECRET: &[u8] = b"thirty-two bytes, that is enough";
 fn settings() -> Jwt {
     Jwt {
         keys: KeySource::File("keys".into()),
-        from: vec![TokenSource::Bearer],
+        from: vec![TokenSource::Header],
         algorithms: Vec::new(),
         issuer: vec!["us".to_owned()],
         audience: vec!["chat".to_owned()],

@@ -216,7 +216,7 @@ mod tests {
             listener: "a".into(),
             peer: Peer::Tcp(peer.parse().unwrap()),
             local: Some("192.0.2.1:443".parse().unwrap()),
-            origin: None,
+            proxied: None,
             tls: None,
             http: crate::exchange::Http::One,
             place: Arc::new(Place {

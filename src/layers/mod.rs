@@ -23,7 +23,7 @@ use http::{Request, Response};
 use ipnet::IpNet;
 use tower::{Service, service_fn};
 
-use crate::config::{Config, ForwardedHeader, Listener};
+use crate::config::{Config, ForwardedHeader, Listener, TraceContext};
 use crate::exchange::{Body, Client, Refusal, Reply};
 use crate::net::is_in;
 use crate::spans::Spans;
@@ -36,7 +36,7 @@ pub struct Settled {
     /// The only header of theirs that names clients.
     forwarded_header: Option<ForwardedHeader>,
     request_id: bool,
-    begin_traces: bool,
+    trace_context: TraceContext,
     /// `Some` if spans are exported.
     tracing: Option<trace::Tracing>,
     subject: subject::Subject,
@@ -53,7 +53,7 @@ impl Settled {
             trusted: config.trusted_proxies.clone(),
             forwarded_header: config.forwarded_header,
             request_id: config.log.request_id,
-            begin_traces: config.log.begin_traces,
+            trace_context: config.log.trace_context,
             tracing,
             subject: subject::Subject::by(config, listener),
         }

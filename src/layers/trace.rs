@@ -14,6 +14,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::{Settled, is_trusted};
+use crate::config::TraceContext;
 use crate::exchange::headers::{REQUEST_ID, remove};
 use crate::exchange::{Body, Exchange};
 use crate::spans::{Begun, Spans, some_id};
@@ -40,7 +41,7 @@ pub(super) fn settle(request: &mut Request<Body>, by: &Settled) {
     let id = by.request_id.then(|| request_id(headers, trusted));
     let (trace, span) = match &by.tracing {
         Some(tracing) if upgrade_protocol(headers) != Upgrade::None => tracing.begin(headers),
-        _ => (trace(headers, by.begin_traces), None),
+        _ => (trace(headers, by.trace_context), None),
     };
     if id.is_some() || trace.is_some() {
         record.update(|entry| {
@@ -67,11 +68,11 @@ fn request_id(headers: &mut HeaderMap, trusted: bool) -> Box<str> {
     id.into()
 }
 
-/// The id of the trace that the request belongs to; begins one if `begin` and
-/// there is none.
-fn trace(headers: &mut HeaderMap, begin: bool) -> Option<Box<str>> {
+/// The id of the trace that the request belongs to; begins one if there is none and
+/// `context` says so.
+fn trace(headers: &mut HeaderMap, context: TraceContext) -> Option<Box<str>> {
     let told = told(headers);
-    if told.is_some() || !begin {
+    if told.is_some() || context == TraceContext::Pass {
         return told.map(|told| told.trace_id());
     }
     // Sampled: many who come after record only what the first one asked for.
@@ -189,6 +190,7 @@ fn parent(value: &str) -> Option<Parent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TraceContext::{Begin, Pass};
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -265,8 +267,8 @@ mod tests {
     fn a_trace_is_passed_on_untouched_or_begun() {
         let mut told = headers(&[("traceparent", PARENT), ("tracestate", "a=1")]);
         let before = told.clone();
-        for begin in [false, true] {
-            assert_eq!(trace(&mut told, begin).as_deref(), Some(TRACE));
+        for context in [Pass, Begin] {
+            assert_eq!(trace(&mut told, context).as_deref(), Some(TRACE));
             assert_eq!(told, before);
         }
         let wrong = [("traceparent", "what"), ("tracestate", "a=1")];
@@ -274,9 +276,9 @@ mod tests {
         for pairs in [&[][..], &wrong, &twice] {
             let mut told = headers(pairs);
             let before = told.clone();
-            assert_eq!(trace(&mut told, false), None);
+            assert_eq!(trace(&mut told, Pass), None);
             assert_eq!(told, before);
-            let begun = trace(&mut told, true).unwrap();
+            let begun = trace(&mut told, Begin).unwrap();
             let value = told[TRACE_PARENT].to_str().unwrap();
             assert_eq!(trace_id(value), Some(begun));
             assert_eq!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::origin::origin;
+use super::proxied::proxied;
 use super::sticky::{Affinity, set_cookie};
 use super::{Route, report};
 use crate::config::Report;
@@ -213,7 +213,7 @@ async fn open(
     let (settings, dialer) = (upstream.settings(), upstream.dialer());
     let header = match dialer.proxy_protocol {
         None => Header::Local,
-        Some(_) => Header::Proxied(origin(towards.exchange)),
+        Some(_) => Header::Proxied(proxied(towards.exchange)),
     };
     match purpose {
         Purpose::Request | Purpose::RequestAnew if settings.http2 => {

@@ -141,7 +141,7 @@ fn bad_token() -> Challenge {
 /// `Some(None)`: it is there and cannot be read.
 fn find<'a>(source: &TokenSource, uri: &'a Uri, headers: &'a HeaderMap) -> Option<Option<&'a str>> {
     match source {
-        TokenSource::Bearer => authorization(headers, "bearer"),
+        TokenSource::Header => authorization(headers, "bearer"),
         TokenSource::Cookie(name) => cookie(headers, name).map(Some),
         TokenSource::Query(name) => query(uri, name).map(Some),
         TokenSource::Subprotocol(prefix) => tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL)

@@ -10,7 +10,7 @@ mod forward;
 mod handoff;
 mod identity;
 mod labels;
-mod origin;
+mod proxied;
 mod report;
 mod response_body;
 mod sticky;

@@ -46,12 +46,12 @@ pub enum Header {
     /// The proxy speaks for itself, to probe for example.
     Local,
     /// It passes on a client's connection.
-    Proxied(Origin),
+    Proxied(Proxied),
 }
 
 /// Where a connection comes from, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct Proxied {
     pub addresses: Option<Addresses>,
     /// If the client spoke TLS.
     pub tls: Option<Tls>,

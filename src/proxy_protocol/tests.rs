@@ -26,17 +26,17 @@ fn read_by(bytes: &[u8], most: usize) -> Result<Option<(Header, usize)>, Mistake
 }
 
 fn proxied(source: &str, destination: &str) -> Header {
-    Header::Proxied(Origin {
+    Header::Proxied(Proxied {
         addresses: Some(Addresses {
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
         }),
-        ..Origin::default()
+        ..Proxied::default()
     })
 }
 
 fn unknown() -> Header {
-    Header::Proxied(Origin::default())
+    Header::Proxied(Proxied::default())
 }
 
 /// A header of version 2 around addresses and TLVs.
@@ -223,22 +223,22 @@ fn what_is_known_of_tls_is_read() {
         b"TLSv1.3",
     ]
     .concat();
-    let Ok(Step::Done(Header::Proxied(origin), _)) = parse(&with_tlvs(&tlvs)) else {
+    let Ok(Step::Done(Header::Proxied(proxied), _)) = parse(&with_tlvs(&tlvs)) else {
         panic!("no header");
     };
-    assert_eq!(origin.alpn.as_deref(), Some("h2"));
-    assert_eq!(origin.authority.as_deref(), Some("a.test"));
+    assert_eq!(proxied.alpn.as_deref(), Some("h2"));
+    assert_eq!(proxied.authority.as_deref(), Some("a.test"));
     let tls = Tls {
         version: Some("TLSv1.3".to_owned()),
         verified: true,
     };
-    assert_eq!(origin.tls, Some(tls));
+    assert_eq!(proxied.tls, Some(tls));
     // A client that speaks none.
     let none = with_tlvs(&[0x20, 0, 5, 0, 0, 0, 0, 0]);
-    let Ok(Step::Done(Header::Proxied(origin), _)) = parse(&none) else {
+    let Ok(Step::Done(Header::Proxied(proxied), _)) = parse(&none) else {
         panic!("no header");
     };
-    assert_eq!(origin.tls, None);
+    assert_eq!(proxied.tls, None);
 }
 
 #[test]
@@ -253,15 +253,15 @@ fn both_addresses_are_of_one_family() {
         "[2001:db8::2]:2".parse().unwrap(),
     );
     assert_eq!(mixed.source, "[::ffff:192.0.2.1]:1".parse().unwrap());
-    let header = Header::Proxied(Origin {
+    let header = Header::Proxied(Proxied {
         addresses: Some(mixed),
-        ..Origin::default()
+        ..Proxied::default()
     });
     let line = b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 1 2\r\n";
     assert_eq!(Version::One.write(&header), line);
 }
 
-fn origins() -> impl Strategy<Value = Header> {
+fn proxied_headers() -> impl Strategy<Value = Header> {
     let address = || any::<(IpAddr, u16)>().prop_map(SocketAddr::from);
     let name = || proptest::option::of("[a-z0-9.-]{1,80}");
     let tls = (proptest::option::of("TLSv1\\.[0-3]"), any::<bool>());
@@ -274,7 +274,7 @@ fn origins() -> impl Strategy<Value = Header> {
         proptest::option::of(tls),
     );
     let of_client = of_client.prop_map(|(source, destination, alpn, authority, tls)| {
-        Header::Proxied(Origin {
+        Header::Proxied(Proxied {
             addresses: Some(Addresses::new(source, destination)),
             tls,
             alpn,
@@ -287,13 +287,13 @@ fn origins() -> impl Strategy<Value = Header> {
 fn addresses_of(header: &Header) -> Option<Addresses> {
     match header {
         Header::Local => None,
-        Header::Proxied(origin) => origin.addresses,
+        Header::Proxied(proxied) => proxied.addresses,
     }
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(header in origins()) {
+    fn what_is_written_is_read_again(header in proxied_headers()) {
         let bytes = Version::Two.write(&header);
         prop_assert_eq!(read_by(&bytes, 1), Ok(Some((header.clone(), bytes.len()))));
         let line = Version::One.write(&header);
@@ -318,7 +318,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_headers_are_no_harm(header in origins(), at: prop::sample::Index, byte: u8) {
+    fn changed_headers_are_no_harm(header in proxied_headers(), at: prop::sample::Index, byte: u8) {
         for version in [Version::One, Version::Two] {
             let mut bytes = version.write(&header);
             let at = at.index(bytes.len());

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Header, Mistake, Origin, Step};
+use super::{Addresses, Header, Mistake, Proxied, Step};
 
 pub(super) const MARK: &[u8] = b"PROXY ";
 
@@ -21,7 +21,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Step, Mistake> {
     if let Some(end) = seen.windows(2).position(|two| two == b"\r\n") {
         let line = str::from_utf8(&seen[..end]);
         let line = line.map_err(|_| Mistake::Malformed("it is no text"))?;
-        return Ok(Step::Done(Header::Proxied(origin(line)?), end + 2));
+        return Ok(Step::Done(Header::Proxied(proxied(line)?), end + 2));
     }
     if bytes.len() >= LONGEST {
         return Err(Mistake::TooLong);
@@ -44,12 +44,12 @@ fn wanting(line: &[u8]) -> Result<usize, Mistake> {
     Ok(2 * fields + usize::from(fields > 0 && last == Some(&b' ')) + 2)
 }
 
-fn origin(line: &str) -> Result<Origin, Mistake> {
+fn proxied(line: &str) -> Result<Proxied, Mistake> {
     let mut fields = line.split(' ').skip(1);
     let family = fields.next();
     if family == Some("UNKNOWN") {
         // Whatever follows is to be ignored.
-        return Ok(Origin::default());
+        return Ok(Proxied::default());
     }
     let (Some(source), Some(destination), Some(source_port), Some(destination_port), None) = (
         fields.next(),
@@ -70,12 +70,12 @@ fn origin(line: &str) -> Result<Origin, Mistake> {
         let port = port(written_port).ok_or(Mistake::Malformed("a port is none"))?;
         Ok(SocketAddr::new(ip, port))
     };
-    Ok(Origin {
+    Ok(Proxied {
         addresses: Some(Addresses {
             source: address(source, source_port)?,
             destination: address(destination, destination_port)?,
         }),
-        ..Origin::default()
+        ..Proxied::default()
     })
 }
 
@@ -88,7 +88,7 @@ fn port(text: &str) -> Option<u16> {
 pub(super) fn write(header: &Header) -> Vec<u8> {
     let addresses = match header {
         Header::Local => None,
-        Header::Proxied(origin) => origin.addresses,
+        Header::Proxied(proxied) => proxied.addresses,
     };
     let Some(Addresses {
         source,

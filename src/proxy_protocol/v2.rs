@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Header, MAX_HEADER, Mistake, Origin, Step, Tls};
+use super::{Addresses, Header, MAX_HEADER, Mistake, Proxied, Step, Tls};
 
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -45,16 +45,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Step, Mistake> {
     let header = match command {
         // Family and the rest are to be ignored (section 2.2).
         LOCAL => Header::Local,
-        _ => Header::Proxied(origin(whole, family)?),
+        _ => Header::Proxied(proxied(whole, family)?),
     };
     Ok(Step::Done(header, length))
 }
 
-fn origin(whole: &[u8], family: u8) -> Result<Origin, Mistake> {
+fn proxied(whole: &[u8], family: u8) -> Result<Proxied, Mistake> {
     let rest = &whole[FIXED..];
     // Bytes of the addresses of each family; protocols are streams and datagrams.
     let (size, is_stream) = match (family >> 4, family & 0xf) {
-        (0, 0..=2) => return Ok(Origin::default()),
+        (0, 0..=2) => return Ok(Proxied::default()),
         (1, kind @ 0..=2) => (12, kind == 1),
         (2, kind @ 0..=2) => (36, kind == 1),
         (3, 0..=2) => (216, false),
@@ -63,22 +63,22 @@ fn origin(whole: &[u8], family: u8) -> Result<Origin, Mistake> {
     let Some((addresses, tlvs)) = rest.split_at_checked(size) else {
         return Err(Mistake::Malformed("it is shorter than its addresses"));
     };
-    let mut origin = Origin {
+    let mut proxied = Proxied {
         addresses: is_stream.then(|| read_addresses(addresses)).flatten(),
-        ..Origin::default()
+        ..Proxied::default()
     };
     let mut tlvs = Tlvs(tlvs);
     while let Some(tlv) = tlvs.next() {
         let (kind, value) = tlv?;
         match kind {
-            ALPN => origin.alpn = text(value),
-            AUTHORITY => origin.authority = text(value),
-            SSL => origin.tls = tls(value)?,
+            ALPN => proxied.alpn = text(value),
+            AUTHORITY => proxied.authority = text(value),
+            SSL => proxied.tls = tls(value)?,
             CRC32C => check(whole, whole.len() - tlvs.0.len() - value.len(), value)?,
             _ => {}
         }
     }
-    Ok(origin)
+    Ok(proxied)
 }
 
 fn read_addresses(bytes: &[u8]) -> Option<Addresses> {
@@ -158,22 +158,22 @@ impl<'a> Iterator for Tlvs<'a> {
 
 pub(super) fn write(header: &Header) -> Vec<u8> {
     let mut bytes = SIGNATURE.to_vec();
-    let Header::Proxied(origin) = header else {
+    let Header::Proxied(proxied) = header else {
         bytes.extend([LOCAL, UNSPECIFIED, 0, 0]);
         return bytes;
     };
-    let Some(addresses) = origin.addresses else {
+    let Some(addresses) = proxied.addresses else {
         bytes.extend([PROXY, UNSPECIFIED, 0, 0]);
         return bytes;
     };
     let mut rest = Vec::new();
     let family = write_addresses(&mut rest, addresses);
-    for (kind, name) in [(ALPN, &origin.alpn), (AUTHORITY, &origin.authority)] {
+    for (kind, name) in [(ALPN, &proxied.alpn), (AUTHORITY, &proxied.authority)] {
         if let Some(name) = name {
             push(&mut rest, kind, name.as_bytes());
         }
     }
-    if let Some(tls) = &origin.tls {
+    if let Some(tls) = &proxied.tls {
         let mut value = match tls.verified {
             true => vec![CLIENT_SSL | CLIENT_CERT_CONN, 0, 0, 0, 0],
             false => vec![CLIENT_SSL, 0, 0, 0, 1],

@@ -88,7 +88,7 @@ pub(super) async fn serve(accepted: Accepted) {
         listener,
         peer,
         local: known.local,
-        origin: known.origin,
+        proxied: known.proxied,
         tls: dressed.tls,
         http: dressed.http,
         place: Arc::new(Place {
@@ -137,7 +137,9 @@ fn admit(
         .map_err(|refusal| log_refused(listener, peer, metrics, &refusal))
         .ok()??;
     if state.proxy_protocol.is_some()
-        && let Err(shut) = state.door.admit(known.peer.ip(), Instant::now().into_std())
+        && let Err(shut) = state
+            .accept_rules
+            .admit(known.peer.ip(), Instant::now().into_std())
     {
         let refusal = shut.label();
         metrics.connections_refused.get(&Refused { refusal }).inc();

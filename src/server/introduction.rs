@@ -14,14 +14,14 @@ use tokio::time::timeout;
 use crate::config::ProxyProtocol;
 use crate::exchange::Refusal;
 use crate::net::{Peer, Socket, is_in};
-use crate::proxy_protocol::{Header, MAX_HEADER, Origin, Step, parse};
+use crate::proxy_protocol::{Header, MAX_HEADER, Proxied, Step, parse};
 
 /// The two ends of a connection, and what else was said of it.
 #[derive(Debug)]
 pub(super) struct Introduction {
     pub(super) peer: Peer,
     pub(super) local: Option<SocketAddr>,
-    pub(super) origin: Option<Box<Origin>>,
+    pub(super) proxied: Option<Box<Proxied>>,
 }
 
 impl Introduction {
@@ -34,7 +34,7 @@ impl Introduction {
         Self {
             peer,
             local,
-            origin: None,
+            proxied: None,
         }
     }
 }
@@ -55,14 +55,14 @@ pub(super) async fn hear(
     let Some(header) = header.map_err(|_| Refusal::ProxyHeaderTimeout)?? else {
         return Ok(None);
     };
-    let Header::Proxied(origin) = header else {
+    let Header::Proxied(proxied) = header else {
         return Ok(Some(of_itself));
     };
-    let told = origin.addresses;
+    let told = proxied.addresses;
     Ok(Some(Introduction {
         peer: told.map_or(peer, |told| Peer::Tcp(told.source)),
         local: told.map(|told| told.destination).or(of_itself.local),
-        origin: Some(Box::new(origin)),
+        proxied: Some(Box::new(proxied)),
     }))
 }
 

@@ -240,14 +240,14 @@ impl Listener {
         }
     }
 
-    /// Asks the door of this moment's configuration. Behind a proxy that says whose
+    /// Asks the rules of this moment's configuration. Behind a proxy that says whose
     /// the connection is, it is asked when that has been said.
     fn ask(&self, peer: Peer) -> Result<(), Shut> {
         let snapshot = self.context.state.snapshot();
         match snapshot.came_by(&self.name) {
-            Some(listener) if listener.proxy_protocol.is_none() => {
-                listener.door.admit(peer.ip(), Instant::now().into_std())
-            }
+            Some(listener) if listener.proxy_protocol.is_none() => listener
+                .accept_rules
+                .admit(peer.ip(), Instant::now().into_std()),
             // Its task will find that it is gone.
             Some(_) | None => Ok(()),
         }

@@ -33,7 +33,7 @@ use crate::config::{
 };
 use crate::exchange::{Refusal, Stack};
 use crate::fetch::KeyFetch;
-use crate::guard::Door;
+use crate::guard::AcceptRules;
 use crate::identity::{Turns, Users};
 use crate::metrics::{Metrics, OfResult};
 use crate::otlp::Collector;
@@ -105,7 +105,7 @@ pub struct ListenerState {
     /// Whether they may open WebSockets over it.
     pub websocket_over_http2: bool,
     /// What is asked of each connection.
-    pub door: Door,
+    pub accept_rules: AcceptRules,
     /// The layers around every request.
     pub stack: Stack<Infallible>,
 }

@@ -25,7 +25,7 @@ const LATE: Duration = Duration::from_millis(2);
 pub(super) struct Gate {
     settings: Admission,
     in_flight: Option<Arc<Semaphore>>,
-    pace: Option<Pace>,
+    spacing: Option<Spacing>,
     queued: AtomicUsize,
 }
 
@@ -40,7 +40,7 @@ pub struct Pass {
 pub struct Full;
 
 #[derive(Debug)]
-struct Pace {
+struct Spacing {
     interval: Duration,
     /// When the next may go. Held by whoever waits for it.
     next: Mutex<Instant>,
@@ -51,7 +51,7 @@ impl Gate {
         let in_flight = settings.max_handshakes_in_flight;
         Self {
             in_flight: in_flight.map(|most| Arc::new(Semaphore::new(most))),
-            pace: settings.handshake_rate.map(Pace::new),
+            spacing: settings.handshake_rate.map(Spacing::new),
             queued: AtomicUsize::new(0),
             settings,
         }
@@ -85,12 +85,12 @@ impl Gate {
             None => None,
         };
         let now = Instant::now();
-        if let Some(pace) = &self.pace {
-            let mut next = pace.next.try_lock().ok()?;
+        if let Some(spacing) = &self.spacing {
+            let mut next = spacing.next.try_lock().ok()?;
             if *next > now {
                 return None;
             }
-            pace.step(&mut next, now);
+            spacing.step(&mut next, now);
         }
         Some(Pass {
             _in_flight: in_flight,
@@ -106,10 +106,10 @@ impl Gate {
             }
             None => None,
         };
-        if let Some(pace) = &self.pace {
-            let mut next = pace.next.lock().await;
+        if let Some(spacing) = &self.spacing {
+            let mut next = spacing.next.lock().await;
             sleep_until(*next).await;
-            pace.step(&mut next, Instant::now());
+            spacing.step(&mut next, Instant::now());
         }
         Ok(Pass {
             _in_flight: in_flight,
@@ -123,15 +123,15 @@ impl Gate {
         let queued = Queued(&self.queued);
         let patience = deadline.saturating_duration_since(Instant::now());
         let ahead = u32::try_from(place).unwrap_or(u32::MAX);
-        let too_long = |pace: &Pace| pace.interval.saturating_mul(ahead) > patience;
-        if place >= self.settings.max_queued || self.pace.as_ref().is_some_and(too_long) {
+        let too_long = |spacing: &Spacing| spacing.interval.saturating_mul(ahead) > patience;
+        if place >= self.settings.max_queued || self.spacing.as_ref().is_some_and(too_long) {
             return Err(Full);
         }
         Ok(queued)
     }
 }
 
-impl Pace {
+impl Spacing {
     fn new(rate: Rate) -> Self {
         Self {
             interval: rate.interval(),

@@ -1,7 +1,7 @@
 //! `check --explain URL`: one request through the very layers and tables that
 //! serve, up to the moment before a backend is dialled.
 
-mod door;
+mod listener;
 mod request;
 mod tell;
 
@@ -28,15 +28,15 @@ pub(super) fn explain(
     incumbent: &Incumbent,
 ) -> anyhow::Result<String> {
     let config = prepared.config();
-    let door = door::of(url, config, incumbent);
-    let request = request::request(arguments, url, &door)?;
+    let listener = listener::of(url, config, incumbent);
+    let request = request::request(arguments, url, &listener)?;
     let mut text = String::new();
-    tell::line(&mut text, "listener", &door.to_string());
-    if let Some(asked) = &door.client_certificates {
+    tell::line(&mut text, "listener", &listener.to_string());
+    if let Some(asked) = &listener.client_certificates {
         tell::line(&mut text, "shows", &tell::certificate(asked));
     }
     let client = arguments.client.unwrap_or(request::CLIENT);
-    if !guard::lets_in(&door.asked, Some(client)) {
+    if !guard::lets_in(&listener.asked, Some(client)) {
         let shut = guard::Shut::Network;
         tell::line(
             &mut text,
@@ -45,9 +45,10 @@ pub(super) fn explain(
         );
         return Ok(text);
     }
-    let settled = layers::Settled::by(config, config.listeners.get(door.name()), &Arc::default());
+    let configured = config.listeners.get(listener.name());
+    let settled = layers::Settled::by(config, configured, &Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let answered = match door.redirects {
+    let answered = match listener.redirects {
         Some(port) => {
             let mut settle = layers::settle(settled, redirect::to(port));
             let answered = runtime.block_on(settle.call(request));

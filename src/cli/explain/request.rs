@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Request, Uri};
 
-use super::door::Door;
+use super::listener::ChosenListener;
 use crate::cli::args::CheckArguments;
 use crate::drain;
 use crate::exchange::{Body, Client, Exchange, Http, Place, Record, TlsFacts};
@@ -32,7 +32,7 @@ impl Spelling {
 pub(super) fn request(
     arguments: &CheckArguments,
     url: &Uri,
-    door: &Door,
+    listener: &ChosenListener,
 ) -> anyhow::Result<Request<Body>> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = arguments.method.clone().unwrap_or_default();
@@ -45,7 +45,7 @@ pub(super) fn request(
         spelling.0.entry(header).or_default().push(name);
     }
     let ip = arguments.client.unwrap_or(CLIENT);
-    let exchange = exchange(ip, door, &request)?;
+    let exchange = exchange(ip, listener, &request)?;
     request.extensions_mut().insert(exchange);
     request.extensions_mut().insert(spelling);
     Ok(request)
@@ -74,16 +74,20 @@ fn lines(arguments: &CheckArguments, url: &Uri) -> anyhow::Result<Vec<(String, H
     Ok(lines)
 }
 
-fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<Exchange> {
+fn exchange(
+    ip: IpAddr,
+    listener: &ChosenListener,
+    request: &Request<Body>,
+) -> anyhow::Result<Exchange> {
     // A limit of one, for the one client.
     let permit = Limiter::new(1, None).admit(None)?;
     let (_, watch) = drain::channel();
     let client = Arc::new(Client {
-        listener: door.name().into(),
+        listener: listener.name().into(),
         peer: Peer::Tcp(SocketAddr::new(ip, 0)),
-        local: door.port.map(|port| SocketAddr::new(ip, port)),
-        origin: None,
-        tls: door.secure.then(TlsFacts::default),
+        local: listener.port.map(|port| SocketAddr::new(ip, port)),
+        proxied: None,
+        tls: listener.secure.then(TlsFacts::default),
         http: Http::One,
         place: Arc::new(Place {
             _permit: permit,
@@ -97,7 +101,7 @@ fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<
         client_ip: client.peer.ip(),
         is_placed: true,
         speaks_for_others: false,
-        secure: door.secure,
+        secure: listener.secure,
         client,
     })
 }

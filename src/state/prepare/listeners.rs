@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Config};
 use crate::exchange::Stack;
-use crate::guard::{Counted, Door};
+use crate::guard::{AcceptRules, Counted};
 use crate::layers::record::{Recorder, record};
 use crate::layers::{self, redirect};
 use crate::route::Table;
@@ -31,7 +31,7 @@ pub(super) fn listeners(
                 tls,
                 http2: listener.http2,
                 websocket_over_http2: listener.websocket_over_http2,
-                door: door(state, config, listener),
+                accept_rules: accept_rules(state, config, listener),
                 stack,
             };
             (name.clone(), Arc::new(state))
@@ -40,14 +40,14 @@ pub(super) fn listeners(
 }
 
 /// What a listener asks of connections.
-fn door(state: &State, config: &Config, listener: &config::Listener) -> Door {
+fn accept_rules(state: &State, config: &Config, listener: &config::Listener) -> AcceptRules {
     let current = state.snapshot();
     let before = current.listeners.get(&listener.name);
-    Door {
+    AcceptRules {
         networks: listener.networks.clone(),
         rates: listener.rates,
         trusted: config.trusted_proxies.clone().into(),
-        counted: before.map_or_else(Counted::default, |it| it.door.counted.clone()),
+        counted: before.map_or_else(Counted::default, |it| it.accept_rules.counted.clone()),
     }
 }
 

@@ -14,14 +14,14 @@ pub(super) type Moment = u64;
 /// How many may come: as many at once as the rate counts, and one more whenever
 /// its share of the time has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(super) struct TokenRate {
     /// From one token to the next.
     interval: u64,
     /// How far ahead of now the bucket's moment may be before one more is taken.
     tolerance: u64,
 }
 
-impl From<Rate> for Pace {
+impl From<Rate> for TokenRate {
     fn from(rate: Rate) -> Self {
         let interval = nanoseconds(rate.interval()).max(1);
         Self {
@@ -31,7 +31,7 @@ impl From<Rate> for Pace {
     }
 }
 
-impl Pace {
+impl TokenRate {
     /// Takes one token of the bucket that is full at `full`: when it will be so
     /// then.
     ///
@@ -44,7 +44,7 @@ impl Pace {
         }
     }
 
-    /// The moment of a bucket that has been taken from at the pace `before`, and
+    /// The moment of a bucket that has been taken from at the rate `before`, and
     /// goes on at this one: as many tokens are missing as before where this one is
     /// faster, and never more than it holds.
     pub(super) fn take_over(self, before: Self, full: Moment, now: Moment) -> Moment {
@@ -56,14 +56,14 @@ impl Pace {
     }
 }
 
-/// The pace that moments were made by.
+/// The rate that moments were made by.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Option<Pace>);
+pub(super) struct Kept(Option<TokenRate>);
 
 impl Kept {
-    /// The pace before, if `pace` is another: what is kept is to be taken over.
-    pub(super) fn change(&mut self, pace: Pace) -> Option<Pace> {
-        self.0.replace(pace).filter(|before| *before != pace)
+    /// The rate before, if `rate` is another: what is kept is to be taken over.
+    pub(super) fn change(&mut self, rate: TokenRate) -> Option<TokenRate> {
+        self.0.replace(rate).filter(|before| *before != rate)
     }
 }
 
@@ -78,46 +78,46 @@ mod tests {
 
     use super::*;
 
-    fn pace(written: &str) -> Pace {
+    fn rate(written: &str) -> TokenRate {
         written.parse::<Rate>().unwrap().into()
     }
 
     #[test]
     fn as_many_at_once_as_it_counts_and_then_one_by_one() {
-        let pace = pace("30/m");
+        let rate = rate("30/m");
         let (mut full, second) = (0, 1_000_000_000);
         for _ in 0..30 {
-            full = pace.take(full, 5 * second).unwrap();
+            full = rate.take(full, 5 * second).unwrap();
         }
-        assert_eq!(pace.take(full, 5 * second), Err(Duration::from_secs(2)));
-        assert_eq!(pace.take(full, 6 * second), Err(Duration::from_secs(1)));
-        full = pace.take(full, 7 * second).unwrap();
-        assert_eq!(pace.take(full, 7 * second), Err(Duration::from_secs(2)));
+        assert_eq!(rate.take(full, 5 * second), Err(Duration::from_secs(2)));
+        assert_eq!(rate.take(full, 6 * second), Err(Duration::from_secs(1)));
+        full = rate.take(full, 7 * second).unwrap();
+        assert_eq!(rate.take(full, 7 * second), Err(Duration::from_secs(2)));
         // After a minute it is full, and no fuller.
         for _ in 0..30 {
-            full = pace.take(full, 100 * second).unwrap();
+            full = rate.take(full, 100 * second).unwrap();
         }
-        assert!(pace.take(full, 100 * second).is_err());
+        assert!(rate.take(full, 100 * second).is_err());
     }
 
     #[test]
-    fn a_pace_that_is_raised_keeps_nobody_waiting_for_the_old_one() {
+    fn a_rate_that_is_raised_keeps_nobody_waiting_for_the_old_one() {
         let second = 1_000_000_000;
         for (before, after, ahead, wanted) in [
             // Two tokens are missing, of a thousand.
             ("2/h", "1000/s", 3600, 2_000_000),
             // All sixty are missing, and now there is one.
             ("60/m", "1/s", 60, second),
-            // It is slower: what was counted at the old pace stays as it is.
+            // It is slower: what was counted at the old rate stays as it is.
             ("1000/s", "2/h", 1, second),
             ("2/h", "2/h", 3600, 3600 * second),
             ("2/h", "1000/s", 0, 0),
         ] {
             let now = 7 * second;
-            let full = pace(after).take_over(pace(before), now + ahead * second, now);
+            let full = rate(after).take_over(rate(before), now + ahead * second, now);
             assert_eq!(full, now + wanted, "{before} {after}");
         }
-        assert_eq!(pace("1/s").take_over(pace("2/h"), 0, second), 0);
+        assert_eq!(rate("1/s").take_over(rate("2/h"), 0, second), 0);
     }
 
     /// The same with a number of tokens, in as many parts of a token as an interval
@@ -128,12 +128,12 @@ mod tests {
     }
 
     impl Model {
-        fn take(&mut self, pace: Pace, now: Moment) -> bool {
-            let most = pace.interval + pace.tolerance;
+        fn take(&mut self, rate: TokenRate, now: Moment) -> bool {
+            let most = rate.interval + rate.tolerance;
             self.parts = (self.parts + now - self.at).min(most);
             self.at = now;
-            let has = self.parts >= pace.interval;
-            self.parts -= if has { pace.interval } else { 0 };
+            let has = self.parts >= rate.interval;
+            self.parts -= if has { rate.interval } else { 0 };
             has
         }
     }
@@ -144,20 +144,20 @@ mod tests {
             count in 1u32..50,
             steps in prop::collection::vec(0u64..3_000_000_000, 1..200),
         ) {
-            let pace = pace(&format!("{count}/m"));
-            let mut model = Model { parts: pace.interval + pace.tolerance, at: 0 };
+            let rate = rate(&format!("{count}/m"));
+            let mut model = Model { parts: rate.interval + rate.tolerance, at: 0 };
             let (mut full, mut now) = (0, 0);
             for step in steps {
                 now += step;
-                let taken = pace.take(full, now);
-                prop_assert_eq!(taken.is_ok(), model.take(pace, now));
+                let taken = rate.take(full, now);
+                prop_assert_eq!(taken.is_ok(), model.take(rate, now));
                 match taken {
                     Ok(later) => full = later,
                     // It says exactly when there is one.
                     Err(wait) => {
                         let wait = nanoseconds(wait);
-                        prop_assert!(pace.take(full, now + wait).is_ok());
-                        prop_assert!(pace.take(full, now + wait - 1).is_err());
+                        prop_assert!(rate.take(full, now + wait).is_ok());
+                        prop_assert!(rate.take(full, now + wait - 1).is_err());
                     }
                 }
             }

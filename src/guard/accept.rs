@@ -11,9 +11,9 @@ use super::lets_in;
 use crate::config::{Networks, RateLimits};
 use crate::net::{client_network, is_in};
 
-/// The door of one listener.
+/// What one listener asks.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct AcceptRules {
     pub networks: Networks,
     pub rates: RateLimits,
     /// Proxies, each of which is many clients: no rate of one address is theirs.
@@ -53,7 +53,7 @@ impl Default for Counted {
     }
 }
 
-impl Door {
+impl AcceptRules {
     /// # Errors
     /// If the connection is to be closed.
     pub fn admit(&self, peer: Option<IpAddr>, now: Instant) -> Result<(), Shut> {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_rate_and_a_trusted_proxy_has_none() {
-        let door = Door {
+        let rules = AcceptRules {
             networks: Networks::default(),
             rates: RateLimits {
                 all: None,
@@ -88,7 +88,7 @@ mod tests {
             counted: Counted::default(),
         };
         let now = Instant::now();
-        let admit = |peer: &str, now| door.admit(Some(peer.parse().unwrap()), now);
+        let admit = |peer: &str, now| rules.admit(Some(peer.parse().unwrap()), now);
         for peer in ["192.0.2.1", "2001:db8::1"] {
             assert_eq!(admit(peer, now), Ok(()));
             assert_eq!(admit(peer, now), Ok(()));

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::exchange::Exchange;
 use crate::net::Peer;
-use crate::proxy_protocol::{Addresses, Origin, Tls};
+use crate::proxy_protocol::{Addresses, Proxied, Tls};
 
 /// What is spoken behind the header, whatever the client speaks.
 const ALPN: &str = "http/1.1";
 
 /// The client is the one of the access log: through trusted proxies.
-pub(super) fn origin(exchange: &Exchange) -> Origin {
+pub(super) fn proxied(exchange: &Exchange) -> Proxied {
     let client = &exchange.client;
-    let told = client.origin.as_deref();
+    let told = client.proxied.as_deref();
     let ip = exchange.client_ip.filter(|_| exchange.is_placed);
     let addresses = ip.map(|ip| {
         let source = match client.peer {
@@ -31,7 +31,7 @@ pub(super) fn origin(exchange: &Exchange) -> Origin {
         .or_else(|| told?.tls.clone())
         .or_else(|| exchange.secure.then(Tls::default));
     let sni = client.tls.as_ref().and_then(|facts| facts.sni.clone());
-    Origin {
+    Proxied {
         addresses,
         alpn: tls.is_some().then(|| ALPN.to_owned()),
         authority: sni.or_else(|| told?.authority.clone()),

@@ -11,9 +11,9 @@ use http::Uri;
 use crate::config::{ClientCertificates, Config, ListenAddress, Listener, Networks};
 use crate::server::Incumbent;
 
-pub(super) struct Door {
+pub(super) struct ChosenListener {
     /// Name and address, if there is one of the kind.
-    listener: Option<(String, String)>,
+    named: Option<(String, String)>,
     pub(super) secure: bool,
     /// As `X-Forwarded-Port` tells it; none for Unix sockets.
     pub(super) port: Option<u16>,
@@ -25,15 +25,15 @@ pub(super) struct Door {
     pub(super) redirects: Option<u16>,
 }
 
-impl Door {
+impl ChosenListener {
     pub(super) fn name(&self) -> &str {
-        self.listener.as_ref().map_or("", |(name, _)| name)
+        self.named.as_ref().map_or("", |(name, _)| name)
     }
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for ChosenListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.listener, self.secure) {
+        match (&self.named, self.secure) {
             (Some((name, address)), _) => write!(f, "{name} at {address}"),
             (None, true) => f.write_str("none speaks TLS; explained as if one did"),
             (None, false) => f.write_str("none is without TLS; explained as if one were"),
@@ -41,7 +41,7 @@ impl fmt::Display for Door {
     }
 }
 
-pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
+pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> ChosenListener {
     let secure = matches!(url.scheme_str(), Some("https" | "wss"));
     let wanted = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let bound = |listener: &Listener| bound(listener, incumbent);
@@ -52,8 +52,8 @@ pub(super) fn of(url: &Uri, config: &Config, incumbent: &Incumbent) -> Door {
     let chosen = of_kind()
         .find(|listener| port(&bound(listener)) == Some(wanted))
         .or_else(|| of_kind().next());
-    Door {
-        listener: chosen.map(|listener| (listener.name.clone(), bound(listener))),
+    ChosenListener {
+        named: chosen.map(|listener| (listener.name.clone(), bound(listener))),
         secure,
         port: match chosen {
             // Port 0 that nobody has bound yet.
