@@ -25,7 +25,7 @@ pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
 pub use record::{Entry, Hidden, Line, Record, Words, loggable_path};
 pub use refusal::{Challenge, Denial, Refusal};
-pub use stack::Stack;
+pub use stack::{HttpService, Stack};
 
 use crate::net::ClientLink;
 

@@ -12,17 +12,24 @@ use tower::Service;
 
 use super::{Body, Refusal, Reply};
 
+/// What every service of longhaul's is: a request to its response or, as a rule, a
+/// [`Refusal`]. It is always ready, and cheap to clone.
+pub trait HttpService<E = Refusal>:
+    Service<Request<Body>, Response = Response<Body>, Error = E, Future = Reply<E>> + Clone
+{
+}
+
+impl<S, E> HttpService<E> for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = E, Future = Reply<E>> + Clone
+{
+}
+
 /// The outermost service of a stack, and so all of it.
 pub struct Stack<E = Refusal>(Arc<dyn Fn(Request<Body>) -> Reply<E> + Send + Sync>);
 
 impl<E> Stack<E> {
-    /// Each request gets a clone of `service`, which is to be cheap, and always
-    /// ready.
-    pub fn new<S>(service: S) -> Self
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = E, Future = Reply<E>>,
-        S: Clone + Send + Sync + 'static,
-    {
+    /// Each request gets a clone of `service`.
+    pub fn new(service: impl HttpService<E> + Send + Sync + 'static) -> Self {
         Self(Arc::new(move |request| service.clone().call(request)))
     }
 

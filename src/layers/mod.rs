@@ -19,12 +19,12 @@ use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Request;
 use ipnet::IpNet;
-use tower::{Service, service_fn};
+use tower::service_fn;
 
 use crate::config::{Config, ForwardedHeader, Listener, TraceContext};
-use crate::exchange::{Body, Client, Refusal, Reply};
+use crate::exchange::{Body, Client, HttpService, Refusal, Reply};
 use crate::net::is_in;
 use crate::spans::Spans;
 
@@ -71,13 +71,7 @@ impl Settled {
 }
 
 /// What is settled about every request before it is routed.
-pub fn settle<S>(
-    by: Settled,
-    mut inner: S,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
-{
+pub fn settle(by: Settled, mut inner: impl HttpService) -> impl HttpService {
     // Each request gets a clone of the service (see `exchange::Stack`).
     let by = Arc::new(by);
     service_fn(move |mut request| -> Reply {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tower::{Service, service_fn};
+use tower::service_fn;
 
 use crate::drain::Stage;
-use crate::exchange::{Body, BodyError, Entry, Exchange, Record, Refusal, Reply};
+use crate::exchange::{Body, BodyError, Entry, Exchange, HttpService, Record, Refusal, Reply};
 use crate::metrics::{Answer, Metrics, status_class};
 use crate::net::InFlight;
 use crate::ws::handshake::{Upgrade, upgrade_protocol};
@@ -26,20 +26,8 @@ pub struct Recorder {
     pub sample: f64,
 }
 
-/// The service that records what becomes of each request to `inner`. It takes
-/// `inner` to be always ready; if it is not, it says so when it is called.
-pub fn record<S>(
-    by: Recorder,
-    mut inner: S,
-) -> impl Service<
-    Request<Body>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future = Reply<Infallible>,
-> + Clone
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone,
-{
+/// The service that records what becomes of each request to `inner`.
+pub fn record(by: Recorder, mut inner: impl HttpService) -> impl HttpService<Infallible> {
     service_fn(move |request: Request<Body>| -> Reply<Infallible> {
         let Some(exchange) = request.extensions().get::<Exchange>().cloned() else {
             // Only a caller that is not a connection leaves it out.

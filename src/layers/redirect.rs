@@ -3,15 +3,12 @@
 use std::future::ready;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tower::{Service, service_fn};
+use tower::service_fn;
 
-use crate::exchange::{Body, Refusal, Reply, Target};
+use crate::exchange::{Body, HttpService, Refusal, Reply, Target};
 
 /// The innermost service of a listener that redirects to `port`.
-pub fn to(
-    port: u16,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Refusal, Future = Reply> + Clone
-{
+pub fn to(port: u16) -> impl HttpService {
     service_fn(move |request| -> Reply { Box::pin(ready(redirect(&request, port))) })
 }
 

@@ -17,11 +17,10 @@ mod sticky;
 mod upgrade;
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{Method, Request, Response};
-use tower::Service;
+use http::{Method, Request};
+use tower::service_fn;
 
 pub use handoff::log_closed;
 pub use identity::Identity;
@@ -31,18 +30,14 @@ pub(crate) use sticky::{cookie, query};
 
 use crate::config;
 use crate::drain::Stage;
-use crate::exchange::{Body, ClientUpgrade, Exchange, Hidden, Refusal, Reply, loggable_path};
+use crate::exchange::{
+    Body, ClientUpgrade, Exchange, Hidden, HttpService, Refusal, Reply, loggable_path,
+};
 use crate::guard::{self, Standing, Suspect, Suspicion, Verdict};
 use crate::metrics::{Metrics, OfRoute};
 use crate::tunnel::{Expiry, Registry};
 use crate::upstream::Upstream;
 use crate::ws::handshake::{self, Upgrade};
-
-/// The proxy of one route.
-#[derive(Clone, Debug)]
-pub struct Proxy {
-    pub route: Arc<Route>,
-}
 
 /// What a route's proxy works with.
 #[derive(Debug)]
@@ -70,46 +65,38 @@ pub struct Authority {
     pub upstream: Arc<Upstream>,
 }
 
-impl Service<Request<Body>> for Proxy {
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = Reply;
+/// The proxy of one route.
+pub fn proxy(route: Arc<Route>) -> impl HttpService {
+    service_fn(move |request| answer(Arc::clone(&route), request))
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let route = Arc::clone(&self.route);
-        Box::pin(async move {
-            let exchange = request
-                .extensions()
-                .get::<Exchange>()
-                .cloned()
-                .ok_or(Refusal::BadRequest("it came on no connection"))?;
-            exchange.record.update(|entry| {
-                entry.route = Some(Arc::clone(&route.name));
-                entry.upstream = Some(Arc::clone(route.upstream.name()));
-                if route.hides_query() {
-                    entry.path = loggable_path(request.uri(), Hidden::All);
-                }
-            });
-            let upgrade = asked_upgrade(&route, &request)?;
-            may_enter(&route, &request, upgrade.is_some())?;
-            if upgrade.is_some() && exchange.client.place.watch.stage() != Stage::Running {
-                // It would be closed as soon as it was open.
-                return Err(Refusal::Stopping);
+fn answer(route: Arc<Route>, mut request: Request<Body>) -> Reply {
+    Box::pin(async move {
+        let exchange = request
+            .extensions()
+            .get::<Exchange>()
+            .cloned()
+            .ok_or(Refusal::BadRequest("it came on no connection"))?;
+        exchange.record.update(|entry| {
+            entry.route = Some(Arc::clone(&route.name));
+            entry.upstream = Some(Arc::clone(route.upstream.name()));
+            if route.hides_query() {
+                entry.path = loggable_path(request.uri(), Hidden::All);
             }
-            count(&route, &exchange, upgrade.is_some())?;
-            let expiry = authorize(&route, &exchange, &mut request).await?;
-            match upgrade {
-                Some(protocol) => {
-                    upgrade::upgrade(route, exchange, request, protocol, expiry).await
-                }
-                None => forward::forward(route, exchange, request).await,
-            }
-        })
-    }
+        });
+        let upgrade = asked_upgrade(&route, &request)?;
+        may_enter(&route, &request, upgrade.is_some())?;
+        if upgrade.is_some() && exchange.client.place.watch.stage() != Stage::Running {
+            // It would be closed as soon as it was open.
+            return Err(Refusal::Stopping);
+        }
+        count(&route, &exchange, upgrade.is_some())?;
+        let expiry = authorize(&route, &exchange, &mut request).await?;
+        match upgrade {
+            Some(protocol) => upgrade::upgrade(route, exchange, request, protocol, expiry).await,
+            None => forward::forward(route, exchange, request).await,
+        }
+    })
 }
 
 impl Route {

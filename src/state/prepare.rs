@@ -24,7 +24,7 @@ use crate::fetch::KeyFetch;
 use crate::guard::Suspicion;
 use crate::identity::Users;
 use crate::net::Keepalive;
-use crate::proxy::{self, Identity, Proxy};
+use crate::proxy::{self, Identity};
 use crate::route::Table;
 use crate::tls;
 use crate::upstream::{Dialer, Upstream};
@@ -175,9 +175,7 @@ fn routes(
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
         });
-        let stack = Stack::new(Proxy {
-            route: Arc::clone(&route),
-        });
+        let stack = Stack::new(proxy::proxy(Arc::clone(&route)));
         Some((settings.into(), RouteEntry { stack, route }))
     });
     Table::new(entries)

@@ -2,34 +2,22 @@
 
 use std::future::ready;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http::{Request, Response};
-use tower::Service;
+use http::Request;
+use tower::service_fn;
 
 use super::RouteEntry;
-use crate::exchange::{Body, Refusal, Reply, Target};
+use crate::exchange::{Body, HttpService, Refusal, Reply, Target};
 use crate::route::{self, Table};
 
 /// The service between the layers of the listener and those of the route.
-#[derive(Clone, Debug)]
-pub(super) struct Router(pub(super) Arc<Table<RouteEntry>>);
-
-impl Service<Request<Body>> for Router {
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = Reply;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match find(&self.0, &request) {
+pub(super) fn router(table: Arc<Table<RouteEntry>>) -> impl HttpService {
+    service_fn(move |request| -> Reply {
+        match find(&table, &request) {
             Some(entry) => entry.stack.call(request),
             None => Box::pin(ready(Err(Refusal::NoRoute))),
         }
-    }
+    })
 }
 
 fn find<'t>(table: &'t Table<RouteEntry>, request: &Request<Body>) -> Option<&'t RouteEntry> {

@@ -5,20 +5,20 @@ mod listener;
 mod request;
 mod tell;
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Uri, header};
-use tower::Service;
+use http::{Response, StatusCode, Uri, header};
+use tower::{Service, service_fn};
 
 use super::args::CheckArguments;
-use crate::exchange::{Body, Refusal, Reply};
+use crate::exchange::{Body, Reply};
 use crate::guard;
 use crate::layers::{self, redirect};
 use crate::server::Incumbent;
-use crate::state::{Prepared, Snapshot};
+use crate::state::Prepared;
 
 /// What would become of the request, as text.
 pub(super) fn explain(
@@ -58,13 +58,14 @@ pub(super) fn explain(
             answered
         }
         None => {
-            let innermost = Innermost {
-                snapshot: prepared.snapshot(),
-                text: Arc::default(),
-            };
-            let told = Arc::clone(&innermost.text);
+            let told = RefCell::new(String::new());
+            // Stands where the router and the proxy stand when it is for real.
+            let innermost = service_fn(|request| -> Reply {
+                let told = tell::tell(&mut told.borrow_mut(), prepared.snapshot(), request);
+                Box::pin(ready(told.map(|()| Response::new(Body::empty()))))
+            });
             let answered = runtime.block_on(layers::settle(settled, innermost).call(request));
-            text.push_str(&told.lock().unwrap_or_else(PoisonError::into_inner));
+            text.push_str(&told.borrow());
             answered
         }
     };
@@ -88,27 +89,4 @@ fn tell_redirect(text: &mut String, answer: &Response<Body>) {
         "answer",
         &format!("{status}, to {}", location.unwrap_or_default()),
     );
-}
-
-/// Stands where the router and the proxy stand when it is for real.
-#[derive(Clone)]
-struct Innermost<'s> {
-    snapshot: &'s Snapshot,
-    text: Arc<Mutex<String>>,
-}
-
-impl Service<Request<Body>> for Innermost<'_> {
-    type Response = Response<Body>;
-    type Error = Refusal;
-    type Future = Reply;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = tell::tell(&mut text, self.snapshot, request);
-        Box::pin(ready(told.map(|()| Response::new(Body::empty()))))
-    }
 }

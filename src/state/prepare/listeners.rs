@@ -10,7 +10,7 @@ use crate::guard::{AcceptRules, Counted};
 use crate::layers::record::{Recorder, record};
 use crate::layers::{self, redirect};
 use crate::route::Table;
-use crate::state::router::Router;
+use crate::state::router::router;
 use crate::state::{ListenerState, RouteEntry, State};
 use crate::tls::ServerTls;
 
@@ -70,7 +70,7 @@ fn stack(
             Stack::new(record(recorder, layers::settle(settled, redirect)))
         }
         None => {
-            let router = Router(Arc::clone(table));
+            let router = router(Arc::clone(table));
             Stack::new(record(recorder, layers::settle(settled, router)))
         }
     }
