@@ -35,8 +35,7 @@ impl World {
         let token = setup.write("token", TOKEN);
         fs::set_permissions(token, Permissions::from_mode(0o600)).expect("to set its mode");
         let pair = self.servers.pair(&["localhost", "127.0.0.1"]);
-        setup.write("admin.pem", &pair.chain);
-        setup.write("admin.key", &pair.key);
+        setup.write_pair("admin", &pair);
         setup.start(site(backend, more)).await
     }
 
@@ -354,8 +353,7 @@ async fn a_token_in_the_clear_is_warned_of() {
     fs::set_permissions(token, Permissions::from_mode(0o600)).expect("to set its mode");
     let authority = Authority::new();
     let pair = authority.pair(&["localhost"]);
-    setup.write("admin.pem", &pair.chain);
-    setup.write("admin.key", &pair.key);
+    setup.write_pair("admin", &pair);
     let check = |more: &str| {
         let admin = format!("[admin]\ntoken_file = 'token'\n{more}");
         let text = Proxy::complete(Site::one("127.0.0.1:9").more(&admin));

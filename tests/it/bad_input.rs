@@ -199,12 +199,8 @@ async fn each_bad_head_is_one_log_line() {
 async fn what_is_no_tls_on_a_tls_port() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let site = Site::one(backend.address())
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let site = Site::one(backend.address()).tls();
     let proxy = setup.start(site).await;
     let wire = proxy.tls(&authority.client(), "localhost").await;
     let mut bystander = Ws::open(wire, "/", "localhost", "").await;

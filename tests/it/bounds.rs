@@ -222,12 +222,9 @@ async fn connections_in_all_are_bounded() {
 async fn tls_site(limits: &str) -> (Proxy, Echo, Authority) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let site = Site::one(backend.address())
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
+        .tls()
         .more(&format!("[limits]\n{limits}\n"));
     (setup.start(site).await, backend, authority)
 }

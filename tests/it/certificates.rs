@@ -3,16 +3,9 @@
 
 use rustls::{HandshakeKind, NamedGroup};
 
-use crate::kit::{Authority, Echo, Over, Pair, Setup, Site, TlsVersion, Wire, Ws, over_each};
+use crate::kit::{Authority, Echo, Over, Setup, Site, TlsVersion, Wire, Ws, over_each};
 
 over_each!(backends_are_told_the_subject_and_by_longhaul_alone);
-
-const PAIR: &str = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-
-fn save(setup: &Setup, name: &str, pair: &Pair) {
-    setup.write(&format!("{name}.pem"), &pair.chain);
-    setup.write(&format!("{name}.key"), &pair.key);
-}
 
 async fn get(wire: &mut Wire, lines: &str) {
     wire.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"))
@@ -26,12 +19,11 @@ async fn sessions_are_resumed_after_a_reload_and_a_new_certificate_but_under_no_
     let backend = Echo::start("a").await;
     let (servers, clients, others) = (Authority::new(), Authority::new(), Authority::new());
     for version in [TlsVersion::V12, TlsVersion::V13] {
-        let setup = Setup::new();
-        save(&setup, "site", &servers.pair(&["localhost"]));
+        let setup = Setup::with_pair(&servers.pair(&["localhost"]));
         setup.write("clients.pem", clients.pem());
         let site = |ca: &str| {
             let asked = format!("client_certificates = {{ ca = '{ca}.pem' }}");
-            Site::one(backend.address()).listener(PAIR).listener(&asked)
+            Site::one(backend.address()).tls().listener(&asked)
         };
         let proxy = setup.start(site("clients")).await;
         let client = servers.client_with(version, Some(&clients.client_pair("ann")));
@@ -70,11 +62,8 @@ async fn sessions_are_resumed_after_a_reload_and_a_new_certificate_but_under_no_
 async fn keys_are_exchanged_such_that_a_quantum_computer_does_not_find_them() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let setup = Setup::new();
-    save(&setup, "site", &authority.pair(&["localhost"]));
-    let proxy = setup
-        .start(Site::one(backend.address()).listener(PAIR))
-        .await;
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let proxy = setup.start(Site::one(backend.address()).tls()).await;
     let mut wire = proxy.tls(&authority.client(), "localhost").await;
     get(&mut wire, "").await;
     let group = wire.tls().get_ref().1.negotiated_key_exchange_group();
@@ -87,11 +76,10 @@ async fn keys_are_exchanged_such_that_a_quantum_computer_does_not_find_them() {
 async fn backends_are_told_the_subject_and_by_longhaul_alone(over: Over) {
     let backend = Echo::start("a").await;
     let (servers, clients) = (Authority::new(), Authority::new());
-    let setup = Setup::new();
-    save(&setup, "site", &servers.pair(&["localhost"]));
+    let setup = Setup::with_pair(&servers.pair(&["localhost"]));
     setup.write("clients.pem", clients.pem());
     let site = Site::one(backend.address())
-        .listener(PAIR)
+        .tls()
         .listener(
             "client_certificates = { ca = 'clients.pem', required = false, \
              subject_header = 'X-Subject' }",

@@ -258,12 +258,8 @@ async fn farewell(mut client: Wire, mut server: Wire) {
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend, path: &str) -> (Wire, Wire) {
-    let mut client = proxy.connect().await;
-    client.send(handshake(path, "h", "")).await;
-    let mut server = backend.accept().await;
-    let request = server.request().await;
-    server.send(request.switching("")).await;
-    assert_eq!(client.response_head().await.status, 101);
+    let opening = handshake(path, "h", "");
+    let (mut client, mut server) = backend.join_with(proxy.connect().await, opening).await;
     client.send(masked(Opcode::Text, true, b"up")).await;
     assert_eq!(server.frame().await.text(), "up");
     (client, server)

@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use crate::kit::{
-    Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, masked, over_each, plain,
-};
+use crate::kit::{Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, masked, over_each, plain};
 
 over_each!(
     tunnels_over_tcp_run_where_they_should,
@@ -44,12 +42,7 @@ async fn tunnels_over_unix_sockets_run_where_they_should(over: Over) {
 }
 
 async fn run_where_they_should(over: Over, proxy: &Proxy, backend: &RawBackend) {
-    let mut client = proxy.connect().await;
-    client.send(handshake("/", "localhost", "")).await;
-    let mut server = backend.accept().await;
-    server.request().await;
-    server.switch("").await;
-    assert_eq!(client.response_head().await.status, 101);
+    let (mut client, mut server) = proxy.tunnel(backend).await;
 
     let [engine, others] = spent(proxy, exchange(&mut client, &mut server)).await;
     match over {

@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::kit::{
-    Echo, Opcode, Over, Proxy, RawBackend, Site, Ws, handshake, masked, over_each, plain, soon,
-};
+use crate::kit::{Echo, Opcode, Over, Proxy, RawBackend, Site, Ws, masked, over_each, plain, soon};
 
 over_each!(
     an_entry_says_when_it_was_opened_and_what_passed_each_way_and_when,
@@ -48,12 +46,7 @@ async fn an_entry_says_when_it_was_opened_and_what_passed_each_way_and_when(over
     let backend = RawBackend::start().await;
     let proxy = Proxy::start(Site::one(backend.address())).await.over(over);
     let before = unix_time();
-    let mut client = proxy.connect().await;
-    client.send(handshake("/", "h", "")).await;
-    let mut server = backend.accept().await;
-    server.request().await;
-    server.switch("").await;
-    assert_eq!(client.response_head().await.status, 101);
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     proxy.log.wait("tunnel opened", &[]).await;
     let after = unix_time();
     let long = Duration::from_secs(1);

@@ -52,10 +52,7 @@ async fn compare(proxy: &Proxy, backend: &RawBackend, mut client: Wire, url: &st
 async fn the_explained_head_is_the_head_that_the_backend_gets() {
     let backend = RawBackend::start().await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let secure = "[listeners.secure]\naddress = '127.0.0.1:0'\n\
                   certificates = [{ chain = 'site.pem', key = 'site.key' }]\n";
     let site = Site::one(backend.address())
@@ -193,13 +190,10 @@ async fn it_says_what_a_request_is_counted_against() {
 async fn it_says_which_certificate_a_listener_asks_for() {
     let backend = RawBackend::start().await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     setup.write("ca.pem", authority.pem());
-    let site = Site::one(backend.address()).listener(
-        "certificates = [{ chain = 'site.pem', key = 'site.key' }]\nclient_certificates = \
+    let site = Site::one(backend.address()).tls().listener(
+        "client_certificates = \
          { ca = 'ca.pem', required = false, subject_header = 'x-subject' }",
     );
     let proxy = setup.start(site).await;

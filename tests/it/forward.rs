@@ -417,12 +417,8 @@ async fn a_client_that_leaves_behind_its_next_request_is_noticed_at_once() {
 async fn a_tls_client_that_leaves_behind_its_next_request_is_noticed_at_once() {
     let backend = RawBackend::start().await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let site = Site::one(backend.address())
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let site = Site::one(backend.address()).tls();
     let proxy = setup.start(site).await;
     let mut client = proxy.tls(&authority.client(), "localhost").await;
     client.send(format!("{GET}{GET}")).await;

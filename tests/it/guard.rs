@@ -76,15 +76,8 @@ async fn a_page_of_another_site_opens_no_tunnel(over: Over) {
 async fn a_listener_closes_what_comes_from_elsewhere_before_tls() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let site = |networks: &str| {
-        Site::of(&[backend.entry()]).listener(&format!(
-            "certificates = [{{ chain = 'site.pem', key = 'site.key' }}]\n{networks}"
-        ))
-    };
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let site = |networks: &str| Site::of(&[backend.entry()]).tls().listener(networks);
     let closed = site("allowed_networks = ['127.0.0.0/28']\ndenied_networks = ['127.0.0.6']");
     let proxy = setup.start(closed).await;
     let address = proxy.address("main").await;

@@ -192,12 +192,8 @@ async fn a_listener_may_speak_less() {
 async fn by_alpn_over_tls() {
     let authority = Authority::new();
     let backend = Echo::start("a").await;
-    let setup = Setup::new();
-    let pair = authority.pair(&["localhost"]);
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let site = Site::one(backend.address())
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let site = Site::one(backend.address()).tls();
     let proxy = setup.start(site).await;
     let wire = proxy
         .tls(&authority.client().alpn(&["h2", "http/1.1"]), "localhost")

@@ -38,13 +38,9 @@ async fn chain(over: Over, upstream: &str, listener: &str) -> (Proxy, Proxy, Raw
 /// The same with TLS between the two.
 async fn chain_of_tls(over: Over, upstream: &str) -> (Proxy, Proxy, RawBackend) {
     let authority = Authority::new();
-    let pair = authority.pair(&["behind"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["behind"]));
     let backend = RawBackend::start().await;
-    let certificates = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    let site = Site::one(backend.address()).listener(certificates);
+    let site = Site::one(backend.address()).tls();
     let behind = setup.start(site).await;
     let setup = Setup::new().beside();
     setup.write("ca.pem", authority.pem());
@@ -347,12 +343,8 @@ async fn by_alpn_over_tls_or_not_at_all() {
     let echo = Echo::start("a").await;
     let pair = authority.pair(&["behind"]);
     for (listener, status) in [("", 200), ("http2 = false", 502)] {
-        let setup = Setup::new();
-        setup.write("site.pem", &pair.chain);
-        setup.write("site.key", &pair.key);
-        let site = Site::one(echo.address())
-            .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
-            .listener(listener);
+        let setup = Setup::with_pair(&pair);
+        let site = Site::one(echo.address()).tls().listener(listener);
         let behind = setup.start(site).await;
         let setup = Setup::new().beside();
         setup.write("ca.pem", authority.pem());

@@ -26,14 +26,9 @@ impl Door {
             });
         let backend = Echo::start("a").await;
         let authority = Authority::new();
-        let pair = authority.pair(&["localhost"]);
-        let setup = Setup::new();
-        setup.write("site.pem", &pair.chain);
-        setup.write("site.key", &pair.key);
-        let certificates = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-        let site = Site::one(backend.address())
-            .listener(if tls { certificates } else { "" })
-            .more(&limits);
+        let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+        let site = Site::one(backend.address()).more(&limits);
+        let site = if tls { site.tls() } else { site };
         Self {
             proxy: setup.start(site).await,
             client: tls.then(|| authority.client().alpn(&["h2"])),

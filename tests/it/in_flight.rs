@@ -78,7 +78,7 @@ async fn open(over: Over, close_timeout: &str) -> (Proxy, Wire, Wire) {
     let drain = format!("[drain]\nwindow = '100ms'\nclose_timeout = '{close_timeout}'\n");
     let site = Site::one(backend.address()).more(&drain);
     let proxy = Proxy::start(site).await.over(over);
-    let (client, server) = backend.join(proxy.connect().await).await;
+    let (client, server) = proxy.tunnel(&backend).await;
     // The tunnel begins just after the client has its 101.
     proxy.log.wait("tunnel opened", &[]).await;
     (proxy, client, server)

@@ -14,13 +14,6 @@ over_each!(
     a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone,
 );
 
-const PAIR: &str = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-
-fn save(setup: &Setup, name: &str, pair: &Pair) {
-    setup.write(&format!("{name}.pem"), &pair.chain);
-    setup.write(&format!("{name}.key"), &pair.key);
-}
-
 async fn get(wire: &mut Wire, host: &str) -> String {
     wire.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
         .await;
@@ -99,10 +92,9 @@ async fn a_unix_socket_left_behind_is_replaced_and_removed_at_the_end() {
 async fn tls_1_2_and_1_3_for_tunnels_and_requests(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let setup = Setup::new();
-    save(&setup, "site", &authority.pair(&["localhost"]));
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let proxy = setup
-        .start(Site::one(backend.address()).listener(PAIR))
+        .start(Site::one(backend.address()).tls())
         .await
         .over(over);
     for version in [TlsVersion::V12, TlsVersion::V13] {
@@ -120,10 +112,9 @@ async fn tls_1_2_and_1_3_for_tunnels_and_requests(over: Over) {
 async fn tls_1_3_only_refuses_1_2() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let setup = Setup::new();
-    save(&setup, "site", &authority.pair(&["localhost"]));
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let site = Site::one(backend.address())
-        .listener(PAIR)
+        .tls()
         .listener("tls_1_3_only = true");
     let proxy = setup.start(site).await;
     let old = authority.client_with(TlsVersion::V12, None);
@@ -137,9 +128,8 @@ async fn alpn_picks_http_2_unless_the_listener_says_no() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
     for (line, picked) in [("", "h2"), ("http2 = false", "http/1.1")] {
-        let setup = Setup::new();
-        save(&setup, "site", &authority.pair(&["localhost"]));
-        let site = Site::one(backend.address()).listener(PAIR).listener(line);
+        let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+        let site = Site::one(backend.address()).tls().listener(line);
         let proxy = setup.start(site).await;
         let client = authority.client().alpn(&["http/1.1", "h2"]);
         let wire = proxy.tls(&client, "localhost").await;
@@ -152,14 +142,9 @@ async fn alpn_picks_http_2_unless_the_listener_says_no() {
 async fn without_http_2_alpn_is_as_strict_as_ever() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let setup = Setup::new();
-    save(&setup, "site", &authority.pair(&["localhost"]));
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let proxy = setup
-        .start(
-            Site::one(backend.address())
-                .listener(PAIR)
-                .listener("http2 = false"),
-        )
+        .start(Site::one(backend.address()).tls().listener("http2 = false"))
         .await;
     let wire = proxy
         .tls(&authority.client().alpn(&["h2", "http/1.1"]), "localhost")
@@ -193,7 +178,7 @@ async fn sni_chooses_exact_before_wildcard_before_the_first() {
     ];
     let mut listed = Vec::new();
     for (name, pair) in &pairs {
-        save(&setup, name, pair);
+        setup.write_pair(name, pair);
         listed.push(format!("{{ chain = '{name}.pem', key = '{name}.key' }}"));
     }
     let certificates = format!("certificates = [{}]", listed.join(", "));
@@ -219,11 +204,10 @@ async fn client_certificates_required_and_optional() {
     let backend = Echo::start("a").await;
     let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
     for (required, bare) in [(true, false), (false, true)] {
-        let setup = Setup::new();
-        save(&setup, "site", &servers.pair(&["localhost"]));
+        let setup = Setup::with_pair(&servers.pair(&["localhost"]));
         setup.write("clients.pem", clients.pem());
         let line = format!("client_certificates = {{ ca = 'clients.pem', required = {required} }}");
-        let site = Site::one(backend.address()).listener(PAIR).listener(&line);
+        let site = Site::one(backend.address()).tls().listener(&line);
         let proxy = setup.start(site).await;
         let answered = async |pair: Option<&Pair>| {
             // TLS 1.2 tells the refusal within the handshake, 1.3 behind it.
@@ -301,10 +285,9 @@ async fn a_new_certificate_serves_new_handshakes_and_leaves_tunnels_alone(over: 
         authority.pair(&["localhost"]),
         authority.pair(&["localhost"]),
     ];
-    let setup = Setup::new();
-    save(&setup, "site", &old);
+    let setup = Setup::with_pair(&old);
     let proxy = setup
-        .start(Site::one(backend.address()).listener(PAIR))
+        .start(Site::one(backend.address()).tls())
         .await
         .over(over);
     let client = authority.client();
@@ -332,11 +315,8 @@ async fn junk_expired_and_half_written_pairs_keep_the_last_good_one() {
     let authority = Authority::new();
     let good = authority.pair(&["localhost"]);
     let expired = authority.expired_pair(&["localhost"]);
-    let setup = Setup::new();
-    save(&setup, "site", &good);
-    let proxy = setup
-        .start(Site::one(backend.address()).listener(PAIR))
-        .await;
+    let setup = Setup::with_pair(&good);
+    let proxy = setup.start(Site::one(backend.address()).tls()).await;
     let half = &good.chain[..good.chain.len() / 2];
     let bad = [
         ("junk", "junk", good.key.as_str()),
@@ -410,18 +390,10 @@ async fn a_swapped_certificate_volume_is_noticed_once() {
 #[tokio::test]
 async fn a_pair_that_does_not_match_stops_the_start() {
     let authority = Authority::new();
-    let setup = Setup::new();
-    let pair = authority.pair(&["localhost"]);
-    let other = authority.pair(&["localhost"]);
-    save(
-        &setup,
-        "site",
-        &Pair {
-            chain: pair.chain,
-            key: other.key,
-        },
-    );
-    let proxy = setup.launch(Site::one("127.0.0.1:9").listener(PAIR)).await;
+    let mut pair = authority.pair(&["localhost"]);
+    pair.key = authority.pair(&["localhost"]).key;
+    let setup = Setup::with_pair(&pair);
+    let proxy = setup.launch(Site::one("127.0.0.1:9").tls()).await;
     assert_eq!(proxy.exit().await.code(), Some(2));
     proxy
         .log
@@ -433,11 +405,8 @@ async fn a_pair_that_does_not_match_stops_the_start() {
 async fn the_end_of_a_tls_connection_is_a_close_notify() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let setup = Setup::new();
-    save(&setup, "site", &authority.pair(&["localhost"]));
-    let proxy = setup
-        .start(Site::one(backend.address()).listener(PAIR))
-        .await;
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let proxy = setup.start(Site::one(backend.address()).tls()).await;
     let mut wire = proxy.tls(&authority.client(), "localhost").await;
     wire.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;

@@ -14,13 +14,8 @@ over_each!(
 );
 
 async fn open(proxy: &Proxy, backend: &RawBackend, target: &str) -> (Wire, Wire) {
-    let mut client = proxy.connect().await;
-    client.send(handshake(target, "chat.test", "")).await;
-    let mut server = backend.accept().await;
-    server.request().await;
-    server.switch("").await;
-    assert_eq!(client.response_head().await.status, 101);
-    (client, server)
+    let opening = handshake(target, "chat.test", "");
+    backend.join_with(proxy.connect().await, opening).await
 }
 
 #[tokio::test]

@@ -26,10 +26,6 @@ async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
     (proxy.over(over), backend)
 }
 
-async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    backend.join(proxy.connect().await).await
-}
-
 /// Each side is told its code, and goes; the line of the end.
 async fn farewell(proxy: &Proxy, mut client: Wire, mut server: Wire, codes: [u16; 2]) -> Event {
     let log = proxy.log.clone();
@@ -54,7 +50,7 @@ async fn cut(proxy: &Proxy, line: &Event, side: &str, cause: &str) {
 
 async fn a_message_that_is_too_large_never_reaches_the_backend(over: Over) {
     let (proxy, backend) = site(over, SMALL).await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     client
         .send(masked(Opcode::Text, false, &[b'a'; 1000]))
         .await;
@@ -77,12 +73,10 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
     let authority = Authority::new();
     let pair = authority.pair(&["localhost"]);
     let backend = RawBackend::tls(authority.acceptor(&pair, None)).await;
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&pair);
     setup.write("ca.pem", authority.pem());
     let site = Site::one(backend.address())
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
+        .tls()
         .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'localhost' }")
         .route(SMALL);
     let proxy = setup.start(site).await.over(over);
@@ -105,7 +99,7 @@ async fn behind_a_frame_that_cannot_be_nothing_passes(over: Over) {
         b"\x82\xff\x80\0\0\0\0\0\0\0",
     ] {
         let log = proxy.log.tail();
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         client.send(masked(Opcode::Text, true, b"a")).await;
         assert_eq!(server.frame().await.text(), "a");
         client.send(header).await;
@@ -129,7 +123,7 @@ async fn behind_a_frame_that_cannot_be_nothing_passes(over: Over) {
 
 async fn a_backend_is_limited_where_the_route_says_so(over: Over) {
     let (proxy, backend) = site(over, SMALL).await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     server.send(plain(Opcode::Text, true, &[b'a'; 1000])).await;
     assert_eq!(client.frame().await.payload.len(), 1000);
     // Of a frame that would never end, the header is enough.
@@ -146,7 +140,7 @@ async fn a_backend_is_limited_where_the_route_says_so(over: Over) {
 
 async fn too_many_messages_and_too_many_bytes_end_a_tunnel(over: Over) {
     let (proxy, backend) = site(over, "message_limits = { message_rate = '3/h' }").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     for _ in 0..3 {
         client.send(masked(Opcode::Text, true, b"a")).await;
         assert_eq!(server.frame().await.text(), "a");
@@ -162,7 +156,7 @@ async fn too_many_messages_and_too_many_bytes_end_a_tunnel(over: Over) {
     assert_eq!(line.number("messages_in"), 3);
 
     let (proxy, backend) = site(over, "message_limits = { byte_rate = '1MiB/h' }").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     // What has begun is not cut off in the middle.
     let size = 2 << 20;
     let sent = masked(Opcode::Binary, true, &vec![7; size]);
@@ -176,7 +170,7 @@ async fn what_is_within_the_limits_passes_whatever_its_size(over: Over) {
     let limits = "message_limits = { max_frame = '4MiB', max_message = '4MiB', \
                   message_rate = '1000/s', byte_rate = '1GiB/s', side = 'both' }";
     let (proxy, backend) = site(over, limits).await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     for size in [4 << 20, 1, 70_000, 0, 4 << 20] {
         let payload: Vec<u8> = (0..size).map(|n| n as u8).collect();
         let sent = masked(Opcode::Binary, true, &payload);
@@ -191,7 +185,7 @@ async fn what_is_within_the_limits_passes_whatever_its_size(over: Over) {
 async fn pings_of_longhauls_own_go_on_beside_limits(over: Over) {
     let route = format!("{SMALL}\nping_interval = '300ms'\nping_side = 'client'");
     let (proxy, backend) = site(over, &route).await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let ping = client.frame().await;
     assert_eq!(ping.opcode, Opcode::Ping);
     let pong = masked(Opcode::Pong, true, &ping.payload);
@@ -208,9 +202,9 @@ async fn pings_of_longhauls_own_go_on_beside_limits(over: Over) {
 
 async fn a_tunnel_keeps_the_limits_that_it_was_opened_with(over: Over) {
     let (proxy, backend) = site(over, SMALL).await;
-    let (mut limited, mut one) = open(&proxy, &backend).await;
+    let (mut limited, mut one) = proxy.tunnel(&backend).await;
     proxy.reload(Site::one(backend.address())).await;
-    let (mut free, mut other) = open(&proxy, &backend).await;
+    let (mut free, mut other) = proxy.tunnel(&backend).await;
     let large = masked(Opcode::Text, true, &[b'a'; 2000]);
     free.send(&large).await;
     assert_eq!(other.frame().await.payload.len(), 2000);

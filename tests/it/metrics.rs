@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::kit::{
-    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload, handshake,
+    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, close_payload, handshake,
     masked, nobody, over_each, plain,
 };
 
@@ -30,14 +30,9 @@ async fn site(over: Over) -> (Proxy, RawBackend) {
     (Proxy::start(site).await.over(over), backend)
 }
 
-/// A tunnel, its client's and its backend's side.
-async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    backend.join(proxy.connect().await).await
-}
-
 async fn what_passes_is_counted_while_the_tunnel_lives(over: Over) {
     let (proxy, backend) = site(over).await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     proxy
         .settles(&format!("longhaul_tunnels_active{{{TUNNELS}}}"), 1.0)
         .await;
@@ -92,7 +87,7 @@ async fn an_end_is_told_by_side_cause_and_close_code(over: Over) {
         (4321, "4xxx"),
         (2999, "other"),
     ] {
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         client
             .send(masked(Opcode::Close, true, &close_payload(code)))
             .await;
@@ -104,13 +99,13 @@ async fn an_end_is_told_by_side_cause_and_close_code(over: Over) {
         drop((client, server));
         proxy.settles(&ended("client", "close", word), 1.0).await;
     }
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     server.send(plain(Opcode::Close, true, &[])).await;
     client.frame().await;
     drop(server);
     drop(client);
     proxy.settles(&ended("backend", "close", "none"), 1.0).await;
-    let (client, server) = open(&proxy, &backend).await;
+    let (client, server) = proxy.tunnel(&backend).await;
     server.abort();
     proxy.settles(&ended("backend", "reset", ""), 1.0).await;
     drop(client);
@@ -123,7 +118,7 @@ async fn a_tunnel_is_stalled_while_a_side_takes_nothing(over: Over) {
     // Small frames, then one of 4 GB, whose payload nobody need look at.
     let header = [&[0x82, 127][..], &4_000_000_000_u64.to_be_bytes()].concat();
     for header in [&[][..], &header] {
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         server.send(header).await;
         let sent = header.len() + server.send_until_stalled(quiet).await;
         assert_eq!(proxy.samples().await[&stalled], 0.0, "too early");

@@ -10,10 +10,7 @@ over_each!(hostile_clients_make_no_series,);
 /// Clients that put something new wherever they may: it must not become a label.
 async fn hostile_clients_make_no_series(over: Over) {
     let (authority, backend) = (Authority::new(), Echo::start("a").await);
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let more = "[listeners.tls]\naddress = '127.0.0.1:0'\n\
                 certificates = [{ chain = 'site.pem', key = 'site.key' }]";
     let proxy = setup

@@ -90,10 +90,7 @@ fn labels(page: &str, kinds: &BTreeMap<String, String>) -> BTreeMap<String, BTre
 async fn eventful() -> (Proxy, Vec<Wire>) {
     let (authority, echo) = (Authority::new(), Echo::start("a").await);
     let dead = nobody().await;
-    let setup = Setup::new();
-    let pair = authority.pair(&["localhost"]);
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     setup.write(
         "found.json",
         format!(r#"[{{"targets": ["{}"]}}]"#, echo.address()),

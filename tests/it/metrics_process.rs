@@ -7,14 +7,8 @@ use crate::kit::{Authority, Echo, Proxy, Setup, Site, TlsVersion, dial, nobody, 
 #[tokio::test]
 async fn tls_handshakes_and_the_ends_of_certificates() {
     let (authority, backend) = (Authority::new(), Echo::start("a").await);
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let keys = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    let proxy = setup
-        .start(Site::one(backend.address()).listener(keys))
-        .await;
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let proxy = setup.start(Site::one(backend.address()).tls()).await;
     for version in [TlsVersion::V12, TlsVersion::V13] {
         proxy
             .tls(&authority.client_with(version, None), "localhost")

@@ -296,13 +296,10 @@ async fn the_cookies_attributes_are_configured(over: Over) {
 async fn the_cookie_is_secure_on_tls(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let site = Site::of(&[backend.entry()])
         .upstream("sticky = 'cookie'")
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
+        .tls();
     let proxy = setup.start(site).await.over(over);
     let wire = proxy.tls(&authority.client(), "localhost").await;
     let ws = Ws::open(wire, "/", "localhost", "").await;

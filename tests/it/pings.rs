@@ -29,10 +29,6 @@ async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
     (proxy.over(over), backend)
 }
 
-async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    backend.join(proxy.connect().await).await
-}
-
 /// The next frame, which must be a ping of longhaul's own.
 async fn ping(wire: &mut Wire, masks: bool) -> Vec<u8> {
     let frame = wire.frame().await;
@@ -89,7 +85,7 @@ async fn hang_backend(mut client: Wire, mut server: Wire) {
 async fn a_client_that_hangs_is_given_up_and_its_backend_told(over: Over) {
     let (proxy, backend) = site(over, &format!("{QUICK}\nping_side = 'client'")).await;
     let before = proxy.descriptors();
-    let (client, server) = open(&proxy, &backend).await;
+    let (client, server) = proxy.tunnel(&backend).await;
     hang_client(client, server).await;
     let event = given_up(&proxy, "client").await;
     assert_eq!(event.number("bytes_in") + event.number("bytes_out"), 0);
@@ -100,7 +96,7 @@ async fn a_client_that_hangs_is_given_up_and_its_backend_told(over: Over) {
 async fn a_backend_that_hangs_is_given_up_and_its_client_told(over: Over) {
     let (proxy, backend) = site(over, &format!("{QUICK}\nping_side = 'backend'")).await;
     let before = proxy.descriptors();
-    let (client, server) = open(&proxy, &backend).await;
+    let (client, server) = proxy.tunnel(&backend).await;
     hang_backend(client, server).await;
     let event = given_up(&proxy, "backend").await;
     assert_eq!(event.number("bytes_in") + event.number("bytes_out"), 0);
@@ -113,14 +109,12 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
     for side in ["client", "backend"] {
         let (front, behind) = (authority.pair(&["localhost"]), authority.pair(&["behind"]));
         let backend = RawBackend::tls(authority.acceptor(&behind, None)).await;
-        let setup = Setup::new();
-        setup.write("site.pem", &front.chain);
-        setup.write("site.key", &front.key);
+        let setup = Setup::with_pair(&front);
         setup.write("ca.pem", authority.pem());
         let site = Site::one(backend.address())
             .route(QUICK)
             .route(&format!("ping_side = '{side}'"))
-            .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
+            .tls()
             .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }");
         let proxy = setup.start(site).await.over(over);
         let client = proxy.tls(&authority.client(), "localhost").await;
@@ -141,7 +135,7 @@ async fn a_backend_that_hangs_behind_http2_is_given_up(over: Over) {
         .route("ping_side = 'backend'")
         .upstream("http2 = true\nwebsocket_over_http2 = true");
     let front = Setup::new().beside().start(site).await.over(over);
-    let (mut client, mut server) = open(&front, &backend).await;
+    let (mut client, mut server) = front.tunnel(&backend).await;
     ping(&mut server, true).await;
     assert_eq!(client.frame().await.close_code(), Some(1011));
     drop(client);
@@ -180,7 +174,7 @@ async fn a_client_with_a_library_lives_on_and_its_backend_sees_nothing(over: Ove
 
 async fn pings_and_pongs_of_the_peers_are_theirs(over: Over) {
     let (proxy, backend) = site(over, "ping_interval = '3s'").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let ours = ping(&mut client, false).await;
     let theirs = ping(&mut server, true).await;
     assert_ne!(ours, theirs);
@@ -213,7 +207,7 @@ async fn pings_and_pongs_of_the_peers_are_theirs(over: Over) {
 async fn a_ping_goes_between_the_frames_of_a_large_message(over: Over) {
     let keys = "ping_interval = '2s'\nping_timeout = '500ms'\nping_side = 'client'";
     let (proxy, backend) = site(over, keys).await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let part = vec![0x5a; 1_000_000];
     let first = plain(Opcode::Binary, false, &part);
     let middle = plain(Opcode::Continuation, false, &part);
@@ -237,7 +231,7 @@ async fn a_ping_goes_between_the_frames_of_a_large_message(over: Over) {
 async fn a_client_that_takes_nothing_is_given_up_within_an_open_frame(over: Over) {
     let keys = "ping_interval = '500ms'\nping_timeout = '1s'\nping_side = 'client'";
     let (proxy, backend) = site(over, keys).await;
-    let (client, mut server) = open(&proxy, &backend).await;
+    let (client, mut server) = proxy.tunnel(&backend).await;
     let header = [&[0x82, 127][..], &4_000_000_000_u64.to_be_bytes()].concat();
     server.send(header).await;
     server.send_until_stalled(Duration::from_millis(300)).await;
@@ -256,7 +250,7 @@ async fn a_client_that_takes_nothing_is_given_up_within_an_open_frame(over: Over
 async fn a_long_timeout_makes_no_long_interval(over: Over) {
     let keys = "ping_interval = '300ms'\nping_timeout = '60s'\nping_side = 'client'";
     let (proxy, backend) = site(over, keys).await;
-    let (mut client, _server) = open(&proxy, &backend).await;
+    let (mut client, _server) = proxy.tunnel(&backend).await;
     for _ in 0..3 {
         let payload = ping(&mut client, false).await;
         client.send(masked(Opcode::Pong, true, &payload)).await;
@@ -270,9 +264,9 @@ async fn a_tunnel_keeps_the_pings_that_it_was_opened_with(over: Over) {
         .route("ping_side = 'client'");
     let without = Site::one(backend.address());
     let proxy = Proxy::start(&with).await.over(over);
-    let (mut pinged, _one) = open(&proxy, &backend).await;
+    let (mut pinged, _one) = proxy.tunnel(&backend).await;
     proxy.reload(&without).await;
-    let (mut spared, _two) = open(&proxy, &backend).await;
+    let (mut spared, _two) = proxy.tunnel(&backend).await;
     let first = ping(&mut pinged, false).await;
     pinged.send(masked(Opcode::Pong, true, &first)).await;
     let answers = async {
@@ -284,7 +278,7 @@ async fn a_tunnel_keeps_the_pings_that_it_was_opened_with(over: Over) {
     tokio::join!(spared.silent_for(Duration::from_secs(1)), answers);
     drop(pinged);
     proxy.reload(&with).await;
-    let (mut third, _three) = open(&proxy, &backend).await;
+    let (mut third, _three) = proxy.tunnel(&backend).await;
     let other = ping(&mut third, false).await;
     assert_ne!(first, other, "a payload that can be foretold");
     spared.silent_for(Duration::from_millis(500)).await;

@@ -94,12 +94,8 @@ async fn a_header_may_come_byte_by_byte_and_with_what_follows() {
 async fn tls_comes_behind_the_header(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let tls = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    let proxy = setup.start(site(&backend).listener(tls)).await;
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let proxy = setup.start(site(&backend).tls()).await;
     let client: TlsClient = match over {
         Over::Http1 => authority.client(),
         Over::Http2 => authority.client().alpn(&["h2"]),

@@ -114,14 +114,11 @@ async fn what_one_header_says_the_next_says_too(over: Over) {
 async fn what_is_known_of_the_clients_tls_is_said() {
     let backend = RawBackend::start().await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     setup.write("ca.pem", authority.pem());
-    let tls = "certificates = [{ chain = 'site.pem', key = 'site.key' }]\n\
-               client_certificates = { ca = 'ca.pem', required = false }";
-    let proxy = setup.start(site(&backend, "v2").listener(tls)).await;
+    let asked = "client_certificates = { ca = 'ca.pem', required = false }";
+    let site = site(&backend, "v2").tls().listener(asked);
+    let proxy = setup.start(site).await;
     let own = authority.client_pair("device");
     let with = authority.client_with(TlsVersion::Any, Some(&own));
     for (client, flags) in [

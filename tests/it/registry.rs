@@ -134,10 +134,7 @@ async fn every_page_comes_at_once(proxy: &Proxy, key: &str) {
 async fn of_each_client_it_says_what_it_speaks_and_over_what() {
     let authority = Authority::new();
     let backend = Echo::start("a").await;
-    let setup = Setup::new();
-    let pair = authority.pair(&["localhost"]);
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let tls = "[listeners.tls]\naddress = '127.0.0.1:0'\n\
                certificates = [{ chain = 'site.pem', key = 'site.key' }]";
     let proxy = setup.start(Site::one(backend.address()).more(tls)).await;

@@ -503,18 +503,12 @@ async fn listeners_come_and_go_and_the_tunnels_of_a_removed_one_live_on(over: Ov
 async fn a_plain_listener_becomes_tls_at_the_same_address(over: Over) {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     let proxy = setup.start(Site::one(backend.address())).await.over(over);
     let mut plain = proxy.ws("/").await;
     plain.greeting().await;
     let before = proxy.address("main").await;
-    let pair = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    proxy
-        .reload(Site::one(backend.address()).listener(pair))
-        .await;
+    proxy.reload(Site::one(backend.address()).tls()).await;
     assert_eq!(proxy.address("main").await, before);
     let wire = proxy.tls(&authority.client(), "localhost").await;
     let mut tls = Ws::open(wire, "/", "localhost", "").await;
@@ -527,12 +521,8 @@ async fn a_plain_listener_becomes_tls_at_the_same_address(over: Over) {
 async fn a_certificate_that_came_too_early_is_taken_when_its_time_comes() {
     let backend = Echo::start("a").await;
     let (old, new) = (Authority::new(), Authority::new());
-    let setup = Setup::new();
-    let pair = old.pair(&["localhost"]);
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let listener = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    let site = Site::one(backend.address()).listener(listener);
+    let setup = Setup::with_pair(&old.pair(&["localhost"]));
+    let site = Site::one(backend.address()).tls();
     let proxy = setup.start(site).await;
     let start = SystemTime::now() + Duration::from_secs(5);
     let pair = new.early_pair(&["localhost"], start);
@@ -614,15 +604,11 @@ async fn tunnels_of_a_removed_backend_are_drained_if_asked(over: Over) {
 async fn the_log_names_a_changed_ca_file() {
     let backend = Echo::start("a").await;
     let (servers, old, new) = (Authority::new(), Authority::new(), Authority::new());
-    let pair = servers.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
+    let setup = Setup::with_pair(&servers.pair(&["localhost"]));
     setup.write("clients.pem", old.pem());
-    let site = Site::one(backend.address()).listener(
-        "certificates = [{ chain = 'site.pem', key = 'site.key' }]\n\
-         client_certificates = { ca = 'clients.pem' }",
-    );
+    let site = Site::one(backend.address())
+        .tls()
+        .listener("client_certificates = { ca = 'clients.pem' }");
     let proxy = setup.start(site).await;
     let log = proxy.log.tail();
     proxy.write("clients.pem", new.pem());

@@ -32,7 +32,7 @@ async fn site(over: Over, drain: &str) -> (Proxy, RawBackend) {
 }
 
 async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    let (client, server) = backend.join(proxy.connect().await).await;
+    let (client, server) = proxy.tunnel(backend).await;
     // The tunnel begins just after the client has its 101.
     proxy.log.wait("tunnel opened", &[]).await;
     (client, server)

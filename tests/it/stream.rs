@@ -11,9 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::kit::{
-    Authority, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, over_each, soon,
-};
+use crate::kit::{Authority, Over, Proxy, RawBackend, Setup, Site, Wire, over_each, soon};
 
 over_each!(
     on two threads:
@@ -208,13 +206,8 @@ async fn both_ways(client: Wire, backend: Wire, number: u64) -> [Total; 2] {
 /// Through every tunnel at once; then the log must say the same.
 async fn through(proxy: &Proxy, backend: &RawBackend, clients: Vec<Wire>) {
     let mut opened = Vec::new();
-    for mut client in clients {
-        client.send(handshake("/", "localhost", "")).await;
-        let mut server = backend.accept().await;
-        server.request().await;
-        server.switch("").await;
-        assert_eq!(client.response_head().await.status, 101);
-        opened.push((client, server));
+    for client in clients {
+        opened.push(backend.join(client).await);
     }
     // All are open first: while they stream, a handshake may take long.
     let tunnels: Vec<_> = opened
@@ -276,13 +269,9 @@ async fn streams_with_tls_on_both_legs_pass_unchanged(over: Over) {
 }
 
 async fn with_tls(over: Over, authority: &Authority, site: Site, backend: &RawBackend) {
-    let front = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &front.chain);
-    setup.write("site.key", &front.key);
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
     setup.write("ca.pem", authority.pem());
-    let certificates = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
-    let proxy = setup.start(site.listener(certificates)).await.over(over);
+    let proxy = setup.start(site.tls()).await.over(over);
     let mut clients = Vec::new();
     for _ in 0..TUNNELS {
         clients.push(proxy.tls(&authority.client(), "localhost").await);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Authority, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, Wire, close_payload,
-    eventually, masked, over_each, plain,
+    Authority, Event, Opcode, Over, Proxy, RawBackend, Setup, Site, close_payload, eventually,
+    masked, over_each, plain,
 };
 
 over_each!(
@@ -28,10 +28,6 @@ async fn site(over: Over, route: &str) -> (Proxy, RawBackend) {
     let backend = RawBackend::start().await;
     let proxy = Proxy::start(Site::one(backend.address()).route(route)).await;
     (proxy.over(over), backend)
-}
-
-async fn open(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    backend.join(proxy.connect().await).await
 }
 
 /// The one line about the one tunnel's end.
@@ -60,7 +56,7 @@ fn ended(event: &Event, by: &str, cause: &str) {
 
 async fn ten_megabytes_both_ways_at_once(over: Over) {
     let (proxy, backend) = site(over, "").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let mut random = 1_u32;
     let payload: Vec<u8> = std::iter::repeat_with(|| {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -99,12 +95,10 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
     let authority = Authority::new();
     let (front, behind) = (authority.pair(&["localhost"]), authority.pair(&["behind"]));
     let backend = RawBackend::tls(authority.acceptor(&behind, None)).await;
-    let setup = Setup::new();
-    setup.write("site.pem", &front.chain);
-    setup.write("site.key", &front.key);
+    let setup = Setup::with_pair(&front);
     setup.write("ca.pem", authority.pem());
     let site = Site::one(backend.address())
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
+        .tls()
         .upstream("scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'behind' }");
     let proxy = setup.start(site).await.over(over);
     let client = proxy.tls(&authority.client(), "localhost").await;
@@ -128,7 +122,7 @@ async fn the_same_through_tls_on_both_legs(over: Over) {
 async fn a_stalled_reader_holds_the_sender_back_and_costs_little(over: Over) {
     let (proxy, backend) = site(over, "").await;
     for stalled in ["client", "backend"] {
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         let before = proxy.memory();
         let mut sender_and_reader = if stalled == "client" {
             (&mut server, &mut client)
@@ -157,7 +151,7 @@ async fn a_stalled_reader_holds_the_sender_back_and_costs_little(over: Over) {
 
 async fn a_client_that_finished_still_receives(over: Over) {
     let (proxy, backend) = site(over, "").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     client.send(masked(Opcode::Text, true, b"last")).await;
     client.finish().await;
     assert_eq!(server.frame().await.text(), "last");
@@ -175,7 +169,7 @@ async fn a_client_that_finished_still_receives(over: Over) {
 
 async fn a_backend_that_finished_still_receives(over: Over) {
     let (proxy, backend) = site(over, "").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     server.send(plain(Opcode::Text, true, b"last")).await;
     server.finish().await;
     assert_eq!(client.frame().await.text(), "last");
@@ -208,7 +202,7 @@ async fn close_codes_are_in_the_log(over: Over) {
     let (proxy, backend) = site(over, "").await;
     for (by, payload, cause) in cases {
         let log = proxy.log.tail();
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         let down = plain(Opcode::Close, true, &payload);
         let up = masked(Opcode::Close, true, &payload);
         if by == "client" {
@@ -234,7 +228,7 @@ async fn a_reset_of_one_side_ends_the_other_at_once(over: Over) {
     let before = proxy.descriptors();
     for by in ["client", "backend"] {
         let log = proxy.log.tail();
-        let (client, server) = open(&proxy, &backend).await;
+        let (client, server) = proxy.tunnel(&backend).await;
         let mut other = if by == "client" {
             client.abort();
             server
@@ -254,7 +248,7 @@ async fn a_reset_of_one_side_ends_the_other_at_once(over: Over) {
 
 async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it(over: Over) {
     let (proxy, backend) = site(over, "idle_timeout = '1s'").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let pause = Duration::from_millis(600);
     for _ in 0..2 {
         // Any byte counts, from either side, a part of a frame too.
@@ -287,7 +281,7 @@ async fn an_idle_tunnel_ends_after_its_idle_timeout_and_bytes_reset_it(over: Ove
 /// is no reason to end the tunnel.
 async fn single_bytes_of_a_frame_reset_the_idle_timeout(over: Over) {
     let (proxy, backend) = site(over, "idle_timeout = '2s'").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let (up, down) = (
         masked(Opcode::Text, true, b"up"),
         plain(Opcode::Text, true, b"down"),
@@ -322,7 +316,7 @@ async fn no_idle_timeout_by_default(over: Over) {
         "handshake_timeout = '300ms'\nresponse_timeout = '300ms'",
     )
     .await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     client.silent_for(Duration::from_secs(2)).await;
     client.send(masked(Opcode::Text, true, b"still here")).await;
     assert_eq!(server.frame().await.text(), "still here");
@@ -331,7 +325,7 @@ async fn no_idle_timeout_by_default(over: Over) {
 async fn a_half_closed_tunnel_ends_after_its_half_close_timeout(over: Over) {
     for by in ["client", "backend"] {
         let (proxy, backend) = site(over, "half_close_timeout = '400ms'").await;
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         let mut other = if by == "client" {
             client.finish().await;
             server.eof().await;
@@ -354,7 +348,7 @@ async fn a_half_closed_tunnel_ends_after_its_half_close_timeout(over: Over) {
 
 async fn a_tunnel_ends_at_its_max_lifetime_however_busy(over: Over) {
     let (proxy, backend) = site(over, "max_lifetime = '1s'\nmax_lifetime_jitter = 0.0").await;
-    let (mut client, mut server) = open(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     let start = Instant::now();
     let frame = loop {
         server.send(plain(Opcode::Text, true, b"busy")).await;
@@ -384,7 +378,7 @@ async fn jitter_spreads_lifetimes(over: Over) {
     let (proxy, backend) = site(over, "max_lifetime = '2s'\nmax_lifetime_jitter = 0.9").await;
     let mut open_ones = Vec::new();
     for _ in 0..20 {
-        open_ones.push(open(&proxy, &backend).await);
+        open_ones.push(proxy.tunnel(&backend).await);
     }
     let start = Instant::now();
     let mut waits = tokio::task::JoinSet::new();
@@ -438,7 +432,7 @@ async fn frames_that_are_wrong_pass_untouched(over: Over) {
         &[0xff; 64],
     ];
     for bytes in wrong {
-        let (mut client, mut server) = open(&proxy, &backend).await;
+        let (mut client, mut server) = proxy.tunnel(&backend).await;
         client.send(bytes).await;
         assert_eq!(server.take(bytes.len()).await, bytes);
         server.send(bytes).await;

@@ -48,14 +48,6 @@ async fn asked(proxy: &Proxy, backend: &RawBackend, request: &str) -> (Wire, Wir
     (client, server, request)
 }
 
-/// Both ends of an open tunnel.
-async fn tunnel(proxy: &Proxy, backend: &RawBackend) -> (Wire, Wire) {
-    let (mut client, mut server, _) = asked(proxy, backend, &handshake("/", "h", "")).await;
-    server.switch("").await;
-    assert_eq!(client.response_head().await.status, 101);
-    (client, server)
-}
-
 async fn the_handshake_passes_byte_for_byte(over: Over) {
     let (proxy, backend) = site(over).await;
     let extra = "Origin: https://app.example.com\r\nCookie: a=b; c=d\r\n\
@@ -558,7 +550,7 @@ async fn the_handshake_has_one_deadline(over: Over) {
         server.end().await;
     }
     // It ends with the 101: an open tunnel may be silent for longer.
-    let (mut client, mut server) = tunnel(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     client.silent_for(Duration::from_millis(600)).await;
     client.send("x").await;
     assert_eq!(server.take(1).await, b"x");
@@ -812,8 +804,7 @@ async fn a_tls_backend_is_verified_by_its_ca_and_name_and_sees_our_certificate(o
     let own = clients.client_pair("longhaul");
     let setup = Setup::new();
     setup.write("ca.pem", servers.pem());
-    setup.write("own.pem", &own.chain);
-    setup.write("own.key", &own.key);
+    setup.write_pair("own", &own);
     let tls = "scheme = 'https'\ntls = { ca = 'ca.pem', server_name = 'chat.internal', \
                client_certificate = { chain = 'own.pem', key = 'own.key' } }";
     let proxy = setup
@@ -899,7 +890,7 @@ async fn a_backend_on_a_unix_socket(over: Over) {
     let setup = Setup::new();
     let backend = RawBackend::unix(&setup.path("backend.sock"));
     let proxy = setup.start(Site::one(backend.address())).await.over(over);
-    let (mut client, mut server) = tunnel(&proxy, &backend).await;
+    let (mut client, mut server) = proxy.tunnel(&backend).await;
     client.send("up").await;
     assert_eq!(server.take(2).await, b"up");
     server.send("down").await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::{Echo, Opcode, Over, Proxy, RawBackend, Site, Wire, handshake, soon};
+use crate::kit::{Echo, Opcode, Over, Proxy, RawBackend, Site, Wire, soon};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -94,12 +94,7 @@ impl Place {
     pub async fn open(&self, proxy: &Proxy) -> [Wire; 2] {
         let raw = self.raw.as_ref().expect("the backend");
         let log = proxy.log.tail();
-        let mut client = proxy.connect().await;
-        client.send(handshake("/", "h", "")).await;
-        let mut server = raw.accept().await;
-        server.request().await;
-        server.switch("").await;
-        assert_eq!(client.response_head().await.status, 101);
+        let (client, server) = proxy.tunnel(raw).await;
         // A client has its 101 a moment before that.
         log.wait("tunnel opened", &[]).await;
         [client, server]

@@ -23,7 +23,7 @@ use super::log::{Event, Log};
 use super::message::Response;
 use super::wire::{Transport, Wire};
 use super::ws::Ws;
-use super::{TlsClient, soon};
+use super::{Pair, RawBackend, TlsClient, soon};
 
 /// What a test's clients speak to longhaul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +68,25 @@ impl Setup {
         }
     }
 
+    /// One with this pair as `site`, which [`Site::tls`](super::Site::tls) names.
+    pub fn with_pair(pair: &Pair) -> Self {
+        let setup = Self::new();
+        setup.write_pair("site", pair);
+        setup
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         write(self.dir.path(), name, text)
+    }
+
+    /// In `NAME.pem` and `NAME.key`.
+    pub fn write_pair(&self, name: &str, pair: &Pair) {
+        self.write(&format!("{name}.pem"), &pair.chain);
+        self.write(&format!("{name}.key"), &pair.key);
     }
 
     /// A shell command that runs before the program, in its process.
@@ -377,6 +390,11 @@ impl Proxy {
             Over::Http1 => dial(&address).await,
             Over::Http2 => Gateway::over(dial(&address).await).await,
         }
+    }
+
+    /// A tunnel to this backend: the client's end and the backend's.
+    pub async fn tunnel(&self, backend: &RawBackend) -> (Wire, Wire) {
+        backend.join(self.connect().await).await
     }
 
     /// As [`dial_from`], to the listener `main`.

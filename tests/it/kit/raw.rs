@@ -83,8 +83,13 @@ impl RawBackend {
     }
 
     /// Has this client open a tunnel to here; its end and ours.
-    pub async fn join(&self, mut client: Wire) -> (Wire, Wire) {
-        client.send(handshake("/", "h", "")).await;
+    pub async fn join(&self, client: Wire) -> (Wire, Wire) {
+        self.join_with(client, handshake("/", "h", "")).await
+    }
+
+    /// The same by this handshake.
+    pub async fn join_with(&self, mut client: Wire, handshake: String) -> (Wire, Wire) {
+        client.send(handshake).await;
         let mut server = self.accept().await;
         let request = server.request().await;
         server.send(request.switching("")).await;

@@ -41,6 +41,11 @@ impl Site {
         self
     }
 
+    /// Its clients speak TLS, by [`Setup::with_pair`](super::Setup::with_pair).
+    pub fn tls(self) -> Self {
+        self.listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]")
+    }
+
     /// Keys of the route.
     pub fn route(mut self, line: &str) -> Self {
         push(&mut self.route, line);
