@@ -31,7 +31,7 @@ use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
 use crate::tls;
-use crate::tls::ServerTls;
+use crate::tls::{Pair, ServerTls};
 use crate::upstream::{Dialer, Upstream};
 use warnings::{told_in_the_clear, uncounted};
 
@@ -42,6 +42,8 @@ pub struct Prepared {
     pub warnings: Vec<Warning>,
     /// Certificates whose files have new content.
     pub renewed: Vec<PathBuf>,
+    /// By ACME, of names that had none, for the commit to put in service.
+    pub(super) stored: Vec<(String, Arc<Pair>)>,
 }
 
 /// What an operator should know although it stands in nobody's way.
@@ -72,6 +74,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings: Diagnostics::default(),
         warnings: Vec::new(),
         renewed: Vec::new(),
+        stored: Vec::new(),
         users: BTreeMap::new(),
         key_fetches: BTreeMap::new(),
     };
@@ -84,6 +87,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings,
         warnings,
         renewed,
+        stored,
         users,
         key_fetches,
         ..
@@ -121,6 +125,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         snapshot,
         warnings,
         renewed,
+        stored,
     })
 }
 
@@ -254,6 +259,7 @@ pub(super) struct Work<'a> {
     findings: Diagnostics,
     warnings: Vec<Warning>,
     renewed: Vec<PathBuf>,
+    stored: Vec<(String, Arc<Pair>)>,
     users: BTreeMap<PathBuf, Arc<Users>>,
     key_fetches: BTreeMap<String, Arc<KeyFetch>>,
 }
