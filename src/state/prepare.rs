@@ -20,7 +20,7 @@ use tower::Layer;
 use super::router::Router;
 use super::{AdminTls, ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Place, Scheme};
-use crate::exchange::Stack;
+use crate::exchange::{CaDigest, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::{Counted, Door, Suspicion};
 use crate::identity::Users;
@@ -160,7 +160,8 @@ fn listeners(
         .iter()
         .map(|(name, listener)| {
             let tls = tls.get(name).cloned();
-            let stack = stack(state, config, listener, table);
+            let client_cas = tls.as_ref().and_then(ServerTls::client_cas);
+            let stack = stack(state, config, (listener, client_cas), table);
             let state = ListenerState {
                 proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
@@ -190,7 +191,7 @@ fn door(state: &State, config: &Config, listener: &config::Listener) -> Door {
 fn stack(
     state: &State,
     config: &Config,
-    listener: &config::Listener,
+    (listener, client_cas): (&config::Listener, Option<&Arc<[CaDigest]>>),
     table: &Arc<Table<RouteEntry>>,
 ) -> Stack<Infallible> {
     // Outermost, so that every refusal below gets its line.
@@ -198,7 +199,7 @@ fn stack(
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
-    let settled = layers::Settled::by(config, Some(listener), &state.spans);
+    let settled = layers::Settled::by(config, Some(listener), client_cas, &state.spans);
     match listener.redirect_to_https {
         Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
         None => {
