@@ -237,6 +237,7 @@ mod tests {
             is_placed: true,
             speaks_for_others: false,
             secure: false,
+            certified: false,
         };
         let trusted: Vec<_> = trusted.iter().map(|net| net.parse().unwrap()).collect();
         let mut headers: HeaderMap = lines

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use tower::service_fn;
 
 use crate::config::{Config, ForwardedHeader, Listener, TraceContext};
-use crate::exchange::{Body, Client, HttpService, Refusal, Reply};
+use crate::exchange::{Body, CaDigest, Client, HttpService, Refusal, Reply};
 use crate::net::is_in;
 use crate::spans::Spans;
 
@@ -43,8 +43,14 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// For requests that come by `listener`.
-    pub fn by(config: &Config, listener: Option<&Listener>, spans: &Arc<Spans>) -> Self {
+    /// For requests that come by `listener`, whose clients' certificates are from
+    /// these CAs.
+    pub fn by(
+        config: &Config,
+        listener: Option<&Listener>,
+        client_cas: Option<&Arc<[CaDigest]>>,
+        spans: &Arc<Spans>,
+    ) -> Self {
         let tracing = config.traces.as_ref().map(|traces| trace::Tracing {
             spans: Arc::clone(spans),
             sample: traces.sample,
@@ -55,7 +61,7 @@ impl Settled {
             request_id: config.log.request_id,
             trace_context: config.log.trace_context,
             tracing,
-            subject: subject::Subject::by(config, listener),
+            subject: subject::Subject::by(config, listener, client_cas),
         }
     }
 
@@ -65,8 +71,7 @@ impl Settled {
         target::settle(request)?;
         trace::settle(request, self);
         forwarded::settle(request, &self.trusted, self.forwarded_header);
-        self.subject.settle(request);
-        Ok(())
+        self.subject.settle(request)
     }
 }
 

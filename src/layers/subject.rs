@@ -1,32 +1,50 @@
-//! Whose certificate a client has shown, for backends: `subject_header` of
-//! `client_certificates`.
+//! Whether a client has a certificate that its listener accepts, and whose it is,
+//! for backends: `client_certificates`, and its `subject_header`.
+//!
+//! A connection outlives the configuration under which it began, and the
+//! certificate that it began with. So each request is judged by the one in force.
 //!
 //! Every listener takes off the headers that any of them sets: a client must not
 //! be able to come by another door and say itself what this one would have proved.
 //!
 //! Invariant: a backend sees such a header only if longhaul has verified the
-//! certificate that it tells of.
+//! certificate that it tells of, and would now.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, Request};
 
 use crate::config::{Config, Listener};
 use crate::exchange::headers::withdraw;
-use crate::exchange::{Body, Exchange};
+use crate::exchange::{Body, CaDigest, Client, Exchange, Refusal, TlsFacts};
 
-/// The headers that tell of certificates.
+/// What is asked of certificates, and the headers that tell of them.
 #[derive(Debug)]
 pub struct Subject {
     /// Of the listener itself.
     own: Option<HeaderName>,
     /// Of all listeners.
     all: Vec<HeaderName>,
+    /// `Some` if clients are asked for certificates.
+    asks: Option<Asks>,
+}
+
+#[derive(Debug)]
+struct Asks {
+    /// Whose, sorted.
+    cas: Arc<[CaDigest]>,
+    required: bool,
 }
 
 impl Subject {
-    /// For requests that come by `listener`.
-    pub fn by(config: &Config, listener: Option<&Listener>) -> Self {
+    /// For requests that come by `listener`, whose clients' certificates are from
+    /// these CAs.
+    pub fn by(
+        config: &Config,
+        listener: Option<&Listener>,
+        client_cas: Option<&Arc<[CaDigest]>>,
+    ) -> Self {
         let of = |listener: &Listener| {
             listener
                 .client_certificates
@@ -37,28 +55,147 @@ impl Subject {
         let mut all: Vec<_> = config.listeners.values().filter_map(of).collect();
         all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         all.dedup();
+        let asked = listener.and_then(|listener| listener.client_certificates.as_ref());
+        let asks = asked.zip(client_cas).map(|(asked, cas)| Asks {
+            cas: Arc::clone(cas),
+            required: asked.required,
+        });
         Self {
             own: listener.and_then(of),
             all,
+            asks,
         }
     }
 
-    pub(super) fn settle(&self, request: &mut Request<Body>) {
-        let exchange = request.extensions().get::<Exchange>();
-        let Some(exchange) = exchange.filter(|_| !self.all.is_empty()) else {
-            return;
+    /// Judges the certificate, and tells the backend whose it is.
+    ///
+    /// # Errors
+    /// One is required, and there is none that is accepted.
+    pub(super) fn settle(&self, request: &mut Request<Body>) -> Result<(), Refusal> {
+        let Some(exchange) = request.extensions_mut().get_mut::<Exchange>() else {
+            return Ok(());
         };
-        let client = Arc::clone(&exchange.client);
+        let certified = self.judge(&exchange.client)?;
+        exchange.certified = certified;
+        if !self.all.is_empty() {
+            let client = Arc::clone(&exchange.client);
+            self.write(&client, certified, request);
+        }
+        Ok(())
+    }
+
+    /// Whether the client's certificate is accepted.
+    ///
+    /// # Errors
+    /// It is not, or there is none, and one is required.
+    fn judge(&self, client: &Client) -> Result<bool, Refusal> {
+        let Some(asks) = &self.asks else {
+            return Ok(false);
+        };
+        let (tls, now) = (client.tls.as_ref(), SystemTime::now());
+        match tls.is_some_and(|tls| tls.is_certified(&asks.cas, now)) {
+            false if asks.required => Err(Refusal::NoClientCertificate),
+            certified => Ok(certified),
+        }
+    }
+
+    fn write(&self, client: &Client, certified: bool, request: &mut Request<Body>) {
         for name in &self.all {
             withdraw(request, name);
         }
-        let tls = client.tls.as_ref();
-        let subject = tls.and_then(|tls| tls.client_subject.as_deref());
+        let tls = client.tls.as_ref().filter(|_| certified);
+        let subject = tls.and_then(TlsFacts::client_subject);
         // A certificate without a subject names nobody.
         let subject = subject.filter(|subject| !subject.is_empty());
         let value = subject.and_then(|subject| HeaderValue::from_str(subject).ok());
         if let (Some(name), Some(value)) = (&self.own, value) {
             request.headers_mut().insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::exchange::{Certificate, Http, Place};
+    use crate::net::{Limiter, Peer};
+
+    const OLD: CaDigest = [1; 32];
+    const NEW: CaDigest = [2; 32];
+
+    /// A client whose certificate was from the old CA and ends in so many seconds.
+    fn client(seconds: i64) -> Client {
+        let left = Duration::from_secs(seconds.unsigned_abs());
+        let now = SystemTime::now();
+        let not_after = match seconds < 0 {
+            true => now - left,
+            false => now + left,
+        };
+        let certificate = Certificate {
+            subject: "CN=ann".to_owned(),
+            not_after: Some(not_after),
+            cas: [OLD].into(),
+        };
+        Client {
+            listener: "a".into(),
+            peer: Peer::Tcp("192.0.2.1:1".parse().unwrap()),
+            local: None,
+            proxied: None,
+            tls: Some(TlsFacts {
+                certificate: Some(Box::new(certificate)),
+                ..TlsFacts::default()
+            }),
+            http: Http::Two,
+            place: Arc::new(Place {
+                _permit: Limiter::new(1, None).admit(None).unwrap(),
+                watch: crate::drain::channel().1,
+            }),
+        }
+    }
+
+    fn layer(asks: Option<(&[CaDigest], bool)>) -> Subject {
+        let name = HeaderName::from_static("x-subject");
+        Subject {
+            own: Some(name.clone()),
+            all: vec![name],
+            asks: asks.map(|(cas, required)| Asks {
+                cas: cas.into(),
+                required,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_or_lost_its_ca_is_none() {
+        let judge = |seconds, asks: Option<(&[CaDigest], bool)>| {
+            let verdict = layer(asks).judge(&client(seconds));
+            verdict.map_err(|refusal| refusal.label())
+        };
+        let refused = Err("no_client_certificate");
+        for (seconds, cas, optional, required) in [
+            (60, &[OLD][..], Ok(true), Ok(true)),
+            (60, &[OLD, NEW], Ok(true), Ok(true)),
+            (60, &[NEW], Ok(false), refused),
+            (-1, &[OLD], Ok(false), refused),
+        ] {
+            assert_eq!(judge(seconds, Some((cas, false))), optional);
+            assert_eq!(judge(seconds, Some((cas, true))), required);
+        }
+        assert_eq!(judge(60, None), Ok(false));
+    }
+
+    #[test]
+    fn only_the_subject_of_one_that_counts_is_written() {
+        let layer = layer(Some((&[OLD], false)));
+        for (certified, subject) in [(true, Some("CN=ann")), (false, None)] {
+            let mut request = Request::new(Body::full(""));
+            let forged = HeaderValue::from_static("CN=root");
+            request.headers_mut().insert("x-subject", forged);
+            layer.write(&client(60), certified, &mut request);
+            let told = request.headers().get("x-subject");
+            assert_eq!(told.and_then(|it| it.to_str().ok()), subject);
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::identity::Users;
 use crate::net::Keepalive;
 use crate::proxy::{self, Identity};
 use crate::route::Table;
-use crate::tls;
+use crate::tls::{self, Pair};
 use crate::upstream::{Dialer, Upstream};
 use listeners::listeners;
 use warnings::{told_in_the_clear, uncounted};
@@ -38,6 +38,8 @@ pub struct Prepared {
     pub warnings: Vec<Warning>,
     /// Certificates whose files have new content.
     pub renewed: Vec<PathBuf>,
+    /// By ACME, of names that had none, for the commit to put in service.
+    pub(super) stored: Vec<(String, Arc<Pair>)>,
 }
 
 /// What an operator should know although it stands in nobody's way.
@@ -68,6 +70,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings: Diagnostics::default(),
         warnings: Vec::new(),
         renewed: Vec::new(),
+        stored: Vec::new(),
         users: BTreeMap::new(),
         key_fetches: BTreeMap::new(),
     };
@@ -80,6 +83,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings,
         warnings,
         renewed,
+        stored,
         users,
         key_fetches,
         ..
@@ -117,6 +121,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         snapshot,
         warnings,
         renewed,
+        stored,
     })
 }
 
@@ -189,6 +194,7 @@ struct Work<'a> {
     findings: Diagnostics,
     warnings: Vec<Warning>,
     renewed: Vec<PathBuf>,
+    stored: Vec<(String, Arc<Pair>)>,
     users: BTreeMap<PathBuf, Arc<Users>>,
     key_fetches: BTreeMap<String, Arc<KeyFetch>>,
 }

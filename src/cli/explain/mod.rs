@@ -46,7 +46,8 @@ pub(super) fn explain(
         return Ok(text);
     }
     let configured = config.listeners.get(listener.name());
-    let settled = layers::Settled::by(config, configured, &Arc::default());
+    // No CAs: whoever asks has the certificate that it takes.
+    let settled = layers::Settled::by(config, configured, None, &Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let answered = match listener.redirects {
         Some(port) => {

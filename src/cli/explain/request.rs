@@ -102,6 +102,7 @@ fn exchange(
         is_placed: true,
         speaks_for_others: false,
         secure: listener.secure,
+        certified: false,
         client,
     })
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
-use crate::exchange::Stack;
+use crate::exchange::{CaDigest, Stack};
 use crate::guard::{AcceptRules, Counted};
 use crate::layers::record::{Recorder, record};
 use crate::layers::{self, redirect};
@@ -25,7 +25,8 @@ pub(super) fn listeners(
         .iter()
         .map(|(name, listener)| {
             let tls = tls.get(name).cloned();
-            let stack = stack(state, config, listener, table);
+            let client_cas = tls.as_ref().and_then(ServerTls::client_cas);
+            let stack = stack(state, config, (listener, client_cas), table);
             let state = ListenerState {
                 proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
@@ -55,7 +56,7 @@ fn accept_rules(state: &State, config: &Config, listener: &config::Listener) -> 
 fn stack(
     state: &State,
     config: &Config,
-    listener: &config::Listener,
+    (listener, client_cas): (&config::Listener, Option<&Arc<[CaDigest]>>),
     table: &Arc<Table<RouteEntry>>,
 ) -> Stack<Infallible> {
     // Outermost, so that every refusal below gets its line.
@@ -63,7 +64,7 @@ fn stack(
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
-    let settled = layers::Settled::by(config, Some(listener), &state.spans);
+    let settled = layers::Settled::by(config, Some(listener), client_cas, &state.spans);
     match listener.redirect_to_https {
         Some(port) => {
             let redirect = redirect::to(port);
