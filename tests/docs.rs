@@ -550,6 +550,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "MOST_AT_ONCE",
     ),
     (
+        "one of them, at its pace",
+        "src/admin/tunnels.rs",
+        "LONGEST",
+    ),
+    (
         "watchers of the dashboard at once",
         "src/admin/watch.rs",
         "MOST",
