@@ -555,6 +555,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "LONGEST",
     ),
     (
+        "a comparison of `/impact`",
+        "src/upstream/impact/mod.rs",
+        "LONGEST_COMPARISON",
+    ),
+    (
         "watchers of the dashboard at once",
         "src/admin/watch.rs",
         "MOST",
