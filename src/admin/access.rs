@@ -12,9 +12,10 @@ use std::time::SystemTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
+use super::endpoints::changes;
 use super::fields::Wrong;
 use super::pages::{self, forbidden};
-use super::person::{CERTIFICATE, Caller, Certified, Peer, Person, Role, changes};
+use super::person::{CERTIFICATE, Caller, Certified, Peer, Person, Role};
 use super::token::{TokenError, Tokens};
 use crate::config::{self, Operators};
 use crate::ws::handshake::tokens;

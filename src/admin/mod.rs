@@ -2,12 +2,12 @@
 //! process and its metrics, live tunnels, backends.
 
 mod access;
-mod ask;
 mod backends;
 mod closings;
 mod dashboard;
 mod desk;
 mod dress;
+mod endpoints;
 mod fields;
 mod impact;
 mod listen;
@@ -21,5 +21,6 @@ mod token;
 mod tunnels;
 mod watch;
 
-pub use ask::{AskError, Door, Running};
+pub use endpoints::Endpoint;
 pub use listen::{Admin, token_obstacles};
+pub use token::first_token;

@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::endpoints::Endpoint;
 use super::fields::Wrong;
 use crate::config::{CertificateName, CertifiedOperators};
 use crate::tls::ClientCertificate;
@@ -101,11 +102,6 @@ pub(super) struct Person {
     pub(super) peer: Peer,
 }
 
-/// Whether a request changes something.
-pub(super) fn changes(method: &Method, path: &str) -> bool {
-    *method != Method::GET && *method != Method::HEAD && path != "/impact"
-}
-
 impl Role {
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -121,9 +117,9 @@ impl Person {
     }
 
     /// Logs what was done, or why it was not.
-    pub(super) fn did(&self, path: &str, body: &[u8], answer: &Result<Value, Wrong>) {
+    pub(super) fn did(&self, endpoint: Endpoint, body: &[u8], answer: &Result<Value, Wrong>) {
         let (who, role, peer) = (&*self.who, self.role.label(), self.peer);
-        let (action, what) = (action(path), shown(body));
+        let (action, what) = (endpoint.action().unwrap_or_default(), shown(body));
         match answer {
             Ok(_) => {
                 tracing::info!(who, role, %peer, action, %what, outcome = "done", "operator action");
@@ -147,21 +143,12 @@ pub(super) fn denied(caller: &Caller, path: &str, wrong: &Wrong) {
         (None, _) => "not an operator".to_owned(),
     };
     let peer = caller.peer;
+    let action = Endpoint::action_at(path).unwrap_or("unknown");
     let (status, reason) = (wrong.status.as_u16(), &*wrong.message);
     tracing::warn!(
-        %who, %peer, action = action(path), outcome = "refused", status, reason,
+        %who, %peer, action, outcome = "refused", status, reason,
         "operator action"
     );
-}
-
-/// A word for the log; what is none of these is nobody's action.
-fn action(path: &str) -> &'static str {
-    match path {
-        "/tunnels/close" => "close",
-        "/backends" => "backend state",
-        "/rebalance" => "rebalance",
-        _ => "unknown",
-    }
 }
 
 /// On one line, and not too long a one.
