@@ -556,9 +556,20 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "admin connections at once, on each of its two addresses",
-        "src/admin/listen.rs",
+        "src/admin/gate.rs",
         "MOST_CONNECTIONS",
     ),
+    (
+        "of those over TCP, from one client address (IPv6: one /64)",
+        "src/admin/gate.rs",
+        "MOST_PER_ADDRESS",
+    ),
+    (
+        "connections over TCP that wait for one of these to end",
+        "src/admin/gate.rs",
+        "MOST_WAITING",
+    ),
+    ("time for that", "src/admin/gate.rs", "LONGEST_WAIT"),
     (
         "a TLS handshake of the admin API",
         "src/admin/dress.rs",

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::closings::Closings;
+use super::denials::Denials;
 use super::endpoints::{Endpoint, not_allowed, tunnel_id};
 use super::fields::{Fields, Wrong};
 use super::impact::Impacts;
@@ -33,6 +34,7 @@ pub(super) struct Desk {
     pub(super) state: Arc<State>,
     pub(super) closings: Closings,
     pub(super) live: Live,
+    pub(super) denials: Denials,
     impacts: Impacts,
     /// A place for each who watches.
     pub(super) watchers: Arc<Semaphore>,
@@ -49,9 +51,11 @@ pub(super) enum Answer {
 
 impl Desk {
     pub(super) fn new(state: Arc<State>, listening: Option<SocketAddr>) -> Arc<Self> {
+        let denials = Denials::new(Arc::clone(&state.metrics));
         Arc::new(Self {
             state,
             listening,
+            denials,
             closings: Closings::new(),
             impacts: Impacts::new(),
             live: Live::default(),

@@ -1,16 +1,16 @@
 //! Who asks, what they may, and the line that says what they did.
 //!
-//! By which right somebody is whom `access` finds out.
+//! By which right somebody is whom `access` finds out; what they are denied is in
+//! `denials`.
 //!
-//! Invariant: whatever changes something is logged with who asked for it, done or
-//! not.
+//! Invariant: whatever somebody who may come in would change is logged with who they
+//! are, done or not.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::endpoints::Endpoint;
@@ -63,6 +63,16 @@ impl Caller {
             peer,
             is_tls: false,
             certificate: None,
+        }
+    }
+}
+
+impl Peer {
+    /// The address without its port.
+    pub(super) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::User { .. } => None,
+            Self::Address(address) => Some(address.ip()),
         }
     }
 }
@@ -133,22 +143,6 @@ impl Person {
             }
         }
     }
-}
-
-/// Logs what somebody had no right to; what was asked for is not even read.
-pub(super) fn denied(caller: &Caller, path: &str, wrong: &Wrong) {
-    let who = match (&caller.certificate, wrong.status) {
-        (Some(certificate), _) => certificate.who(),
-        (None, StatusCode::UNAUTHORIZED) => "unknown".to_owned(),
-        (None, _) => "not an operator".to_owned(),
-    };
-    let peer = caller.peer;
-    let action = Endpoint::action_at(path).unwrap_or("unknown");
-    let (status, reason) = (wrong.status.as_u16(), &*wrong.message);
-    tracing::warn!(
-        %who, %peer, action, outcome = "refused", status, reason,
-        "operator action"
-    );
 }
 
 /// On one line, and not too long a one.

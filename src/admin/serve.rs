@@ -18,9 +18,9 @@ use tokio::time::timeout;
 use super::access::Access;
 use super::dashboard;
 use super::desk::{Answer, Desk, JSON};
-use super::endpoints::{Endpoint, changes};
+use super::endpoints::Endpoint;
 use super::fields::Wrong;
-use super::person::{Caller, denied};
+use super::person::Caller;
 use super::watch::Watcher;
 
 /// An operator's request is short.
@@ -88,12 +88,9 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Wrong> {
     let (head, body) = request.into_parts();
     // Who may not come in is not told what there is either.
-    let person = access.check(&caller, &head).inspect_err(|wrong| {
-        let path = head.uri.path();
-        if changes(&head.method, path) {
-            denied(&caller, path, wrong);
-        }
-    })?;
+    let person = access
+        .check(&caller, &head)
+        .inspect_err(|wrong| desk.denials.denied(&caller, &head, wrong))?;
     let endpoint = asked?;
     if endpoint == Endpoint::Watch {
         let watcher = Watcher {
