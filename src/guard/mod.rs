@@ -17,6 +17,7 @@ mod tunnels;
 use std::time::Duration;
 
 pub use accept::{AcceptRules, Counted, Shut};
+pub use buckets::Buckets;
 pub use networks::lets_in;
 pub use origin::{check_origin, letting_in};
 pub use standing::Standing;

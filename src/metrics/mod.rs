@@ -188,6 +188,8 @@ metrics! {
         Table<OfWorker, Histogram> = Table::new(|| Histogram::new(LAGS));
     /// Lines that the log or the place of access lines did not take
     log_lines_lost: Table<LostFrom, Counter>;
+    /// Connections and requests of which the admin API did not hear more, by reason
+    admin_refusals: Table<Refused, Counter>;
     /// Time that a thread of the runtime was not waiting
     worker_busy as "worker_busy_seconds": Table<OfWorker, Counter<f64, AtomicU64>>;
 }
