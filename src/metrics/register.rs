@@ -28,11 +28,11 @@ impl Metrics {
         self.of_tunnels(to);
         self.of_the_config(to);
         self.of_backends(to);
-        let about = "How late a thread, or the runtime, came to a question of each second";
+        let about = "How late a thread, or a runtime, came to a question of each second";
         to.add("worker_lag_seconds", about, self.worker_lag.clone());
         let about = "Lines that the log or the place of access lines did not take";
         to.add("log_lines_lost", about, self.log_lines_lost.clone());
-        let about = "Time that a thread of the runtime was not waiting";
+        let about = "Time that a thread of a runtime was not waiting";
         to.add("worker_busy_seconds", about, self.worker_busy.clone());
         self.registry = root;
     }
