@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use instant_acme::Account;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::AcmeError;
 use super::account::{account, is_unknown};
@@ -26,23 +26,37 @@ pub(super) struct Common {
     pub(super) desk: Arc<Desk>,
     /// Once it has been asked for; by one at a time.
     pub(super) account: Arc<Mutex<Option<Account>>>,
+    /// Of all.
     pub(super) not_before: NotBefore,
+}
+
+/// What came of one.
+pub(super) struct Attempted {
+    pub(super) name: String,
+    pub(super) made: Result<Arc<Pair>, AcmeError>,
+    /// When the CA wants to be asked for this name again, if it has said so.
+    pub(super) not_before: Option<Instant>,
 }
 
 impl Common {
     /// Within `order_timeout`.
-    pub(super) async fn attempt(
-        self,
-        name: String,
-        challenge: Challenge,
-    ) -> (String, Result<Arc<Pair>, AcmeError>) {
+    pub(super) async fn attempt(self, name: String, challenge: Challenge) -> Attempted {
         let limit = self.wanted.acme.order_timeout;
-        let made = timeout(limit, self.make(&name, challenge)).await;
-        let made = made.unwrap_or(Err(AcmeError::Timeout));
-        (name, made)
+        let own = NotBefore::default();
+        let made = timeout(limit, self.make(&name, challenge, &own)).await;
+        Attempted {
+            name,
+            made: made.unwrap_or(Err(AcmeError::Timeout)),
+            not_before: own.get(),
+        }
     }
 
-    async fn make(&self, name: &str, challenge: Challenge) -> Result<Arc<Pair>, AcmeError> {
+    async fn make(
+        &self,
+        name: &str,
+        challenge: Challenge,
+        own: &NotBefore,
+    ) -> Result<Arc<Pair>, AcmeError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new([name.to_owned()])?;
         params.distinguished_name = DistinguishedName::new();
@@ -55,7 +69,7 @@ impl Common {
             request: request.der(),
             challenge,
         };
-        let ordered = order(&account, &self.desk, ask).await;
+        let ordered = own.of_order(order(&account, &self.desk, ask)).await;
         if ordered.as_ref().is_err_and(is_unknown) {
             self.forget_account().await?;
         }

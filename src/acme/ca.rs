@@ -9,11 +9,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -34,8 +34,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECTING: Duration = Duration::from_secs(15);
 /// Of an answer, in bytes: a chain is some KiB.
 const MOST_ANSWER: usize = 256 * 1024;
-/// The longest that a CA's `Retry-After` is obeyed.
+/// The longest that a CA's `Retry-After` is obeyed for one order.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same for all: whatever names are due meanwhile, nobody else asks for them.
+const LONGEST_WAIT_OF_ALL: Duration = Duration::from_secs(60 * 60);
+
+tokio::task_local! {
+    /// Of the order that this task makes. All orders have one client, which the
+    /// protocol's crate hides, and which could not tell them apart.
+    static ORDER: NotBefore;
+}
 
 /// Why the CA did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -67,29 +75,37 @@ pub(super) struct Ca {
     not_before: NotBefore,
 }
 
-/// When the CA wants to be asked again, if it has said so.
+/// When the CA wants to be asked again, if it has said so; of one order, or of
+/// all. The calendar may step meanwhile, so it does not go by that.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NotBefore(Arc<Mutex<Option<SystemTime>>>);
+pub(super) struct NotBefore(Arc<Mutex<Option<Instant>>>);
 
 impl NotBefore {
-    pub(super) fn get(&self) -> Option<SystemTime> {
+    pub(super) fn get(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// 429 and 503 say when (RFC 9110 section 10.2.3); in seconds, as CAs do.
-    fn note(&self, answer: &http::response::Parts) {
-        let asks = matches!(
-            answer.status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        );
-        let seconds = answer.headers.get(RETRY_AFTER);
-        let seconds = seconds.and_then(|it| it.to_str().ok()?.trim().parse().ok());
-        if let Some(seconds) = seconds.filter(|_| asks) {
-            let wait = Duration::from_secs(seconds).min(LONGEST_WAIT);
-            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *held = SystemTime::now().checked_add(wait);
-        }
+    fn put_off(&self, wait: Duration) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Instant::now().checked_add(wait);
     }
+
+    /// Does `work`, which is one order, and has the limits that it meets on the
+    /// way hold up itself alone.
+    pub(super) async fn of_order<T>(&self, work: impl Future<Output = T>) -> T {
+        ORDER.scope(self.clone(), work).await
+    }
+}
+
+/// 429 and 503 say how long (RFC 9110 section 10.2.3); in seconds, as CAs do.
+fn asked_wait(answer: &http::response::Parts) -> Option<Duration> {
+    let asks = matches!(
+        answer.status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    let seconds = answer.headers.get(RETRY_AFTER).filter(|_| asks)?;
+    let seconds = seconds.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// The crate adds what is said here to the time that it is, which must not overflow.
@@ -113,14 +129,30 @@ impl Ca {
 
     async fn call(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, CallError> {
         let url = request.uri().clone();
+        let method = request.method().clone();
         let response = self.send(request).await?;
         let (mut parts, body) = response.into_parts();
-        self.not_before.note(&parts);
+        self.note(&method, &parts);
         bound_wait(&mut parts.headers);
         if url == *self.directory && !is_directory(&body) {
             return Err(CallError::NotADirectory(url));
         }
         Ok(Response::from_parts(parts, Full::new(body)).into())
+    }
+
+    /// A limit says when "the current request may succeed again", and of that one
+    /// alone (RFC 8555 section 6.6): so of one for an order, all of which are POST,
+    /// no other name knows. What refuses accounts, nonces or everybody is of all.
+    fn note(&self, method: &Method, answer: &http::response::Parts) {
+        let Some(wait) = asked_wait(answer) else {
+            return;
+        };
+        let is_limit = answer.status == StatusCode::TOO_MANY_REQUESTS;
+        let order = ORDER.try_with(NotBefore::clone).ok();
+        match order.filter(|_| is_limit && *method == Method::POST) {
+            Some(order) => order.put_off(wait.min(LONGEST_WAIT)),
+            None => self.not_before.put_off(wait.min(LONGEST_WAIT_OF_ALL)),
+        }
     }
 
     async fn send(
@@ -204,6 +236,8 @@ fn is_directory(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustls::RootCertStore;
+
     use super::*;
 
     #[test]
@@ -223,23 +257,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_ca_says_when_it_wants_to_be_asked_again() {
-        let noted = |status: u16, after: &str| {
-            let answer = Response::builder()
-                .status(status)
-                .header(RETRY_AFTER, after)
-                .body(());
-            let not_before = NotBefore::default();
-            not_before.note(&answer.unwrap().into_parts().0);
-            let left = not_before.get()?.duration_since(SystemTime::now()).ok()?;
+    /// Whole seconds that an answer has all and this order wait.
+    async fn noted(status: u16, after: &str, method: Method, is_order: bool) -> [Option<u64>; 2] {
+        let (all, own) = (NotBefore::default(), NotBefore::default());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let ca = Ca::new(Arc::new(tls), "https://a/dir", all.clone());
+        let answer = Response::builder()
+            .status(status)
+            .header(RETRY_AFTER, after)
+            .body(());
+        let (answer, ()) = answer.unwrap().into_parts();
+        match is_order {
+            true => own.of_order(async { ca.note(&method, &answer) }).await,
+            false => ca.note(&method, &answer),
+        }
+        [all, own].map(|it| {
+            let left = it.get()?.duration_since(Instant::now());
             Some(left.as_secs_f64().round() as u64)
-        };
-        assert_eq!(noted(429, "120"), Some(120));
-        assert_eq!(noted(503, " 7 "), Some(7));
-        assert_eq!(noted(429, "99999999999"), Some(86_400));
-        for (status, after) in [(200, "9"), (429, "soon"), (503, "-1")] {
-            assert_eq!(noted(status, after), None);
+        })
+    }
+
+    #[tokio::test]
+    async fn a_limit_of_an_order_holds_up_that_order_alone_and_a_day_at_most() {
+        for (after, wait) in [("120", 120), (" 7 ", 7), ("99999999999", 86_400)] {
+            let found = noted(429, after, Method::POST, true).await;
+            assert_eq!(found, [None, Some(wait)], "{after:?}");
+        }
+        for (status, after) in [(200, "9"), (403, "9"), (429, "soon"), (503, "-1")] {
+            let found = noted(status, after, Method::POST, true).await;
+            assert_eq!(found, [None, None], "{status} {after:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_of_everybody_holds_up_all_and_an_hour_at_most() {
+        for (status, method, is_order) in [
+            // An account, or the directory.
+            (429, Method::POST, false),
+            (429, Method::GET, false),
+            // A nonce for an order.
+            (429, Method::HEAD, true),
+            (503, Method::POST, true),
+        ] {
+            for (after, wait) in [("120", 120), ("99999999999", 3600)] {
+                let found = noted(status, after, method.clone(), is_order).await;
+                assert_eq!(found, [Some(wait), None], "{status} {method} {is_order}");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::config::Challenge;
-use crate::tls::{Issued, ProofError};
+use crate::tls::{Issued, Proof, ProofError};
 
 /// Where a CA asks for a token (RFC 8555 section 8.3).
 const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
@@ -29,7 +29,7 @@ pub struct Desk {
 /// How things are with one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// When its certificate ends; `None`: it has none yet.
+    /// When the certificate in service ends; `None`: there is none yet.
     pub not_after: Option<SystemTime>,
     pub last_attempt: Option<SystemTime>,
     /// Of the last attempt, if that failed.
@@ -41,8 +41,12 @@ pub struct Standing {
 /// A proof that a CA may look at; withdrawn when dropped.
 pub(super) struct Shown<'a> {
     desk: &'a Desk,
-    name: String,
-    token: Option<String>,
+    what: What,
+}
+
+enum What {
+    Token(String),
+    Certificate(String, Proof),
 }
 
 impl Desk {
@@ -77,23 +81,19 @@ impl Desk {
         token: &str,
         (authorization, digest): (&str, &[u8; 32]),
     ) -> Result<Shown<'_>, ProofError> {
-        let token = match challenge {
+        let what = match challenge {
             Challenge::Http01 => {
                 let mut tokens = self.tokens();
                 tokens.insert(token.to_owned(), authorization.to_owned());
                 self.open.store(tokens.len(), Ordering::Release);
-                Some(token.to_owned())
+                What::Token(token.to_owned())
             }
             Challenge::TlsAlpn01 => {
-                self.issued.prove(name, digest)?;
-                None
+                let proof = self.issued.prove(name, digest)?;
+                What::Certificate(name.to_owned(), proof)
             }
         };
-        Ok(Shown {
-            desk: self,
-            name: name.to_owned(),
-            token,
-        })
+        Ok(Shown { desk: self, what })
     }
 
     fn tokens(&self) -> MutexGuard<'_, HashMap<String, String>> {
@@ -103,13 +103,13 @@ impl Desk {
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        match &self.token {
-            Some(token) => {
+        match &self.what {
+            What::Token(token) => {
                 let mut tokens = self.desk.tokens();
                 tokens.remove(token);
                 self.desk.open.store(tokens.len(), Ordering::Release);
             }
-            None => self.desk.issued.withdraw(&self.name),
+            What::Certificate(name, proof) => self.desk.issued.withdraw(name, proof),
         }
     }
 }

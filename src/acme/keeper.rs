@@ -9,13 +9,14 @@
 //! wanted, whatever fails.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::desk::Desk;
+use super::moment::Moment;
 use super::wanted::Wanted;
 use super::work::Work;
 use crate::config::Config;
@@ -80,19 +81,19 @@ impl Drop for Keeper {
 
 async fn keep(mut work: Work, mut told: watch::Receiver<Told>) {
     let wanted = told.borrow_and_update().clone();
-    work.adopt(wanted, SystemTime::now());
+    work.adopt(wanted, Moment::now());
     loop {
-        let now = SystemTime::now();
+        let now = Moment::now();
         work.begin(now);
-        work.publish();
-        let wait = work.next(now).duration_since(now).unwrap_or_default();
+        work.publish(now);
+        let wait = work.wait(now);
         tokio::select! {
             changed = told.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 let wanted = told.borrow_and_update().clone();
-                work.adopt(wanted, SystemTime::now());
+                work.adopt(wanted, Moment::now());
             }
             () = work.settled() => {}
             () = sleep(wait.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)) => {}

@@ -15,7 +15,9 @@ mod account;
 mod attempt;
 mod ca;
 mod desk;
+mod entry;
 mod keeper;
+mod moment;
 mod order;
 mod schedule;
 mod storage;
@@ -27,10 +29,11 @@ pub use keeper::Keeper;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::Config;
-use crate::tls::{PairError, ProofError};
+use crate::tls::{Pair, PairError, ProofError};
 use storage::Storage;
 use wanted::Wanted;
 
@@ -98,21 +101,21 @@ impl AcmeError {
     }
 }
 
-/// Puts what the storage has for the names of `config` in service, so that a
-/// process that begins has its certificates before its first connection. Blocks.
+/// What the storage has for the names of `config` that have no certificate in
+/// service, so that a process that begins has its certificates before its first
+/// connection. Blocks, and puts nothing in service.
 ///
-/// Names that are in service already, and files that are missing or bad, are
-/// left alone: the keeper looks after those.
-pub fn put_stored(config: &Config, desk: &Desk, now: SystemTime) {
+/// Files that are missing or bad are left alone: the keeper looks after those.
+pub fn stored(config: &Config, desk: &Desk, now: SystemTime) -> Vec<(String, Arc<Pair>)> {
     let Some(wanted) = Wanted::of(config) else {
-        return;
+        return Vec::new();
     };
     let storage = Storage::of(&wanted.acme);
-    for name in &wanted.names {
-        if desk.issued.get(name).is_none()
-            && let Ok(pair) = storage.load(name, now)
-        {
-            desk.issued.put(name, pair);
-        }
-    }
+    let names = wanted.names.into_iter();
+    let missing = names.filter(|name| desk.issued.get(name).is_none());
+    let found = missing.filter_map(|name| {
+        let pair = storage.load(&name, now).ok()?;
+        Some((name, pair))
+    });
+    found.collect()
 }

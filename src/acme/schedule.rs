@@ -1,6 +1,6 @@
 //! When a certificate is renewed, and how long to wait after a failure.
 //!
-//! Pure: the clock and the dice are the caller's.
+//! Pure: the clock is the caller's, and which dice.
 
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +36,11 @@ pub(super) fn back_off(failures: u32, acme: &Acme, dice: f64) -> Duration {
     let wait = acme.retry_interval.saturating_mul(1 << doublings);
     let wait = wait.min(acme.max_retry_interval);
     wait + wait.mul_f64(JITTER * dice.clamp(0.0, 1.0))
+}
+
+/// From 0 to 1.
+pub(super) fn dice() -> f64 {
+    rand::random()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!
 //! Invariant: a file is whole and proven, or it is not there under its name.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 
 use super::AcmeError;
@@ -23,6 +25,8 @@ use crate::tls::{Pair, PairError};
 
 /// Of the name of a directory, in bytes.
 const MOST_NAME: usize = 200;
+/// Of the name of a file, in bytes: NAME_MAX of Linux.
+const MOST_FILE_NAME: usize = 255;
 /// Of a file that is read here, in bytes; the account is half a KiB.
 const MOST_READ: u64 = 64 * 1024;
 
@@ -74,7 +78,7 @@ impl Storage {
         &self.dir
     }
 
-    /// The key and certificate of a name, if they are there and valid now.
+    /// The key and certificate of a name, if they are there and have not expired.
     pub(super) fn load(&self, name: &str, now: SystemTime) -> Result<Arc<Pair>, PairError> {
         load(&self.certificate(name), now)
     }
@@ -129,7 +133,7 @@ impl Storage {
 
     /// How often in a row a name has failed, and when last.
     pub(super) fn failures(&self, name: &str) -> Option<(u32, SystemTime)> {
-        let text = read(&self.failed(name)).ok()??;
+        let text = read(&self.dir.join(failed(name))).ok()??;
         let (failures, at) = text.trim().split_once(' ')?;
         let at = Duration::from_millis(at.parse().ok()?);
         Some((failures.parse().ok()?, UNIX_EPOCH.checked_add(at)?))
@@ -141,20 +145,16 @@ impl Storage {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let text = format!("{failures} {}\n", since.as_millis());
         // Without it only a restart asks too soon.
-        let _ = self.keep(&format!("{name}.failed"), &text);
+        let _ = self.keep(&failed(name), &text);
     }
 
     pub(super) fn forget_failures(&self, name: &str) {
         // Usually there is none.
-        let _ = fs::remove_file(self.failed(name));
+        let _ = fs::remove_file(self.dir.join(failed(name)));
     }
 
     fn certificate(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.pem"))
-    }
-
-    fn failed(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.failed"))
+        self.dir.join(format!("{}.pem", stem(name, ".pem")))
     }
 
     fn keep(&self, name: &str, text: &str) -> io::Result<()> {
@@ -187,12 +187,41 @@ impl Reserved {
     }
 }
 
+/// One that is not valid yet is as good as any: no CA gives one for later, so it
+/// is this clock that is behind, and clients have others.
 fn load(file: &Path, now: SystemTime) -> Result<Arc<Pair>, PairError> {
     let place = CertificatePair {
         chain: file.to_owned(),
         key: file.to_owned(),
     };
-    Pair::load(&place, now)
+    match Pair::load(&place, now) {
+        Err(PairError::NotYetValid { at, .. }) => Pair::load(&place, at),
+        loaded => loaded,
+    }
+}
+
+/// Of the file of failures.
+fn failed(name: &str) -> String {
+    // Its draft has the longest name of all files.
+    format!("{}.failed", stem(name, ".failed.new"))
+}
+
+/// What the name of a file begins with that is to have this ending: the name
+/// itself or, where the whole would be too long, its beginning and a digest of
+/// it, behind a mark that no name has.
+fn stem(name: &str, ending: &str) -> String {
+    let most = MOST_FILE_NAME - ending.len();
+    if name.len() <= most {
+        return name.to_owned();
+    }
+    let digest = digest(&SHA256, name.as_bytes());
+    let mut hex = String::from("~");
+    for byte in digest.as_ref() {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    let kept = most - hex.len();
+    name.chars().take(kept).chain(hex.chars()).collect()
 }
 
 /// Whoever may read it, it is the owner alone.
@@ -267,6 +296,65 @@ mod tests {
             assert!(reserved.fill("a.test", &chain, now).is_err());
             assert!(storage.load("a.test", now).is_ok());
         }
+    }
+
+    #[test]
+    fn what_begins_later_by_this_clock_is_kept_and_what_is_over_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = storage(dir.path());
+        let _turn = storage.take_turn().unwrap().unwrap();
+        let day = Duration::from_secs(86_400);
+        let now = UNIX_EPOCH + 20_000 * day;
+        let give = |begins: SystemTime, ends: SystemTime, now| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+            params.not_before = begins.into();
+            params.not_after = ends.into();
+            let chain = params.self_signed(&key).unwrap().pem();
+            let reserved = storage.reserve("a.test", &key.serialize_pem()).unwrap();
+            reserved.fill("a.test", &chain, now)
+        };
+        // A clock that is two days behind.
+        let given = give(now, now + 90 * day, now - 2 * day).unwrap();
+        assert_eq!(given.not_before, now);
+        let found = storage.load("a.test", now - 2 * day).unwrap();
+        assert_eq!(found.not_before, now);
+        assert!(give(now - 2 * day, now - day, now).is_err());
+        assert_eq!(storage.load("a.test", now).unwrap().not_before, now);
+        assert!(storage.load("a.test", now + 91 * day).is_err());
+    }
+
+    #[test]
+    fn the_longest_names_have_files_of_their_own_and_others_their_own_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = storage(dir.path());
+        let _turn = storage.take_turn().unwrap().unwrap();
+        // So long that only the last letter tells them apart.
+        let of = |bytes: usize, last: &str| {
+            let label = format!("{}.", "a".repeat(62));
+            format!("{}{last}", &label.repeat(5)[..bytes - 1])
+        };
+        let names = [of(253, "x"), of(253, "y"), of(252, "x"), of(245, "x")];
+        for (at, name) in names.iter().enumerate() {
+            let (key, chain) = issued(&[name.as_str()]);
+            let reserved = storage.reserve(name, &key).unwrap();
+            reserved.fill(name, &chain, SystemTime::now()).unwrap();
+            storage.keep_failures(name, at as u32, UNIX_EPOCH);
+        }
+        for (at, name) in names.iter().enumerate() {
+            let pair = storage.load(name, SystemTime::now()).unwrap();
+            assert!(pair.is_for(name), "{name}");
+            let failures = storage.failures(name);
+            assert_eq!(failures, Some((at as u32, UNIX_EPOCH)), "{name}");
+            storage.forget_failures(name);
+            assert_eq!(storage.failures(name), None);
+        }
+        // What is there already is found.
+        let longest = of(251, "x");
+        let place = storage.dir.join(format!("{longest}.pem"));
+        assert_eq!(storage.certificate(&longest), place);
+        let longest = of(244, "x");
+        assert_eq!(failed(&longest), format!("{longest}.failed"));
     }
 
     #[test]

@@ -5,18 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::AcmeError;
-use super::attempt::Common;
+use super::attempt::{Attempted, Common};
 use super::ca::NotBefore;
-use super::desk::{Desk, Standing};
-use super::schedule::{back_off, renewal};
+use super::desk::Desk;
+use super::entry::Entry;
+use super::moment::Moment;
+use super::schedule::{back_off, dice};
 use super::storage::{Storage, Turn};
 use super::wanted::Wanted;
-use crate::config::Acme;
 use crate::metrics::{Metrics, Outcome};
 use crate::tls::Pair;
 
@@ -24,7 +26,7 @@ use crate::tls::Pair;
 const AT_ONCE: usize = 4;
 /// How often a process without the turn looks what the other has stored.
 const LOOK: Duration = Duration::from_secs(1);
-const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+const NEVER: Duration = Duration::MAX;
 
 pub(super) struct Work {
     desk: Arc<Desk>,
@@ -34,27 +36,10 @@ pub(super) struct Work {
     turn: Option<Turn>,
     /// Whether it has been said that another process has the turn.
     told_of_turn: bool,
-    running: JoinSet<(String, Result<Arc<Pair>, AcmeError>)>,
+    running: JoinSet<Attempted>,
     /// In a row, of what is no name's fault, and until when all wait for it.
     failures: u32,
-    closed_until: SystemTime,
-}
-
-/// One name.
-struct Entry {
-    standing: Standing,
-    failures: u32,
-    due: SystemTime,
-    under_way: Option<UnderWay>,
-}
-
-/// An order, which ends with the name that it is for.
-struct UnderWay(AbortHandle);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    closed_until: Option<Instant>,
 }
 
 impl Work {
@@ -68,13 +53,13 @@ impl Work {
             told_of_turn: false,
             running: JoinSet::new(),
             failures: 0,
-            closed_until: SystemTime::UNIX_EPOCH,
+            closed_until: None,
         }
     }
 
     /// Takes over what a new configuration asks for. What it asks for as before
     /// goes on as it was.
-    pub(super) fn adopt(&mut self, wanted: Option<Arc<Wanted>>, now: SystemTime) {
+    pub(super) fn adopt(&mut self, wanted: Option<Arc<Wanted>>, now: Moment) {
         let before = self.common.as_ref().map(|common| &common.wanted.acme);
         if before != wanted.as_ref().map(|wanted| &wanted.acme) {
             // Another CA, or other rules: nothing of what was holds.
@@ -83,7 +68,7 @@ impl Work {
             self.turn = None;
             self.common = None;
             self.failures = 0;
-            self.closed_until = SystemTime::UNIX_EPOCH;
+            self.closed_until = None;
         }
         let Some(wanted) = wanted else {
             self.desk.issued.retain(|_| false);
@@ -113,15 +98,13 @@ impl Work {
     }
 
     /// Begins what is due, as far as there is room.
-    pub(super) fn begin(&mut self, now: SystemTime) {
+    pub(super) fn begin(&mut self, now: Moment) {
         let Some(common) = self.common.clone() else {
             return;
         };
-        if now < self.opens(&common) {
-            return;
-        }
         for name in self.due(now) {
-            if self.running.len() >= AT_ONCE || now < self.closed_until {
+            // Each of them may have closed it.
+            if self.running.len() >= AT_ONCE || !self.closed_for(now).is_zero() {
                 return;
             }
             if !self.has_turn(&common, now) {
@@ -134,7 +117,6 @@ impl Work {
             if entry.took_newer(&name, &common, &self.desk, now) {
                 continue;
             }
-            entry.standing.last_attempt = Some(now);
             let challenge = common.wanted.challenge(entry.failures);
             tracing::info!(
                 name,
@@ -142,68 +124,61 @@ impl Work {
                 "ordering a certificate"
             );
             let order = self.running.spawn(common.clone().attempt(name, challenge));
-            entry.under_way = Some(UnderWay(order));
+            entry.begins(order, now);
         }
     }
 
-    /// When there is something to begin, if nothing else happens before.
-    pub(super) fn next(&self, now: SystemTime) -> SystemTime {
-        let never = now + NEVER;
-        let Some(common) = &self.common else {
-            return never;
-        };
+    /// How long until there is something to begin, if nothing else happens before.
+    pub(super) fn wait(&self, now: Moment) -> Duration {
         if self.running.len() >= AT_ONCE {
-            return never;
+            return NEVER;
         }
-        let waiting = self
-            .names
-            .values()
-            .filter(|entry| entry.under_way.is_none());
-        let due = waiting.map(|entry| entry.due).min();
-        due.map_or(never, |due| due.max(self.opens(common)))
+        let each = self.names.values();
+        let waiting = each.filter(|entry| entry.under_way.is_none());
+        let wait = waiting.map(|entry| entry.wait(now)).min();
+        wait.map_or(NEVER, |wait| wait.max(self.closed_for(now)))
     }
 
     /// Waits for an order to end, and settles it. Without one it waits forever.
     pub(super) async fn settled(&mut self) {
         match self.running.join_next().await {
             None => std::future::pending().await,
-            Some(Ok((name, made))) => self.settle(&name, made, SystemTime::now()),
+            Some(Ok(attempted)) => self.settle(attempted, Moment::now()),
             // Its name has been taken away.
             Some(Err(error)) if error.is_cancelled() => {}
-            Some(Err(_)) => self.bury(SystemTime::now()),
+            Some(Err(_)) => self.bury(Moment::now()),
         }
     }
 
     /// Shows operators how things are.
-    pub(super) fn publish(&self) {
-        let opens = self.common.as_ref().map(|common| self.opens(common));
-        let standing = |entry: &Entry| Standing {
-            next_attempt: entry
-                .under_way
-                .is_none()
-                .then(|| entry.due.max(opens.unwrap_or(entry.due))),
-            ..entry.standing.clone()
+    pub(super) fn publish(&self, now: Moment) {
+        let closed = self.closed_for(now);
+        let standing = |(name, entry): (&String, &Entry)| {
+            let in_service = self.desk.issued.get(name);
+            let wait = entry.wait(now).max(closed);
+            let standing = entry.standing(in_service.as_deref(), wait, now);
+            (name.clone(), standing)
         };
-        let each = self.names.iter();
-        let standings = each.map(|(name, entry)| (name.clone(), standing(entry)));
-        self.desk.set_standings(standings.collect());
+        self.desk
+            .set_standings(self.names.iter().map(standing).collect());
     }
 
-    /// Until when all names wait: for what failed for all, and for what the CA
-    /// has asked for.
-    fn opens(&self, common: &Common) -> SystemTime {
-        let asked = common.not_before.get().unwrap_or(SystemTime::UNIX_EPOCH);
-        self.closed_until.max(asked)
+    /// How long all names wait: for what failed for all, and for what the CA has
+    /// asked of all.
+    fn closed_for(&self, now: Moment) -> Duration {
+        let common = self.common.as_ref();
+        let asked = common.and_then(|common| common.not_before.get());
+        let opens = self.closed_until.max(asked);
+        opens.map(|at| now.until(at)).unwrap_or_default()
     }
 
-    fn due(&self, now: SystemTime) -> Vec<String> {
-        let due = |(_, entry): &(&String, &Entry)| entry.under_way.is_none() && entry.due <= now;
-        let each = self.names.iter().filter(due);
-        each.map(|(name, _)| name.clone()).collect()
+    fn due(&self, now: Moment) -> Vec<String> {
+        let due = self.names.iter().filter(|(_, entry)| entry.is_due(now));
+        due.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether this process is the one that orders.
-    fn has_turn(&mut self, common: &Common, now: SystemTime) -> bool {
+    fn has_turn(&mut self, common: &Common, now: Moment) -> bool {
         if self.turn.is_some() {
             return true;
         }
@@ -220,7 +195,7 @@ impl Work {
             Err(error) => {
                 let error = AcmeError::storage(common.storage.dir())(error);
                 for name in self.due(now) {
-                    self.failed(&name, &error, now);
+                    self.failed(&name, &error, None, now);
                 }
                 false
             }
@@ -228,11 +203,11 @@ impl Work {
     }
 
     /// Another process orders: takes what it has stored.
-    fn look(&mut self, common: &Common, now: SystemTime) {
+    fn look(&mut self, common: &Common, now: Moment) {
         if !std::mem::replace(&mut self.told_of_turn, true) {
             tracing::info!("another process that has this storage orders the certificates");
         }
-        self.closed_until = now + LOOK;
+        self.closed_until = Some(now.instant + LOOK);
         for name in self.due(now) {
             if let Some(entry) = self.names.get_mut(&name) {
                 entry.took_newer(&name, common, &self.desk, now);
@@ -240,14 +215,19 @@ impl Work {
         }
     }
 
-    fn settle(&mut self, name: &str, made: Result<Arc<Pair>, AcmeError>, now: SystemTime) {
+    fn settle(&mut self, attempted: Attempted, now: Moment) {
+        let Attempted {
+            name,
+            made,
+            not_before,
+        } = attempted;
         match made {
-            Ok(pair) => self.succeeded(name, pair, now),
-            Err(error) => self.failed(name, &error, now),
+            Ok(pair) => self.succeeded(&name, pair, now),
+            Err(error) => self.failed(&name, &error, not_before, now),
         }
     }
 
-    fn succeeded(&mut self, name: &str, pair: Arc<Pair>, now: SystemTime) {
+    fn succeeded(&mut self, name: &str, pair: Arc<Pair>, now: Moment) {
         self.count("ok");
         self.failures = 0;
         // An edit may have taken the name away.
@@ -255,55 +235,65 @@ impl Work {
             return;
         };
         common.storage.forget_failures(name);
-        let acme = &common.wanted.acme;
-        entry.under_way = None;
-        entry.has(&pair, acme);
-        // A certificate that comes too late for its renewal is no reason to hurry.
-        entry.due = entry.due.max(now + acme.retry_interval);
-        let days = pair.remaining(now).as_secs_f64() / 86_400.0;
-        self.desk.issued.put(name, pair);
+        let days = pair.remaining(now.date).as_secs_f64() / 86_400.0;
+        entry.gets(name, pair, &common.wanted.acme, &self.desk, now);
         tracing::info!(name, days = format!("{days:.1}"), "certificate issued");
     }
 
-    fn failed(&mut self, name: &str, error: &AcmeError, now: SystemTime) {
+    /// `asked`: when the CA wants to hear of this name again.
+    fn failed(&mut self, name: &str, error: &AcmeError, asked: Option<Instant>, now: Moment) {
         self.count("failed");
-        let (Some(common), Some(entry)) = (&self.common, self.names.get_mut(name)) else {
-            return;
-        };
-        let acme = &common.wanted.acme;
-        entry.under_way = None;
-        entry.standing.last_attempt = Some(now);
-        entry.standing.error = Some(error.to_string());
         if let AcmeError::Storage { .. } = error {
             // It may be another one when it is there again.
             self.turn = None;
         }
-        if error.is_of_all() {
-            // Others that were under way then count as the same failure.
-            if now >= self.closed_until {
-                self.failures = self.failures.saturating_add(1);
-                self.closed_until = now + back_off(self.failures, acme, dice());
+        let wait = match error.is_of_all() {
+            true => {
+                self.close(now);
+                None
             }
-        } else {
-            self.failures = 0;
-            entry.failures = entry.failures.saturating_add(1);
-            entry.due = now + back_off(entry.failures, acme, dice());
-            common.storage.keep_failures(name, entry.failures, now);
-        }
-        let retry = entry.due.max(self.opens(common));
-        let seconds = retry.duration_since(now).unwrap_or_default();
+            false => self.own_wait(name, asked, now),
+        };
+        let Some(entry) = self.names.get_mut(name) else {
+            return;
+        };
+        entry.fails(error.to_string(), wait, now);
+        let retry = entry.wait(now).max(self.closed_for(now));
         let in_service = self.desk.issued.get(name).is_some();
         tracing::warn!(
             name,
             %error,
             in_service,
-            retry_seconds = seconds.as_secs(),
+            retry_seconds = retry.as_secs(),
             "certificate not issued"
         );
     }
 
+    /// Has all names wait for what is no name's fault.
+    fn close(&mut self, now: Moment) {
+        // Others that were under way then count as the same failure.
+        let is_closed = self.closed_until.is_some_and(|at| now.instant < at);
+        if let Some(common) = self.common.as_ref().filter(|_| !is_closed) {
+            self.failures = self.failures.saturating_add(1);
+            let wait = back_off(self.failures, &common.wanted.acme, dice());
+            self.closed_until = Some(now.instant + wait);
+        }
+    }
+
+    /// How long a name waits for what is its own fault, or its own limit at the CA.
+    fn own_wait(&mut self, name: &str, asked: Option<Instant>, now: Moment) -> Option<Duration> {
+        self.failures = 0;
+        let (common, entry) = (self.common.as_ref()?, self.names.get_mut(name)?);
+        entry.failures = entry.failures.saturating_add(1);
+        let failures = entry.failures;
+        common.storage.keep_failures(name, failures, now.date);
+        let wait = back_off(failures, &common.wanted.acme, dice());
+        let asked = asked.map(|at| now.until(at)).unwrap_or_default();
+        Some(wait.max(asked))
+    }
+
     /// An order has died and cannot say which: none under way may be forgotten.
-    fn bury(&mut self, now: SystemTime) {
+    fn bury(&mut self, now: Moment) {
         self.running = JoinSet::new();
         let under_way = self
             .names
@@ -311,7 +301,7 @@ impl Work {
             .filter(|(_, entry)| entry.under_way.is_some());
         let names: Vec<String> = under_way.map(|(name, _)| name.clone()).collect();
         for name in names {
-            self.failed(&name, &AcmeError::Died, now);
+            self.failed(&name, &AcmeError::Died, None, now);
         }
     }
 
@@ -320,57 +310,5 @@ impl Work {
     }
 }
 
-impl Entry {
-    /// As the storage has it.
-    fn stored(name: &str, common: &Common, desk: &Desk, now: SystemTime) -> Self {
-        let acme = &common.wanted.acme;
-        let mut entry = Self {
-            standing: Standing::default(),
-            failures: 0,
-            due: now,
-            under_way: None,
-        };
-        match common.storage.load(name, now) {
-            Ok(pair) => {
-                entry.has(&pair, acme);
-                desk.issued.put(name, pair);
-            }
-            Err(error) if common.storage.has(name) => {
-                tracing::warn!(name, %error, "stored certificate cannot be used");
-            }
-            Err(_) => {}
-        }
-        if let Some((failures, at)) = common.storage.failures(name) {
-            entry.failures = failures;
-            // Of a clock that went wrong it is not believed.
-            let wait = back_off(failures, acme, 0.0);
-            entry.due = entry.due.max(at.min(now) + wait);
-        }
-        entry
-    }
-
-    /// Has this certificate from now on.
-    fn has(&mut self, pair: &Pair, acme: &Acme) {
-        self.failures = 0;
-        self.standing.error = None;
-        self.standing.not_after = Some(pair.not_after);
-        self.due = renewal(pair.not_before, pair.not_after, acme.renewal, dice());
-    }
-
-    /// Whether the storage had a newer one, which is in service now.
-    fn took_newer(&mut self, name: &str, common: &Common, desk: &Desk, now: SystemTime) -> bool {
-        match common.storage.load(name, now) {
-            Ok(pair) if Some(pair.not_after) > self.standing.not_after => {
-                self.has(&pair, &common.wanted.acme);
-                desk.issued.put(name, pair);
-                tracing::info!(name, "certificate taken from the storage");
-                self.due > now
-            }
-            _ => false,
-        }
-    }
-}
-
-fn dice() -> f64 {
-    rand::random()
-}
+#[cfg(test)]
+mod tests;

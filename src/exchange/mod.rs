@@ -20,11 +20,11 @@ use std::sync::Arc;
 use http::Response;
 
 pub use body::{Body, BodyError, ContinueGate, RequestBody};
-pub use client::{Client, Http, Place, TlsFacts};
+pub use client::{CaDigest, Certificate, Client, Http, Place, TlsFacts};
 pub use client_upgrade::ClientUpgrade;
 pub(crate) use record::access_line;
 pub use record::{Entry, Hidden, Line, Record, Words, loggable_path};
-pub use refusal::{Challenge, Denial, Refusal};
+pub use refusal::{Challenge, Denial, Elsewhere, Refusal};
 pub use stack::Stack;
 
 use crate::net::ClientLink;
@@ -49,6 +49,9 @@ pub struct Exchange {
     pub speaks_for_others: bool,
     /// Whether the client speaks TLS, to longhaul or to a trusted proxy.
     pub secure: bool,
+    /// Whether the listener would accept the client's certificate now, as the
+    /// configuration in force has it.
+    pub certified: bool,
 }
 
 /// The host that a request is addressed to, lower case, without port and

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Client, Refusal};
+use super::{Client, Refusal, TlsFacts};
 use crate::spans::Begun;
 
 /// One access line: what every line of an exchange or a tunnel says, then what
@@ -221,9 +221,7 @@ impl Entry {
             forwarded_for: self.forwarded_for.as_deref().unwrap_or_default(),
             tls: tls.map_or("", |tls| tls.version),
             sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or_default(),
-            client_subject: tls
-                .and_then(|tls| tls.client_subject.as_deref())
-                .unwrap_or_default(),
+            client_subject: tls.and_then(TlsFacts::client_subject).unwrap_or_default(),
             host: &self.host,
             method: self.method.as_str(),
             path: &self.path,

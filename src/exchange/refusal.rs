@@ -17,6 +17,11 @@ pub struct Denial(pub Response<Vec<u8>>);
 #[derive(Clone, Debug)]
 pub struct Challenge(pub String);
 
+/// On an answer, as an extension: the client's next request is to come by another
+/// connection. Over HTTP/1.1 `Connection` says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere;
+
 /// Why longhaul answers a request itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -32,6 +37,9 @@ pub enum Refusal {
     Handshake(#[from] handshake::Mistake),
     #[error("this route does not pass on the upgrade to {0}")]
     UpgradeNotAllowed(String),
+    /// It may come again on another connection.
+    #[error("the connection has no client certificate that is accepted now")]
+    NoClientCertificate,
     #[error("the route is not for this network")]
     NetworkDenied,
     /// With the origin.
@@ -137,6 +145,8 @@ impl Refusal {
             | Self::RequestHeadTimeout
             | Self::ProxyHeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UntrustedProxy => StatusCode::FORBIDDEN,
+            // RFC 9110 section 15.5.20: another connection would do.
+            Self::NoClientCertificate => StatusCode::MISDIRECTED_REQUEST,
             Self::BadHead(status, _) => *status,
             Self::NeverOpened => StatusCode::SWITCHING_PROTOCOLS,
             Self::Handshake(mistake) => mistake.status(),
@@ -179,6 +189,7 @@ impl Refusal {
             Self::BadRequest(_) => "bad_request",
             Self::Handshake(_) => "bad_handshake",
             Self::UpgradeNotAllowed(_) => "upgrade_not_allowed",
+            Self::NoClientCertificate => "no_client_certificate",
             Self::NetworkDenied => "network_denied",
             Self::OriginNotAllowed(_) => "origin_not_allowed",
             Self::HandshakeRate(_) => "handshake_rate",
@@ -228,6 +239,9 @@ impl Refusal {
         }
         let mut response = Response::new(Body::full(format!("{self}\n")));
         *response.status_mut() = self.status();
+        if let Self::NoClientCertificate = self {
+            response.extensions_mut().insert(Elsewhere);
+        }
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -282,6 +296,7 @@ impl Refusal {
                 | Self::RequestBody(_)
                 | Self::RequestBodyTimeout
                 | Self::BadRequest(_)
+                | Self::NoClientCertificate
                 | Self::Stopping
         )
     }

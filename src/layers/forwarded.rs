@@ -265,6 +265,7 @@ mod tests {
             is_placed: true,
             speaks_for_others: false,
             secure: false,
+            certified: false,
         };
         let trusted = trusted.iter().map(|net| net.parse().unwrap()).collect();
         let by = ForwardedLayer { trusted, header };

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use tower::{Layer, Service};
 
 use crate::config::{Config, ForwardedHeader, Listener};
-use crate::exchange::{Body, Client, Refusal, Reply};
+use crate::exchange::{Body, CaDigest, Client, Refusal, Reply};
 use crate::spans::Spans;
 
 /// By what it is settled.
@@ -40,8 +40,14 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// For requests that come by `listener`.
-    pub fn by(config: &Config, listener: Option<&Listener>, spans: &Arc<Spans>) -> Self {
+    /// For requests that come by `listener`, whose clients' certificates are from
+    /// these CAs.
+    pub fn by(
+        config: &Config,
+        listener: Option<&Listener>,
+        client_cas: Option<&Arc<[CaDigest]>>,
+        spans: &Arc<Spans>,
+    ) -> Self {
         let tracing = config.traces.as_ref().map(|traces| trace::Tracing {
             spans: Arc::clone(spans),
             sample: traces.sample,
@@ -52,7 +58,7 @@ impl Settled {
             request_id: config.log.request_id,
             begin_traces: config.log.begin_traces,
             tracing,
-            subject: subject::SubjectLayer::by(config, listener),
+            subject: subject::SubjectLayer::by(config, listener, client_cas),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn origin(exchange: &Exchange) -> Origin {
     });
     let own = client.tls.as_ref().map(|facts| Tls {
         version: Some(facts.version.to_owned()),
-        verified: facts.client_subject.is_some(),
+        verified: exchange.certified,
     });
     let tls = own
         .or_else(|| told?.tls.clone())

@@ -16,7 +16,7 @@ use super::http2::Http2;
 use super::introduction::{Introduction, hear};
 use crate::config::Limits;
 use crate::drain::{Stage, Watch};
-use crate::exchange::{Client, Http, Place, Refusal, TlsFacts};
+use crate::exchange::{Certificate, Client, Http, Place, Refusal, TlsFacts};
 use crate::metrics::{Metrics, Refused, TlsVersion};
 use crate::net::{
     self, Ambiguous, ClientFault, Opening, Peer, Permit, ReadDeadlines, Socket, Transport,
@@ -242,10 +242,16 @@ async fn handshake(
         Some("h2") => Http::Two,
         Some(_) | None => Http::One,
     };
+    let cas = tls.client_cas().cloned().unwrap_or_default();
+    let certificate = facts.client_subject.map(|subject| Certificate {
+        subject,
+        not_after: facts.client_not_after,
+        cas,
+    });
     let facts = TlsFacts {
         version: facts.version,
         sni: facts.sni,
-        client_subject: facts.client_subject,
+        certificate: certificate.map(Box::new),
         resumed: facts.resumed,
     };
     let transport = Transport::Tls(Box::new(TlsStream::Server(stream)));

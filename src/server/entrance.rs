@@ -99,6 +99,7 @@ impl Entrance {
             is_placed: true,
             speaks_for_others: false,
             secure: self.client.is_secure(),
+            certified: false,
         });
         request
     }

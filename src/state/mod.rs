@@ -181,7 +181,11 @@ impl State {
             mut snapshot,
             warnings,
             renewed,
+            stored,
         } = prepared;
+        for (name, pair) in stored {
+            self.acme.issued.put_missing(name, pair);
+        }
         let previous = self.snapshot();
         snapshot.generation = previous.generation + 1;
         let gone = previous.listeners.iter();

@@ -20,7 +20,7 @@ use tower::Layer;
 use super::router::Router;
 use super::{AdminTls, ListenerState, RouteEntry, Snapshot, State};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Place, Scheme};
-use crate::exchange::Stack;
+use crate::exchange::{CaDigest, Stack};
 use crate::fetch::KeyFetch;
 use crate::guard::{Counted, Door, Suspicion};
 use crate::identity::Users;
@@ -31,7 +31,7 @@ use crate::net::Keepalive;
 use crate::proxy::{self, Identity, Proxy};
 use crate::route::Table;
 use crate::tls;
-use crate::tls::ServerTls;
+use crate::tls::{Pair, ServerTls};
 use crate::upstream::{Dialer, Upstream};
 use warnings::{told_in_the_clear, uncounted};
 
@@ -42,6 +42,8 @@ pub struct Prepared {
     pub warnings: Vec<Warning>,
     /// Certificates whose files have new content.
     pub renewed: Vec<PathBuf>,
+    /// By ACME, of names that had none, for the commit to put in service.
+    pub(super) stored: Vec<(String, Arc<Pair>)>,
 }
 
 /// What an operator should know although it stands in nobody's way.
@@ -72,6 +74,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings: Diagnostics::default(),
         warnings: Vec::new(),
         renewed: Vec::new(),
+        stored: Vec::new(),
         users: BTreeMap::new(),
         key_fetches: BTreeMap::new(),
     };
@@ -84,6 +87,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         findings,
         warnings,
         renewed,
+        stored,
         users,
         key_fetches,
         ..
@@ -121,6 +125,7 @@ pub(super) fn prepare(state: &State, config: Config, hash: u64) -> Result<Prepar
         snapshot,
         warnings,
         renewed,
+        stored,
     })
 }
 
@@ -155,7 +160,8 @@ fn listeners(
         .iter()
         .map(|(name, listener)| {
             let tls = tls.get(name).cloned();
-            let stack = stack(state, config, listener, table);
+            let client_cas = tls.as_ref().and_then(ServerTls::client_cas);
+            let stack = stack(state, config, (listener, client_cas), table);
             let state = ListenerState {
                 proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
@@ -185,7 +191,7 @@ fn door(state: &State, config: &Config, listener: &config::Listener) -> Door {
 fn stack(
     state: &State,
     config: &Config,
-    listener: &config::Listener,
+    (listener, client_cas): (&config::Listener, Option<&Arc<[CaDigest]>>),
     table: &Arc<Table<RouteEntry>>,
 ) -> Stack<Infallible> {
     // Outermost, so that every refusal below gets its line.
@@ -193,7 +199,7 @@ fn stack(
         metrics: Arc::clone(&state.metrics),
         sample: config.log.sample_requests,
     };
-    let settled = layers::Settled::by(config, Some(listener), &state.spans);
+    let settled = layers::Settled::by(config, Some(listener), client_cas, &state.spans);
     match listener.redirect_to_https {
         Some(port) => Stack::new(record.layer(layers::settle(settled, Redirect { port }))),
         None => {
@@ -254,6 +260,7 @@ pub(super) struct Work<'a> {
     findings: Diagnostics,
     warnings: Vec<Warning>,
     renewed: Vec<PathBuf>,
+    stored: Vec<(String, Arc<Pair>)>,
     users: BTreeMap<PathBuf, Arc<Users>>,
     key_fetches: BTreeMap<String, Arc<KeyFetch>>,
 }

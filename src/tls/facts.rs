@@ -33,6 +33,8 @@ pub struct Facts {
     /// Subject of the client's verified certificate (RFC 4514), `None` if it
     /// presented none. Empty if the certificate has no subject.
     pub client_subject: Option<String>,
+    /// When that certificate ends; `None` also if only the verifier can read it.
+    pub client_not_after: Option<SystemTime>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
 }
@@ -43,6 +45,7 @@ impl Facts {
         let cipher = connection
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str());
+        let leaf = connection.peer_certificates().and_then(<[_]>::first);
         Self {
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -57,10 +60,8 @@ impl Facts {
                 .alpn_protocol()
                 .map(|alpn| String::from_utf8_lossy(alpn).into_owned()),
             sni: connection.server_name().map(str::to_ascii_lowercase),
-            client_subject: connection
-                .peer_certificates()
-                .and_then(<[_]>::first)
-                .map(subject),
+            client_subject: leaf.map(subject),
+            client_not_after: leaf.and_then(not_after),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
@@ -114,6 +115,11 @@ fn subject(leaf: &CertificateDer<'_>) -> String {
         // The verifier has parsed it too, so this is for what only it can read.
         Err(_) => String::new(),
     }
+}
+
+fn not_after(leaf: &CertificateDer<'_>) -> Option<SystemTime> {
+    let certificate = parse(leaf).ok()?;
+    Some(system_time(certificate.validity().not_after))
 }
 
 /// RFC 4514 section 2: the last relative name first.

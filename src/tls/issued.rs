@@ -24,8 +24,12 @@ use super::provider;
 #[derive(Debug, Default)]
 pub struct Issued {
     pairs: RwLock<HashMap<String, Arc<Pair>>>,
-    proofs: RwLock<HashMap<String, Arc<CertifiedKey>>>,
+    proofs: RwLock<HashMap<String, Proof>>,
 }
+
+/// What a CA is shown for one order.
+#[derive(Clone, Debug)]
+pub struct Proof(Arc<CertifiedKey>);
 
 /// Why a proof could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,11 @@ impl Issued {
         write(&self.pairs).insert(name.to_owned(), pair);
     }
 
+    /// The same, unless the name has one.
+    pub fn put_missing(&self, name: String, pair: Arc<Pair>) {
+        write(&self.pairs).entry(name).or_insert(pair);
+    }
+
     pub fn retain(&self, is_used: impl Fn(&str) -> bool) {
         write(&self.pairs).retain(|name, _| is_used(name));
     }
@@ -60,11 +69,12 @@ impl Issued {
     }
 
     /// Shows a CA that asks for `name` a certificate with `digest`, the SHA-256
-    /// of its key authorization (RFC 8737 section 3), until it is withdrawn.
+    /// of its key authorization (RFC 8737 section 3), until it is withdrawn or
+    /// another order for the name shows its own.
     ///
     /// # Errors
     /// If no such certificate can be made.
-    pub fn prove(&self, name: &str, digest: &[u8; 32]) -> Result<(), ProofError> {
+    pub fn prove(&self, name: &str, digest: &[u8; 32]) -> Result<Proof, ProofError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new([name.to_owned()])?;
         params.distinguished_name = DistinguishedName::new();
@@ -75,13 +85,21 @@ impl Issued {
         // Not `from_der`: it takes the certificate for one whose extensions it must
         // know.
         let key = provider().key_provider.load_private_key(key)?;
-        let proof = CertifiedKey::new(chain, key);
-        write(&self.proofs).insert(name.to_owned(), Arc::new(proof));
-        Ok(())
+        let proof = Proof(Arc::new(CertifiedKey::new(chain, key)));
+        write(&self.proofs).insert(name.to_owned(), proof.clone());
+        Ok(proof)
     }
 
-    pub fn withdraw(&self, name: &str) {
-        write(&self.proofs).remove(name);
+    /// Leaves what another order shows: one that was given up may end after the
+    /// next for its name has begun.
+    pub fn withdraw(&self, name: &str, proof: &Proof) {
+        let mut proofs = write(&self.proofs);
+        if proofs
+            .get(name)
+            .is_some_and(|it| Arc::ptr_eq(&it.0, &proof.0))
+        {
+            proofs.remove(name);
+        }
     }
 }
 
@@ -131,7 +149,8 @@ pub(super) struct ProofResolver(pub(super) Arc<Issued>);
 impl ResolvesServerCert for ProofResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
-        read(&self.0.proofs).get(&name).cloned()
+        let proofs = read(&self.0.proofs);
+        proofs.get(&name).map(|proof| Arc::clone(&proof.0))
     }
 }
 
@@ -198,7 +217,7 @@ mod tests {
         let ca = Ca::new("ca");
         let issued = Arc::<Issued>::default();
         issued.put("a.test", ca.issue(&["a.test"]).pair());
-        issued.prove("a.test", &[7; 32]).unwrap();
+        let proof = issued.prove("a.test", &[7; 32]).unwrap();
         let tls = listener(&issued, &["a.test"]);
         let client = Clients::trusting(&ca);
         let ask = |alpn: &[&[u8]]| handshake_with(&tls, client.clone().with_alpn(alpn));
@@ -212,7 +231,11 @@ mod tests {
         );
         let (accepted, connected) = ask(&[b"http/1.1", b"acme-tls/1"]).await;
         assert_eq!((accepted, connected), ("ok", Ok(())));
-        issued.withdraw("a.test");
+        // One that another order has replaced takes nothing with it.
+        let next = issued.prove("a.test", &[8; 32]).unwrap();
+        issued.withdraw("a.test", &proof);
+        assert_eq!(ask(&[b"acme-tls/1"]).await.0, "refused_by_client");
+        issued.withdraw("a.test", &next);
         assert_eq!(ask(&[b"acme-tls/1"]).await.0, "no_certificate");
     }
 

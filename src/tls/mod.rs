@@ -35,7 +35,7 @@ mod tests;
 pub use accept::{AcceptError, accept};
 pub use client::{ServerNameError, client_config, client_config_for_http2, server_name};
 pub use facts::ClientCertificate;
-pub use issued::{Issued, ProofError};
+pub use issued::{Issued, Proof, ProofError};
 pub use pair::{Pair, PairError};
 pub(crate) use pem::{PemFile, PemProblem};
 pub use server::{Certificates, ServerOptions, ServerTls, server_config};

@@ -19,6 +19,7 @@ use super::sni::SniResolver;
 use super::staple::Served;
 use super::tickets::{Policy, Tickets};
 use crate::config::ClientCertificates;
+use crate::exchange::CaDigest;
 
 /// The TLS of one listener, ready for handshakes.
 #[derive(Clone, Debug)]
@@ -27,12 +28,25 @@ pub struct ServerTls {
     pub(super) usual: Arc<ServerConfig>,
     /// For a CA that asks for a proof (RFC 8737).
     pub(super) proof: Option<Arc<ServerConfig>>,
+    client_cas: Option<Arc<[CaDigest]>>,
+}
+
+impl ServerTls {
+    /// Those that clients' certificates must be from, sorted; `None` if clients
+    /// are not asked for any.
+    pub fn client_cas(&self) -> Option<&Arc<[CaDigest]>> {
+        self.client_cas.as_ref()
+    }
 }
 
 /// For clients alone.
 impl From<Arc<ServerConfig>> for ServerTls {
     fn from(usual: Arc<ServerConfig>) -> Self {
-        Self { usual, proof: None }
+        Self {
+            usual,
+            proof: None,
+            client_cas: None,
+        }
     }
 }
 
@@ -129,6 +143,7 @@ pub fn server_config(
     if options.http2 {
         config.alpn_protocols.insert(0, super::HTTP_2.to_vec());
     }
+    let client_cas = policy.digests();
     config.ticketer = tickets.of(policy)?;
     // Session ids (TLS 1.2) would need memory that dies with each generation.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -136,6 +151,7 @@ pub fn server_config(
     Ok(ServerTls {
         usual: Arc::new(config),
         proof,
+        client_cas,
     })
 }
 
@@ -201,6 +217,7 @@ mod tests {
                 alpn: Some("http/1.1".to_owned()),
                 sni: Some("a.test".to_owned()),
                 client_subject: None,
+                client_not_after: None,
                 resumed: false,
             }
         );

@@ -16,9 +16,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ProducesTickets;
+
+use crate::exchange::CaDigest;
 
 /// The ticket keys of the process, by client certificate policy.
 ///
@@ -47,6 +50,22 @@ impl Policy {
         cas.dedup();
         Self::Certified { cas, required }
     }
+
+    /// Of the CAs, sorted; `None` if any client is let in.
+    pub(super) fn digests(&self) -> Option<Arc<[CaDigest]>> {
+        let Self::Certified { cas, .. } = self else {
+            return None;
+        };
+        let mut digests: Vec<CaDigest> = cas.iter().map(of_ca).collect();
+        digests.sort_unstable();
+        Some(digests.into())
+    }
+}
+
+fn of_ca(ca: &CertificateDer<'static>) -> CaDigest {
+    let mut bytes = CaDigest::default();
+    bytes.copy_from_slice(digest(&SHA256, ca).as_ref());
+    bytes
 }
 
 impl Tickets {

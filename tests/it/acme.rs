@@ -12,6 +12,8 @@ use crate::kit::{
     Authority, Echo, Event, Over, Proxy, Setup, Site, TlsVersion, longhaul, over_each,
 };
 
+mod waits;
+
 over_each!(a_renewal_touches_no_tunnel);
 
 const NAMES: &str = "certificates = 'acme'\nacme_names = ['a.test']";

@@ -3,9 +3,13 @@
 
 use rustls::{HandshakeKind, NamedGroup};
 
+use crate::kit::h2::{Code, H2};
 use crate::kit::{Authority, Echo, Over, Pair, Setup, Site, TlsVersion, Wire, Ws, over_each};
 
-over_each!(backends_are_told_the_subject_and_by_longhaul_alone);
+over_each!(
+    backends_are_told_the_subject_and_by_longhaul_alone,
+    an_open_connection_is_vouched_for_as_the_config_in_force_has_it,
+);
 
 const PAIR: &str = "certificates = [{ chain = 'site.pem', key = 'site.key' }]";
 
@@ -129,4 +133,94 @@ async fn backends_are_told_the_subject_and_by_longhaul_alone(over: Over) {
         .log
         .wait("tunnel closed", &[("client_subject", "CN=ann")])
         .await;
+}
+
+async fn an_open_connection_is_vouched_for_as_the_config_in_force_has_it(over: Over) {
+    let backend = Echo::start("a").await;
+    let (servers, clients, others) = (Authority::new(), Authority::new(), Authority::new());
+    let setup = Setup::new();
+    save(&setup, "site", &servers.pair(&["localhost"]));
+    setup.write("clients.pem", clients.pem());
+    setup.write("others.pem", others.pem());
+    setup.write("both.pem", others.pem() + &clients.pem());
+    let site = |ca: &str, required: bool| {
+        let asked = format!(
+            "client_certificates = {{ ca = '{ca}.pem', required = {required}, \
+             subject_header = 'X-Subject' }}"
+        );
+        Site::one(backend.address()).listener(PAIR).listener(&asked)
+    };
+    let proxy = setup.start(site("clients", true)).await.over(over);
+    let ann = clients.client_pair("ann");
+    let client = servers.client_with(TlsVersion::Any, Some(&ann));
+    let mut wire = proxy.tls(&client, "localhost").await;
+    let mut tunnel = Ws::open(proxy.tls(&client, "localhost").await, "/", "localhost", "").await;
+    tunnel.greeting().await;
+    let told = async |wire: &mut Wire| {
+        get(wire, "").await;
+        let seen = backend.requests().pop().expect("a request");
+        seen.header("x-subject").map(ToOwned::to_owned)
+    };
+    let named = Some("CN=ann".to_owned());
+    assert_eq!(told(&mut wire).await, named);
+    // Who trusts one more would have let it in as well.
+    proxy.reload(site("both", true)).await;
+    assert_eq!(told(&mut wire).await, named);
+    proxy.reload(site("others", false)).await;
+    assert_eq!(told(&mut wire).await, None);
+    proxy.reload(site("clients", false)).await;
+    assert_eq!(told(&mut wire).await, named);
+
+    proxy.reload(site("others", true)).await;
+    wire.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let refused = wire.response().await;
+    assert_eq!(refused.head.status, 421);
+    let line = [("refusal", "no_client_certificate")];
+    let line = proxy.log.wait("request", &line).await;
+    assert_eq!(line.number("status"), 421);
+    // It is told to come again, by a handshake that judges it anew.
+    if over == Over::Http1 {
+        assert_eq!(refused.head.header("connection"), Some("close"));
+        assert!(wire.next_response_head().await.is_none());
+    }
+    tunnel.echo("still there").await;
+    let other = others.client_pair("bob");
+    let other = servers.client_with(TlsVersion::Any, Some(&other));
+    let mut wire = proxy.tls(&other, "localhost").await;
+    assert_eq!(told(&mut wire).await, Some("CN=bob".to_owned()));
+}
+
+#[tokio::test]
+async fn an_http2_client_whose_certificate_counts_no_more_is_sent_to_another_connection() {
+    let backend = Echo::start("a").await;
+    let (servers, clients, others) = (Authority::new(), Authority::new(), Authority::new());
+    let setup = Setup::new();
+    save(&setup, "site", &servers.pair(&["localhost"]));
+    setup.write("clients.pem", clients.pem());
+    let asked = "client_certificates = { ca = 'clients.pem' }";
+    let site = Site::one(backend.address()).listener(PAIR).listener(asked);
+    let proxy = setup.start(&site).await;
+    let ann = clients.client_pair("ann");
+    let client = servers.client_with(TlsVersion::Any, Some(&ann));
+    let address = proxy.address("main").await;
+    let client = client.alpn(&["h2"]);
+    let wire = client.connect(&address, "localhost").await;
+    let (transport, _) = wire.expect("a handshake").into_parts();
+    let client = H2::over(transport).await;
+    let ask = || {
+        let target = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", "/"),
+        ];
+        client.request(&target, true)
+    };
+    assert_eq!(ask().status().await, 200);
+    // The file alone, under the same name.
+    let log = proxy.log.tail();
+    proxy.write("clients.pem", others.pem());
+    log.wait("config reloaded", &[]).await;
+    assert_eq!(ask().status().await, 421);
+    assert_eq!(client.goaway().await.1, Code::NO_ERROR);
 }

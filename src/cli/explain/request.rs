@@ -98,6 +98,7 @@ fn exchange(ip: IpAddr, door: &Door, request: &Request<Body>) -> anyhow::Result<
         is_placed: true,
         speaks_for_others: false,
         secure: door.secure,
+        certified: false,
         client,
     })
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Http2;
@@ -59,6 +60,7 @@ pub(super) async fn serve(
             calm,
             patience: http.patience,
             max_headers: http.max_headers,
+            elsewhere: Notify::new(),
         }),
     };
     let mut ending = watch.clone();
@@ -93,13 +95,14 @@ impl Task {
         let mut pings = self.frames.pings();
         let mut stopped = false;
         loop {
-            let calm = &self.terms.calm;
+            let (calm, elsewhere) = (&self.terms.calm, &self.terms.elsewhere);
             tokio::select! {
                 biased;
                 () = &mut stop, if !stopped => {
                     stopped = true;
                     self.leave();
                 }
+                () = elsewhere.notified() => self.leave(),
                 reason = poll_fn(|cx| calm.poll_lost(cx)) => {
                     log_end(&self.terms.entrance.client, reason);
                     return self.frames.end(reason).await;

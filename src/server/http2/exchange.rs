@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::request::{Kind, normalise};
 use super::response::{send, send_head};
-use crate::exchange::{Body, ClientUpgrade, Refusal};
+use crate::exchange::{Body, ClientUpgrade, Elsewhere, Refusal};
 use crate::net::http2::{Calm, Place, Stream, StreamBody, Tunnel, VERDICT};
 use crate::net::{ClientLink, Permit};
 use crate::server::connection::log_refusal;
@@ -25,6 +25,8 @@ pub(super) struct Terms {
     pub(super) calm: Arc<Calm>,
     pub(super) patience: Duration,
     pub(super) max_headers: usize,
+    /// When the client is to come by another connection.
+    pub(super) elsewhere: Notify,
 }
 
 pub(super) async fn exchange(terms: Arc<Terms>, mut request: Request<()>, stream: Arc<Stream>) {
@@ -101,7 +103,12 @@ impl Terms {
                     told = true;
                     link.end();
                 }
-                Ok(response) = &mut answer => return Some(response),
+                Ok(response) = &mut answer => {
+                    if response.extensions().get::<Elsewhere>().is_some() {
+                        self.elsewhere.notify_one();
+                    }
+                    return Some(response);
+                }
             }
         }
     }

@@ -55,15 +55,15 @@ impl Work<'_> {
         made
     }
 
-    /// What is stored serves from the first connection on; the rest is ordered
-    /// when this is in force.
+    /// What is stored serves from the first connection on, and the rest is ordered,
+    /// when this is in force: not before.
     fn acme(&mut self) {
         if let Some(settings) = &self.config.acme
             && let Err(error) = tls::client_config(settings.ca.as_deref(), None)
         {
             self.find(settings.ca.as_deref(), &settings.place, error.to_string());
         }
-        acme::put_stored(self.config, &self.state.acme, self.now);
+        self.stored = acme::stored(self.config, &self.state.acme, self.now);
     }
 
     /// Of the admin API, where it speaks TLS.

@@ -11,7 +11,7 @@ mod proof;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -31,6 +31,10 @@ pub enum Mood {
     Good,
     /// New orders are refused with this status, and `Retry-After` in seconds.
     Refuses(u16, Option<u64>),
+    /// New orders of this name meet a limit, for so many seconds.
+    Limits(&'static str, u64),
+    /// Whatever it is asked, it has no time for so many seconds.
+    Busy(u64),
     /// The directory is this text.
     Garbage(String),
     /// Nothing is answered.
@@ -74,6 +78,8 @@ struct Books {
     requests: usize,
     /// Of the certificates to come: before and behind now.
     validity: Option<(Duration, Duration)>,
+    /// How far its clock is before that of everybody else.
+    ahead: Duration,
 }
 
 struct Order {
@@ -156,6 +162,11 @@ impl Ca {
         self.desk.books().validity = Some((before, after));
     }
 
+    /// Its clock is so far before ours.
+    pub fn is_ahead(&self, by: Duration) {
+        self.desk.books().ahead = by;
+    }
+
     /// The names of all orders, in their order.
     pub fn orders(&self) -> Vec<String> {
         let books = self.desk.books();
@@ -205,6 +216,12 @@ fn problem(status: u16, kind: &str, detail: &str) -> Answer {
     (status, Vec::new(), body.to_string())
 }
 
+/// One that is to be asked again in so many seconds.
+fn later((status, mut headers, body): Answer, seconds: Option<u64>) -> Answer {
+    headers.extend(seconds.map(|seconds| ("Retry-After", seconds.to_string())));
+    (status, headers, body)
+}
+
 impl Desk {
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().expect("no panic before")
@@ -236,6 +253,9 @@ impl Desk {
     }
 
     fn answer(self: Arc<Self>, request: &Request, body: &[u8], mood: &Mood) -> Answer {
+        if let Mood::Busy(seconds) = mood {
+            return later(problem(503, "serverInternal", "no time"), Some(*seconds));
+        }
         match (&*request.method, &*request.target) {
             ("GET", "/dir") => match mood {
                 Mood::Garbage(text) => (200, Vec::new(), text.clone()),
@@ -275,11 +295,17 @@ impl Desk {
         let parts: Vec<&str> = target.trim_start_matches('/').split('/').collect();
         match (&parts[..], mood) {
             (["account"], _) => self.account(signed),
-            (["order"], Mood::Refuses(status, after)) => {
-                let (status, mut headers, body) =
-                    problem(*status, "rateLimited", "too many of everything");
-                headers.extend(after.map(|seconds| ("Retry-After", seconds.to_string())));
-                (status, headers, body)
+            (["order"], Mood::Refuses(status, after)) => later(
+                problem(*status, "rateLimited", "too many of everything"),
+                *after,
+            ),
+            (["order"], Mood::Limits(name, after))
+                if signed.payload["identifiers"][0]["value"] == *name =>
+            {
+                later(
+                    problem(429, "rateLimited", "too many of this name"),
+                    Some(*after),
+                )
             }
             (["order"], _) => self.order(&signed),
             ([kind, rest @ ..], _) => {
@@ -452,11 +478,11 @@ impl Desk {
         }
         let csr = signed.payload["csr"].as_str().unwrap_or_default();
         let csr = BASE64.decode(csr).unwrap_or_default();
-        let validity = books.validity;
+        let (validity, now) = (books.validity, SystemTime::now() + books.ahead);
         let order = &mut books.orders[at];
-        let issued = self
-            .authority
-            .issue(&csr, &order.name, validity, *mood == Mood::WrongKey);
+        let issued =
+            self.authority
+                .issue(&csr, &order.name, (validity, now), *mood == Mood::WrongKey);
         match issued {
             Ok(chain) => {
                 order.chain = Some(chain);

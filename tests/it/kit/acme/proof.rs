@@ -153,7 +153,7 @@ impl Authority {
         &self,
         request: &[u8],
         name: &str,
-        validity: Option<(Duration, Duration)>,
+        (validity, now): (Option<(Duration, Duration)>, SystemTime),
         for_another: bool,
     ) -> Result<String, String> {
         let parsed = X509CertificationRequest::from_der(request);
@@ -179,7 +179,7 @@ impl Authority {
             let day = Duration::from_secs(86_400);
             (Duration::from_secs(3600), 90 * day)
         });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("now");
+        let now = now.duration_since(UNIX_EPOCH).expect("now");
         params.not_before = date_time_ymd(1970, 1, 1) + (now - before);
         params.not_after = date_time_ymd(1970, 1, 1) + (now + after);
         Ok(match for_another {
