@@ -29,7 +29,7 @@ impl Due {
             return;
         }
         match quantum {
-            Quantum::Message => self.messages.push(slot),
+            Quantum::Messages => self.messages.push(slot),
             Quantum::Bulk => self.bulk.push_back(slot),
         }
     }

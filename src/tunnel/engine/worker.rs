@@ -194,7 +194,7 @@ impl Worker {
         let slot = self.tunnels.insert(Entry {
             relay: Relay::new(sock(client), sock(backend), ticket),
             on_end,
-            quantum: Quantum::Message,
+            quantum: Quantum::Messages,
             is_due: false,
             is_held: false,
         });

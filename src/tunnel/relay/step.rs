@@ -25,12 +25,17 @@ const TURNS_PER_STEP: usize = 4;
 
 /// Bytes of each direction in one step, give or take the last read: reads
 /// that are spliced are large.
+const BYTES_PER_STEP: usize = 512 * 1024;
+
+/// The same of who exchanges messages: others need not wait to see whether it is more.
+const BYTES_OF_MESSAGES: usize = 32 * 1024;
+
+/// How much a step may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tunnel) enum Quantum {
-    /// Of who exchanges messages: others need not wait to see whether it is more.
-    Message = 32 * 1024,
+    Messages,
     /// Of who moves much, and takes turns with others who do.
-    Bulk = 512 * 1024,
+    Bulk,
 }
 
 /// What a step came to.
@@ -43,11 +48,19 @@ pub(in crate::tunnel) enum Step {
 }
 
 impl Quantum {
-    /// What fits who has moved so much in a step.
+    /// What fits who has moved so many bytes in a step.
     fn after(moved: usize) -> Self {
-        match moved < Self::Message as usize {
-            true => Self::Message,
+        match moved < BYTES_OF_MESSAGES {
+            true => Self::Messages,
             false => Self::Bulk,
+        }
+    }
+
+    /// Of each direction.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Messages => BYTES_OF_MESSAGES,
+            Self::Bulk => BYTES_PER_STEP,
         }
     }
 }
@@ -72,7 +85,7 @@ where
         // has to say for itself goes before the verdict.
         let mut asks = expired && self.ticket.pulse().is_some();
         let mut scratch = Scratch::take();
-        let mut left = [quantum as usize; 2];
+        let mut left = [quantum.bytes(); 2];
         for _ in 0..TURNS_PER_STEP {
             let mut again = false;
             for way in Way::BOTH {
@@ -97,7 +110,7 @@ where
             }
             if !again {
                 self.arm(deadline);
-                let moved = left.iter().map(|left| quantum as usize - left).sum();
+                let moved = left.iter().map(|left| quantum.bytes() - left).sum();
                 return Step::Waits(Quantum::after(moved));
             }
             if left.contains(&0) {
