@@ -138,6 +138,31 @@ fn every_command_is_in_the_readme_or_the_operations_guide() {
     }
 }
 
+/// The table of the source that the server, its commands and its log read.
+#[test]
+fn every_endpoint_of_the_admin_api_is_documented() {
+    let source = read("src/admin/endpoints.rs");
+    let (_, rows) = source.split_once("\nendpoints! {\n").expect("the table");
+    let (rows, _) = rows.split_once("\n}\n").expect("its end");
+    let endpoint = |row: &str| -> Option<String> {
+        let words: Vec<&str> = row.split_whitespace().take(3).collect();
+        let [_, method @ ("GET" | "POST"), path] = words[..] else {
+            return None;
+        };
+        Some(format!("{method} {}", path.trim_matches(['"', ';'])))
+    };
+    let wanted: BTreeSet<String> = rows.lines().filter_map(endpoint).collect();
+    assert!(wanted.len() > 10, "{wanted:?}");
+    let document = read("docs/operations.md");
+    let cells = document.lines().filter_map(|row| row.strip_prefix("| `"));
+    let cells = cells.filter_map(|row| row.split('`').next());
+    let documented: BTreeSet<String> = cells
+        .filter(|cell| cell.starts_with("GET /") || cell.starts_with("POST /"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(documented, wanted);
+}
+
 #[test]
 fn the_readme_has_the_two_commands() {
     let readme = read("README.md");
@@ -536,9 +561,20 @@ const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "admin connections at once, on each of its two addresses",
-        "src/admin/listen.rs",
+        "src/admin/gate.rs",
         "MOST_CONNECTIONS",
     ),
+    (
+        "of those over TCP, from one client address (IPv6: one /64)",
+        "src/admin/gate.rs",
+        "MOST_PER_ADDRESS",
+    ),
+    (
+        "connections over TCP that wait for one of these to end",
+        "src/admin/gate.rs",
+        "MOST_WAITING",
+    ),
+    ("time for that", "src/admin/gate.rs", "LONGEST_WAIT"),
     (
         "a TLS handshake of the admin API",
         "src/admin/dress.rs",
@@ -553,6 +589,16 @@ const FIXED: &[(&str, &str, &str)] = &[
         "closes that operators asked for, at once",
         "src/admin/closings.rs",
         "MOST_AT_ONCE",
+    ),
+    (
+        "one of them, at its pace",
+        "src/admin/tunnels.rs",
+        "LONGEST",
+    ),
+    (
+        "a comparison of `/impact`",
+        "src/upstream/impact/mod.rs",
+        "LONGEST_COMPARISON",
     ),
     (
         "watchers of the dashboard at once",

@@ -6,15 +6,17 @@
 //! one of them, also while a file cannot be read.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
+use super::endpoints::changes;
 use super::fields::Wrong;
 use super::pages::{self, forbidden};
-use super::person::{CERTIFICATE, Caller, Certified, Peer, Person, Role, changes};
+use super::person::{CERTIFICATE, Caller, Certified, Peer, Person, Role};
 use super::token::{TokenError, Tokens};
 use crate::config::{self, Operators};
 use crate::ws::handshake::tokens;
@@ -33,11 +35,19 @@ pub(super) enum Access {
     Tcp(Shown),
 }
 
-/// What lets somebody in who comes by TCP.
+/// What lets somebody in who comes by TCP, beside certificates.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
-    operator: Option<PathBuf>,
-    reader: Option<PathBuf>,
+pub(super) struct Shown(Vec<TokenFile>);
+
+/// A file of tokens, and what they are good for.
+#[derive(Debug)]
+struct TokenFile {
+    path: PathBuf,
+    /// That names it in the configuration.
+    key: &'static str,
+    role: Role,
+    /// Why it was not usable when it was last read; told once, however many ask.
+    told: Mutex<Option<String>>,
 }
 
 impl Access {
@@ -49,29 +59,30 @@ impl Access {
     }
 
     pub(super) fn of_tcp(settings: &config::Admin) -> Self {
-        Self::Tcp(Shown {
-            operator: settings.token_file.clone(),
-            reader: settings.read_token_file.clone(),
-        })
+        let files = [
+            (&settings.token_file, "token_file", Role::Operator),
+            (&settings.read_token_file, "read_token_file", Role::Reader),
+        ];
+        let file = |(path, key, role): (&Option<PathBuf>, _, _)| {
+            let path = path.as_ref()?;
+            Some(TokenFile::new(path.clone(), key, role))
+        };
+        Self::Tcp(Shown(files.into_iter().filter_map(file).collect()))
     }
 
     #[cfg(test)]
-    pub(super) fn of_token_file(operator: PathBuf) -> Self {
-        Self::Tcp(Shown {
-            operator: Some(operator),
-            ..Shown::default()
-        })
+    pub(super) fn of_token_file(path: PathBuf) -> Self {
+        let file = TokenFile::new(path, "token_file", Role::Operator);
+        Self::Tcp(Shown(vec![file]))
     }
 
     /// The token files that are not usable now.
     pub(super) fn unusable(&self) -> Vec<(PathBuf, TokenError)> {
-        let Self::Tcp(shown) = self else {
+        let Self::Tcp(Shown(files)) = self else {
             return Vec::new();
         };
-        let files = [&shown.operator, &shown.reader].into_iter().flatten();
-        files
-            .filter_map(|file| Some((file.clone(), Tokens::read(file).err()?)))
-            .collect()
+        let error = |file: &TokenFile| Some((file.path.clone(), Tokens::read(&file.path).err()?));
+        files.iter().filter_map(error).collect()
     }
 
     /// Whether a request may be answered, and to whom.
@@ -142,18 +153,45 @@ impl Shown {
         }
     }
 
-    /// Reads the files each time, so that another token holds at once.
     fn of_token(&self, shown: &str) -> Result<(String, Role), Wrong> {
-        for (file, key, role) in [
-            (&self.operator, "token_file", Role::Operator),
-            (&self.reader, "read_token_file", Role::Reader),
-        ] {
-            if let Some(name) = file.as_ref().and_then(|file| name_in(file, shown)) {
+        for file in &self.0 {
+            if let Some(name) = file.name_of(shown) {
                 let name = name.map(|name| format!(":{name}"));
-                return Ok((format!("{key}{}", name.unwrap_or_default()), role));
+                return Ok((
+                    format!("{}{}", file.key, name.unwrap_or_default()),
+                    file.role,
+                ));
             }
         }
         Err(unauthorized())
+    }
+}
+
+impl TokenFile {
+    fn new(path: PathBuf, key: &'static str, role: Role) -> Self {
+        Self {
+            path,
+            key,
+            role,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Whose token it is, if the file holds it. It is read each time, so that another
+    /// token holds at once.
+    fn name_of(&self, shown: &str) -> Option<Option<String>> {
+        let tokens = Tokens::read(&self.path);
+        self.tell(tokens.as_ref().err().map(ToString::to_string));
+        tokens.ok()?.name_of(shown)
+    }
+
+    fn tell(&self, error: Option<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(error)) {
+            let file = self.path.display();
+            tracing::warn!(%file, error, "admin token is not usable");
+        }
+        *told = error;
     }
 }
 
@@ -163,17 +201,6 @@ fn of_certificate(certificate: &Certified) -> Result<(String, Role), Wrong> {
         return Err(unauthorized());
     }
     Ok((certificate.who(), certificate.role))
-}
-
-/// Whose token it is, if the file holds it.
-fn name_in(file: &Path, shown: &str) -> Option<Option<String>> {
-    match Tokens::read(file) {
-        Ok(tokens) => tokens.name_of(shown),
-        Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "admin token is not usable");
-            None
-        }
-    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

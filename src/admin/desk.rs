@@ -1,4 +1,4 @@
-//! Where an operator's requests are answered: which path and method is whose.
+//! Where an operator's requests are answered: which endpoint is whose.
 //!
 //! It holds the process's state and the closes that operators have asked for.
 //! Who may ask, and how long a connection may last, is decided outside.
@@ -7,27 +7,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::closings::Closings;
+use super::denials::Denials;
+use super::endpoints::{Endpoint, not_allowed, tunnel_id};
 use super::fields::{Fields, Wrong};
 use super::impact::Impacts;
 use super::live::{self, Live};
-use super::person::{Person, changes};
+use super::person::Person;
 use super::{backends, rebalance, status, tunnels, watch};
 use crate::metrics;
 use crate::state::State;
 
-/// What an operator may say in a body; [`impact`] needs the most.
+/// What an operator may say in a body; [`Endpoint::Impact`] needs the most.
 const MOST_BODY: usize = 4 * 1024 * 1024;
 
-const PATHS: &str = "there are /, /status, /live, /watch, /metrics, /tunnels, /tunnels/ID, \
-                     /tunnels/ended, /tunnels/close, /backends, /rebalance, /reloads, /impact \
-                     and /closings";
 pub(super) const JSON: &str = "application/json";
 
 #[derive(Debug)]
@@ -35,6 +34,7 @@ pub(super) struct Desk {
     pub(super) state: Arc<State>,
     pub(super) closings: Closings,
     pub(super) live: Live,
+    pub(super) denials: Denials,
     impacts: Impacts,
     /// A place for each who watches.
     pub(super) watchers: Arc<Semaphore>,
@@ -51,9 +51,11 @@ pub(super) enum Answer {
 
 impl Desk {
     pub(super) fn new(state: Arc<State>, listening: Option<SocketAddr>) -> Arc<Self> {
+        let denials = Denials::new(Arc::clone(&state.metrics));
         Arc::new(Self {
             state,
             listening,
+            denials,
             closings: Closings::new(),
             impacts: Impacts::new(),
             live: Live::default(),
@@ -61,78 +63,76 @@ impl Desk {
         })
     }
 
+    /// All but the dashboard and its WebSocket, which are answered before.
     pub(super) async fn answer(
         &self,
         person: &Person,
+        endpoint: Endpoint,
         head: Parts,
         body: Incoming,
     ) -> Result<Answer, Wrong> {
-        match head.method {
-            Method::GET if head.uri.path() == "/metrics" => {
-                Fields::of_query(head.uri.query())?.finish()?;
-                Ok(self.metrics(&head.headers))
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let fields = || Fields::of_query(query);
+        let answer = match endpoint {
+            Endpoint::Dashboard | Endpoint::Watch => Err(not_allowed()),
+            Endpoint::Status => {
+                fields()?.finish()?;
+                Ok(status::status(&self.state, self.listening, person))
             }
-            Method::GET => self.get(person, head.uri.path(), head.uri.query()),
-            Method::POST => {
-                // Known to be a path before anything is read.
-                let path = head.uri.path();
-                if !is_posted(path) {
-                    return Err(nothing(path));
-                }
-                let (body, answer) = match collect(body).await {
-                    Ok(body) if path == "/impact" => {
-                        let answer = self.impacts.answer(&self.state, body).await;
-                        return answer.map(Answer::Json);
-                    }
-                    Ok(body) => {
-                        let answer = self.post(path, &body);
-                        (body, answer)
-                    }
-                    Err(wrong) => (Bytes::new(), Err(wrong)),
-                };
-                if changes(&head.method, path) {
-                    person.did(path, &body, &answer);
-                }
-                answer.map(Answer::Json)
-            }
-            _ => Err(not_allowed()),
-        }
-    }
-
-    fn get(&self, person: &Person, path: &str, query: Option<&str>) -> Result<Answer, Wrong> {
-        let fields = Fields::of_query(query)?;
-        if path == "/tunnels/ended" {
-            let filter = tunnels::searched(fields)?;
-            let ended = live::ended(self, usize::MAX, &filter);
-            return Ok(Answer::Json(json!({ "ended": ended })));
-        }
-        if let Some(id) = path.strip_prefix("/tunnels/").filter(|id| *id != "close") {
-            fields.finish()?;
-            return tunnels::show(self, id).map(Answer::Json);
-        }
-        let answer = match path {
-            "/status" => {
-                fields.finish()?;
-                status::status(&self.state, self.listening, person)
-            }
-            "/live" => {
-                fields.finish()?;
+            Endpoint::Live => {
+                fields()?.finish()?;
                 return Ok(Answer::Text(self.live.now(self), JSON));
             }
-            "/tunnels" => tunnels::list(self, fields)?,
-            "/backends" => backends::list(self, fields)?,
-            "/reloads" => {
-                fields.finish()?;
-                json!({ "reloads": live::reloads(self) })
+            Endpoint::Metrics => {
+                fields()?.finish()?;
+                return Ok(self.metrics(&head.headers));
             }
-            "/closings" => {
-                fields.finish()?;
-                json!({ "closings": self.closings.list() })
+            Endpoint::Tunnels => tunnels::list(self, fields()?),
+            Endpoint::Tunnel => {
+                fields()?.finish()?;
+                tunnels::show(self, tunnel_id(path).unwrap_or_default())
             }
-            path if is_posted(path) => return Err(not_allowed()),
-            path => return Err(nothing(path)),
+            Endpoint::EndedTunnels => {
+                let filter = tunnels::searched(fields()?)?;
+                Ok(json!({ "ended": live::ended(self, usize::MAX, &filter) }))
+            }
+            Endpoint::CloseTunnels => self.change(person, endpoint, body, tunnels::close).await,
+            Endpoint::Backends => backends::list(self, fields()?),
+            Endpoint::SetBackend => self.change(person, endpoint, body, backends::set).await,
+            Endpoint::Rebalance => {
+                let does = rebalance::rebalance;
+                self.change(person, endpoint, body, does).await
+            }
+            Endpoint::Reloads => {
+                fields()?.finish()?;
+                Ok(json!({ "reloads": live::reloads(self) }))
+            }
+            Endpoint::Impact => self.impacts.answer(&self.state, collect(body).await?).await,
+            Endpoint::Closings => {
+                fields()?.finish()?;
+                Ok(json!({ "closings": self.closings.list() }))
+            }
         };
-        Ok(Answer::Json(answer))
+        answer.map(Answer::Json)
+    }
+
+    /// Logged, done or not.
+    async fn change(
+        &self,
+        person: &Person,
+        endpoint: Endpoint,
+        body: Incoming,
+        does: fn(&Self, Fields) -> Result<Value, Wrong>,
+    ) -> Result<Value, Wrong> {
+        let (body, answer) = match collect(body).await {
+            Ok(body) => {
+                let answer = Fields::of_body(&body).and_then(|fields| does(self, fields));
+                (body, answer)
+            }
+            Err(wrong) => (Bytes::new(), Err(wrong)),
+        };
+        person.did(endpoint, &body, &answer);
+        answer
     }
 
     /// In OpenMetrics if the scraper says that it reads that.
@@ -144,38 +144,6 @@ impl Desk {
             true => Answer::Text(page.into(), metrics::OPEN_METRICS),
             false => Answer::Text(metrics::plain(&page).into(), metrics::PLAIN),
         }
-    }
-
-    fn post(&self, path: &str, body: &[u8]) -> Result<Value, Wrong> {
-        let fields = Fields::of_body(body)?;
-        match path {
-            "/tunnels/close" => tunnels::close(self, fields),
-            "/backends" => backends::set(self, fields),
-            "/rebalance" => rebalance::rebalance(self, fields),
-            path => Err(nothing(path)),
-        }
-    }
-}
-
-fn is_posted(path: &str) -> bool {
-    matches!(
-        path,
-        "/tunnels/close" | "/backends" | "/rebalance" | "/impact"
-    )
-}
-
-fn nothing(path: &str) -> Wrong {
-    match path {
-        "/" | "/status" | "/live" | "/watch" | "/metrics" | "/tunnels" | "/tunnels/ended"
-        | "/reloads" | "/closings" => not_allowed(),
-        _ => Wrong::missing(format!("there is no such path; {PATHS}")),
-    }
-}
-
-fn not_allowed() -> Wrong {
-    Wrong {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        message: format!("another method is meant; {PATHS}"),
     }
 }
 

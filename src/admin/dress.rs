@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::desk::Desk;
 use super::person::{Caller, Certified, Peer};
 use crate::state::{AdminTls, State};
-use crate::tls::{self, AcceptError, ClientCertificate};
+use crate::tls::{self, ClientCertificate};
 
 /// For a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl Dress {
                 Some((stream, caller))
             }
             Err(error) => {
-                refused(peer, &error);
+                desk.denials.undressed(peer, &error);
                 None
             }
         }
@@ -81,16 +81,5 @@ impl Dress {
             *last = now;
         }
         last.clone()
-    }
-}
-
-/// Whoever shows a certificate means to come in; the rest is what every port hears.
-fn refused(peer: Peer, error: &AcceptError) {
-    let refusal = error.label();
-    match error {
-        AcceptError::BadClientCertificate(_) | AcceptError::NoClientCertificate => {
-            tracing::warn!(%peer, refusal, %error, "admin tls handshake failed");
-        }
-        _ => tracing::debug!(%peer, refusal, %error, "admin tls handshake failed"),
     }
 }

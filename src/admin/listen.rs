@@ -1,8 +1,7 @@
 //! The sockets on which operators are answered: a Unix socket, and TCP if asked
 //! for.
 //!
-//! Few connections at a time on each, so that neither can keep the other from
-//! being served.
+//! Each has a `gate` of its own, so that neither can keep the other from being served.
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
@@ -15,12 +14,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::access::Access;
 use super::desk::Desk;
 use super::dress::Dress;
+use super::gate::Gate;
 use super::person::{Caller, Peer};
 use super::serve::serve;
 use super::token::TokenError;
@@ -29,8 +28,6 @@ use crate::files::FileError;
 use crate::net::remove_stale_socket;
 use crate::state::State;
 
-/// Connections at once; the next wait in the socket's queue.
-const MOST_CONNECTIONS: usize = 32;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
 /// The bound sockets; the Unix socket's file goes when it is dropped.
@@ -154,29 +151,42 @@ async fn accept_all<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let turns = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let gate = Arc::new(Gate::new());
     loop {
-        // It is never closed.
-        let turn = Arc::clone(&turns).acquire_owned().await;
+        let turn = gate.turn().await;
         match accept().await {
             Ok((stream, peer)) => {
+                let passing = Arc::clone(&gate).pass(turn, peer.ip());
                 let (desk, access, dress) = (Arc::clone(desk), Arc::clone(access), dress.cloned());
                 tokio::spawn(async move {
-                    match dress {
-                        None => serve(stream, Caller::plain(peer), desk, access).await,
-                        Some(dress) => {
-                            if let Some((stream, caller)) = dress.accept(stream, peer, &desk).await
-                            {
-                                serve(stream, caller, desk, access).await;
-                            }
-                        }
+                    match passing.await {
+                        Ok(_pass) => serve_dressed(stream, peer, desk, access, dress).await,
+                        Err(refused) => desk.denials.closed(peer, refused),
                     }
-                    drop(turn);
                 });
             }
             Err(error) => {
                 tracing::debug!(%error, "admin accept failed");
                 sleep(ACCEPT_BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn serve_dressed<S>(
+    stream: S,
+    peer: Peer,
+    desk: Arc<Desk>,
+    access: Arc<Access>,
+    dress: Option<Arc<Dress>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match dress {
+        None => serve(stream, Caller::plain(peer), desk, access).await,
+        Some(dress) => {
+            if let Some((stream, caller)) = dress.accept(stream, peer, &desk).await {
+                serve(stream, caller, desk, access).await;
             }
         }
     }

@@ -2,13 +2,15 @@
 //! process and its metrics, live tunnels, backends.
 
 mod access;
-mod ask;
 mod backends;
 mod closings;
 mod dashboard;
+mod denials;
 mod desk;
 mod dress;
+mod endpoints;
 mod fields;
+mod gate;
 mod impact;
 mod listen;
 mod live;
@@ -21,5 +23,6 @@ mod token;
 mod tunnels;
 mod watch;
 
-pub use ask::{AskError, Door, Running};
+pub use endpoints::Endpoint;
 pub use listen::{Admin, token_obstacles};
+pub use token::first_token;

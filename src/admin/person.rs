@@ -1,18 +1,19 @@
 //! Who asks, what they may, and the line that says what they did.
 //!
-//! By which right somebody is whom `access` finds out.
+//! By which right somebody is whom `access` finds out; what they are denied is in
+//! `denials`.
 //!
-//! Invariant: whatever changes something is logged with who asked for it, done or
-//! not.
+//! Invariant: whatever somebody who may come in would change is logged with who they
+//! are, done or not.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::endpoints::Endpoint;
 use super::fields::Wrong;
 use crate::config::{CertificateName, CertifiedOperators};
 use crate::tls::ClientCertificate;
@@ -66,6 +67,16 @@ impl Caller {
     }
 }
 
+impl Peer {
+    /// The address without its port.
+    pub(super) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::User { .. } => None,
+            Self::Address(address) => Some(address.ip()),
+        }
+    }
+}
+
 impl Certified {
     pub(super) fn new(shown: ClientCertificate, operators: &CertifiedOperators) -> Self {
         let is = |name: &CertificateName| match name {
@@ -101,11 +112,6 @@ pub(super) struct Person {
     pub(super) peer: Peer,
 }
 
-/// Whether a request changes something.
-pub(super) fn changes(method: &Method, path: &str) -> bool {
-    *method != Method::GET && *method != Method::HEAD && path != "/impact"
-}
-
 impl Role {
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -121,9 +127,9 @@ impl Person {
     }
 
     /// Logs what was done, or why it was not.
-    pub(super) fn did(&self, path: &str, body: &[u8], answer: &Result<Value, Wrong>) {
+    pub(super) fn did(&self, endpoint: Endpoint, body: &[u8], answer: &Result<Value, Wrong>) {
         let (who, role, peer) = (&*self.who, self.role.label(), self.peer);
-        let (action, what) = (action(path), shown(body));
+        let (action, what) = (endpoint.action().unwrap_or_default(), shown(body));
         match answer {
             Ok(_) => {
                 tracing::info!(who, role, %peer, action, %what, outcome = "done", "operator action");
@@ -136,31 +142,6 @@ impl Person {
                 );
             }
         }
-    }
-}
-
-/// Logs what somebody had no right to; what was asked for is not even read.
-pub(super) fn denied(caller: &Caller, path: &str, wrong: &Wrong) {
-    let who = match (&caller.certificate, wrong.status) {
-        (Some(certificate), _) => certificate.who(),
-        (None, StatusCode::UNAUTHORIZED) => "unknown".to_owned(),
-        (None, _) => "not an operator".to_owned(),
-    };
-    let peer = caller.peer;
-    let (status, reason) = (wrong.status.as_u16(), &*wrong.message);
-    tracing::warn!(
-        %who, %peer, action = action(path), outcome = "refused", status, reason,
-        "operator action"
-    );
-}
-
-/// A word for the log; what is none of these is nobody's action.
-fn action(path: &str) -> &'static str {
-    match path {
-        "/tunnels/close" => "close",
-        "/backends" => "backend state",
-        "/rebalance" => "rebalance",
-        _ => "unknown",
     }
 }
 

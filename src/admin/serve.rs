@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use super::access::Access;
 use super::dashboard;
 use super::desk::{Answer, Desk, JSON};
+use super::endpoints::Endpoint;
 use super::fields::Wrong;
-use super::person::{Caller, changes, denied};
-use super::watch::{self, Watcher};
+use super::person::Caller;
+use super::watch::Watcher;
 
 /// An operator's request is short.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,10 +68,11 @@ async fn respond(
     caller: Caller,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    if request.method() == Method::GET && request.uri().path() == "/" {
+    let asked = Endpoint::find(request.method(), request.uri().path());
+    if asked == Ok(Endpoint::Dashboard) {
         return dashboard::page(request.headers(), caller.is_tls);
     }
-    let answer = answer(desk, access, caller, request).await;
+    let answer = answer(desk, access, caller, asked, request).await;
     answer.unwrap_or_else(|wrong| {
         let error = json!({ "error": wrong.message });
         response(wrong.status, error.to_string().into(), JSON)
@@ -81,16 +83,16 @@ async fn answer(
     desk: Arc<Desk>,
     access: Arc<Access>,
     caller: Caller,
+    asked: Result<Endpoint, Wrong>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Wrong> {
     let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let person = access.check(&caller, &head).inspect_err(|wrong| {
-        if changes(&head.method, path) {
-            denied(&caller, path, wrong);
-        }
-    })?;
-    if head.method == Method::GET && path == watch::PATH {
+    // Who may not come in is not told what there is either.
+    let person = access
+        .check(&caller, &head)
+        .inspect_err(|wrong| desk.denials.denied(&caller, &head, wrong))?;
+    let endpoint = asked?;
+    if endpoint == Endpoint::Watch {
         let watcher = Watcher {
             desk,
             access,
@@ -98,7 +100,7 @@ async fn answer(
         };
         return watcher.begin(Request::from_parts(head, body));
     }
-    Ok(match desk.answer(&person, head, body).await? {
+    Ok(match desk.answer(&person, endpoint, head, body).await? {
         Answer::Json(value) => response(StatusCode::OK, value.to_string().into(), JSON),
         Answer::Text(text, kind) => response(StatusCode::OK, text, kind),
     })

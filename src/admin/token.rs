@@ -1,4 +1,5 @@
-//! Secrets in a file: read, and compared without telling how much was right.
+//! Secrets in a file: read, and compared without telling how much was right. The one
+//! place that knows how such a file is written, for whoever asks too.
 //!
 //! Who is asked for one is `access`'s to know.
 
@@ -63,6 +64,16 @@ impl Tokens {
         let is = |token: &&Token| bool::from(token.secret.as_bytes().ct_eq(shown.as_bytes()));
         self.0.iter().find(is).map(|token| token.name.clone())
     }
+}
+
+/// What a client shows that has such a file: its first token. The rights to a client's
+/// own copy are its own business.
+///
+/// # Errors
+/// If it is the text of no token file.
+pub fn first_token(text: &str) -> Result<String, TokenError> {
+    let first = parsed(text).and_then(|tokens| tokens.into_iter().next());
+    first.map(|token| token.secret).ok_or(TokenError::Content)
 }
 
 /// One token alone, or a line for each with its name; comments begin with `#`
@@ -143,6 +154,9 @@ mod tests {
         assert_eq!(both.name_of(a), Some(Some("alice".to_owned())));
         assert_eq!(both.name_of(b), Some(Some("bob@pc".to_owned())));
         assert_eq!(both.name_of("alice"), None);
+        let first = first_token(&format!("# who\n\nalice: {a}\nbob@pc:  {b}\n"));
+        assert_eq!(first.unwrap(), a);
+        assert_eq!(first_token(b).unwrap(), b);
         for wrong in [
             format!("{a}\n{b}"),
             format!("alice: {a}\n{b}"),
@@ -152,6 +166,7 @@ mod tests {
             format!("alice: {a}\n").repeat(MOST_TOKENS + 1),
         ] {
             assert!(tokens(&wrong).is_none(), "{wrong:?}");
+            assert!(first_token(&wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -20,8 +20,8 @@ use crate::ws::close::may_send;
 /// Tunnels on one page, at most and where nothing is said.
 const MOST: u64 = 10_000;
 const USUAL: u64 = 100;
-/// A close that lasts holds one of the few places of closes.
-const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// A close that lasts holds one of the few places of closes, and all of its tunnels.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// Of a reason (RFC 6455 section 5.5: 125 with the code).
 const MOST_REASON: usize = 123;
 
@@ -109,6 +109,7 @@ pub(super) fn begun(
     dry_run: bool,
 ) -> Result<Value, Wrong> {
     let (closing, seconds) = (tunnels.len(), span.as_secs_f64());
+    check_span(closing, span)?;
     if dry_run || tunnels.is_empty() {
         return Ok(json!({ "closing": closing, "seconds": seconds, "dry_run": dry_run }));
     }
@@ -120,6 +121,20 @@ pub(super) fn begun(
             message: busy.to_string(),
         })?;
     Ok(json!({ "closing": closing, "seconds": seconds, "dry_run": false, "id": begun["id"] }))
+}
+
+/// Whether a close of so many at their pace does not last too long.
+fn check_span(tunnels: usize, span: Duration) -> Result<(), Wrong> {
+    if span <= LONGEST {
+        return Ok(());
+    }
+    let hours = LONGEST.as_secs() as usize / 3600;
+    Err(Wrong::bad(format!(
+        "at this pace {tunnels} tunnels are closed over {} s, and a close lasts {hours} hours at \
+         most; expected a `rate` of at least \"{}/h\", or fewer tunnels",
+        span.as_secs(),
+        tunnels.div_ceil(hours)
+    )))
 }
 
 /// `code` and `reason`.
@@ -148,7 +163,7 @@ fn order(fields: &mut Fields, drain: &Drain) -> Result<CloseOrder, Wrong> {
 pub(super) fn pace(fields: &mut Fields) -> Result<Option<Pace>, Wrong> {
     let rate: Option<Rate> =
         fields.word("rate", "a rate such as \"50/s\"", |text| text.parse().ok())?;
-    let within_a_day = |text: &str| duration_of(text).filter(|it| *it <= LONGEST_WINDOW);
+    let within_a_day = |text: &str| duration_of(text).filter(|it| *it <= LONGEST);
     let window = fields.word(
         "window",
         "a duration of up to a day, such as \"30s\"",
@@ -240,4 +255,26 @@ fn seconds(span: Duration) -> f64 {
 fn unix(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_that_would_last_for_days_names_a_rate_that_does_not() {
+        let span = |tunnels: usize, rate: &str| {
+            let rate = Some(rate.parse().unwrap());
+            Pace::new(rate, Duration::ZERO).span(tunnels)
+        };
+        for (tunnels, least) in [(25, "2/h"), (48, "2/h"), (1_000_000, "41667/h")] {
+            let wrong = check_span(tunnels, span(tunnels, "1/h")).unwrap_err();
+            assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+            assert!(wrong.message.contains(&format!("\"{least}\"")), "{wrong:?}");
+            assert_eq!(check_span(tunnels, span(tunnels, least)), Ok(()));
+        }
+        assert_eq!(check_span(24, span(24, "1/h")), Ok(()));
+        // As long as there is.
+        assert!(check_span(usize::MAX, Duration::MAX).is_err());
+    }
 }

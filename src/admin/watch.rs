@@ -28,7 +28,6 @@ use super::fields::Wrong;
 use super::person::Caller;
 use crate::ws::handshake::{check_request, complete};
 
-pub(super) const PATH: &str = "/watch";
 /// What a watcher says it understands.
 const SUBPROTOCOL: &str = "longhaul.watch";
 /// Watchers at once.
@@ -169,6 +168,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::admin::endpoints::Endpoint;
     use crate::admin::person::Peer;
     use crate::config::Operators;
     use crate::state::State;
@@ -181,7 +181,7 @@ mod tests {
             access: Arc::new(access),
             caller: Caller::plain(Peer::User { uid: 1, gid: 1 }),
         };
-        let mut request = Request::get(PATH);
+        let mut request = Request::get(Endpoint::Watch.path());
         for (name, value) in headers {
             request = request.header(*name, value);
         }

@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::args::CheckArguments;
+use super::operator::{Door, Running};
 use super::{WrongConfig, explain, operator};
-use crate::admin::{self, Door, Running};
+use crate::admin::{self, Endpoint};
 use crate::config::{self, Config, Diagnostic, Diagnostics};
 use crate::server::{self, Incumbent, Obstacles};
 use crate::state::{Prepared, State};
@@ -129,7 +130,7 @@ fn somebody_runs(file: &Path) -> bool {
 /// What it would do to the live tunnels of whoever answers there.
 fn against(config: &Config, door: &Door, out: &mut dyn Write) -> anyhow::Result<()> {
     let body = serde_json::to_value(Outlines::of(config))?;
-    let answer = operator::asked(door, door.post("/impact", &body))?;
+    let answer = operator::asked(door, door.post(Endpoint::Impact, &body))?;
     let impacts: Vec<Impact> = serde_json::from_value(answer["impact"].clone())?;
     let live = answer["tunnels"].as_u64().unwrap_or_default() as usize;
     let sum = |of: fn(&Impact) -> u64| impacts.iter().map(of).sum::<u64>();

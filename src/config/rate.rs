@@ -25,6 +25,11 @@ impl Rate {
         Self { count, per: 1 }
     }
 
+    /// At least 1.
+    pub const fn each_minute(count: u32) -> Self {
+        Self { count, per: 60 }
+    }
+
     /// How many, in its unit of time.
     pub fn count(self) -> u32 {
         self.count

@@ -89,7 +89,7 @@ async fn dial_and_send(
     let found = question.resolver.addresses(&url.host, url.port).await;
     let socket = connect(&found.map_err(AskError::Resolve)?, deadline).await?;
     let Some(config) = question.tls else {
-        return send(request, socket, most).await;
+        return send(request, socket, most, deadline).await;
     };
     let address = BackendAddress::Tcp {
         host: url.host.clone(),
@@ -97,13 +97,15 @@ async fn dial_and_send(
     };
     let name = tls::server_name(None, &address)?;
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, socket);
-    send(request, stream.await.map_err(AskError::Tls)?, most).await
+    let stream = stream.await.map_err(AskError::Tls)?;
+    send(request, stream, most, deadline).await
 }
 
 async fn send(
     request: Request<Body>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     most: usize,
+    deadline: Instant,
 ) -> Result<Vec<u8>, AskError> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEAD)
@@ -116,7 +118,10 @@ async fn send(
         if response.status() != StatusCode::OK {
             return Err(AskError::Status(response.status()));
         }
-        let body = Limited::new(response.into_body(), most).collect().await;
+        // Whoever has said yes has not said nothing: there is a body that lacks its end.
+        let body = timeout_at(deadline, Limited::new(response.into_body(), most).collect());
+        let late = || AskError::Body("no end within timeout".to_owned());
+        let body = body.await.map_err(|_| late())?;
         let body = body.map_err(|error| AskError::Body(error.to_string()))?;
         Ok(body.to_bytes().to_vec())
     };
@@ -141,4 +146,40 @@ fn addressed(url: &Url, mut request: Request<Body>) -> Request<Body> {
     }
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// What is said of an answer that begins so and then stands still, on a clock that
+    /// jumps to the next deadline when nothing else happens.
+    async fn said_of(begun: &str) -> AskError {
+        let (near, mut far) = duplex(4096);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let request = Request::new(Body::full("question"));
+        let asked = timeout_at(deadline, send(request, near, 4096, deadline));
+        let answered = async {
+            far.read_exact(&mut [0; 1]).await.unwrap();
+            far.write_all(begun.as_bytes()).await.unwrap();
+        };
+        let (asked, ()) = tokio::join!(asked, answered);
+        asked.unwrap_or(Err(AskError::Timeout)).unwrap_err()
+    }
+
+    /// Who asked for something to be taken may know from the head that it was.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_ends_is_told_from_none() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n";
+        for begun in ["\r\n", "\r\nhalf"] {
+            let error = said_of(&format!("{head}{begun}")).await;
+            assert!(matches!(error, AskError::Body(_)), "{error}");
+        }
+        for begun in ["", head] {
+            let error = said_of(begun).await;
+            assert!(matches!(error, AskError::Timeout), "{error}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::sketch::Sketch;
 use crate::config::RateLimits;
 
 #[derive(Debug)]
-pub(super) struct Buckets {
+pub struct Buckets {
     began: Instant,
     all: Mutex<Bucket>,
     /// A table for each family of addresses: of IPv6 a single person can have so
@@ -27,13 +27,13 @@ struct Bucket {
 
 /// Which rate is passed, and how long until one more may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
+pub enum Over {
     All(Duration),
     Client(Duration),
 }
 
 impl Buckets {
-    pub(super) fn new(began: Instant) -> Self {
+    pub fn new(began: Instant) -> Self {
         Self {
             began,
             all: Mutex::default(),
@@ -42,11 +42,12 @@ impl Buckets {
         }
     }
 
-    /// Counts one. What one client has too much of counts for nobody else.
+    /// Counts one. What one client has too much of counts for nobody else; `client` is
+    /// as `net::client_network` says it.
     ///
     /// # Errors
     /// If it is one too many.
-    pub(super) fn take(
+    pub fn take(
         &self,
         limits: RateLimits,
         client: Option<IpAddr>,

@@ -16,6 +16,7 @@ mod tunnels;
 
 use std::time::Duration;
 
+pub use buckets::Buckets;
 pub use door::{Counted, Door, Shut};
 pub use networks::lets_in;
 pub use origin::{check_origin, letting_in};

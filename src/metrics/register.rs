@@ -32,6 +32,8 @@ impl Metrics {
         to.add("worker_lag_seconds", about, self.worker_lag.clone());
         let about = "Lines that the log or the place of access lines did not take";
         to.add("log_lines_lost", about, self.log_lines_lost.clone());
+        let about = "Connections and requests of which the admin API did not hear more, by reason";
+        to.add("admin_refusals", about, self.admin_refusals.clone());
         let about = "Time that a thread of a runtime was not waiting";
         to.add("worker_busy_seconds", about, self.worker_busy.clone());
         self.registry = root;

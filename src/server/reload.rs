@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::inherit::Inherited;
 use super::listener::Probe;
@@ -20,7 +21,7 @@ use crate::logging::{Logging, Opened, Settings};
 use crate::metrics::Outcome;
 use crate::net::Limiter;
 use crate::state::{Committed, Prepared, State, Warning, changes};
-use crate::upstream::{Outlines, impact};
+use crate::upstream::{LONGEST_COMPARISON, Outlines, impact};
 
 /// What asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,7 +305,8 @@ fn foretold(state: &State, next: &Config) -> String {
     }
     let now = state.snapshot();
     let next = Outlines::of(next);
-    let Some(all) = impact(&state.registry, &now.config, &now.upstreams, &next) else {
+    let end = Instant::now() + LONGEST_COMPARISON;
+    let Some(all) = impact(&state.registry, &now.config, &now.upstreams, &next, end) else {
         return "not known: too many tunnels and routes to compare".to_owned();
     };
     let words = all.iter().map(|one| {

@@ -33,7 +33,7 @@ pub use connection::{Answer, ConnectError, Connection, HandshakeError};
 pub use dial::{DialError, Dialer};
 pub use discovery::{Discovery, FindError};
 pub use health::{Changes, Ejected, LastProbe, Probing, Standing};
-pub use impact::{Impact, Outlines, impact};
+pub use impact::{Impact, LONGEST_COMPARISON, Outlines, impact};
 pub use lease::Lease;
 pub use rebalance::{Plan, Share};
 pub use roster::Roster;

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
-use crate::kit::{Echo, Proxy, Response, Setup, Site, dial, longhaul, nobody};
+use crate::kit::{
+    Echo, Event, Proxy, Response, Setup, Site, Wire, dial, dial_from, longhaul, nobody, soon,
+};
 
 const OPERATOR: &str = "the-operators-own-token";
 const READER: &str = "a-token-that-only-reads";
@@ -38,7 +40,10 @@ async fn address(proxy: &Proxy) -> String {
 }
 
 async fn asked(address: &str, line: &str, headers: &str) -> Response {
-    let mut wire = dial(address).await;
+    asked_by(dial(address).await, line, headers).await
+}
+
+async fn asked_by(mut wire: Wire, line: &str, headers: &str) -> Response {
     let body = if line.starts_with("POST") { "{}" } else { "" };
     let length = body.len();
     wire.send(format!(
@@ -152,12 +157,26 @@ async fn another_token_holds_at_once_and_a_file_that_is_not_good_lets_nobody_in(
     assert_eq!(status("quite-another-token").await, 200);
     write_token(&file, "quite-another-token", 0o644);
     assert_eq!(status("quite-another-token").await, 401);
-    let warned = proxy.log.wait("admin token is not usable", &[]).await;
-    assert!(warned.text("error").contains("0644"), "{warned:?}");
+    // Once for each reason, however many ask.
+    let warned = async |word: &str| {
+        let is_told = |line: &Event| {
+            line.message == "admin token is not usable" && line.text("error").contains(word)
+        };
+        proxy.log.wait_for(is_told).await;
+        proxy.log.all(is_told).len()
+    };
+    assert_eq!(warned("0644").await, 1);
     fs::remove_file(&file).expect("to remove it");
     assert_eq!(status("quite-another-token").await, 401);
     assert_eq!(status("").await, 401);
     assert_eq!(status(READER).await, 200);
+    write_token(&file, OPERATOR, 0o666);
+    assert_eq!(status(OPERATOR).await, 401);
+    assert_eq!(warned("0666").await, 1);
+    assert_eq!(warned("No such file").await, 1);
+    assert_eq!(warned("0644").await, 1);
+    write_token(&file, OPERATOR, 0o600);
+    assert_eq!(status(OPERATOR).await, 200);
 }
 
 /// Over HTTP/1.1 alone: it is about the way to the admin API.
@@ -215,6 +234,84 @@ async fn the_commands_ask_over_tcp() {
         "{check:?}"
     );
     assert_eq!(ws.closed().await, Some(1012));
+}
+
+/// So many that say no more than the beginning of a head.
+async fn silent(address: &str, count: usize) -> Vec<Wire> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut wire = dial(address).await;
+        wire.send("GET /status HTTP/1.1\r\n").await;
+        held.push(wire);
+    }
+    held
+}
+
+/// Connections at once that one address may have, and others that may wait for one.
+const SHARE: usize = 8;
+const WAITING: usize = 64;
+
+#[tokio::test]
+async fn one_address_keeps_nobody_else_out() {
+    let proxy = with_tokens(&nobody().await).await;
+    let address = address(&proxy).await;
+    let refused = "longhaul_admin_refusals_total{refusal=\"max_connections_per_address\"}";
+    assert_eq!(proxy.metric(refused).await, 0.0);
+    let held = silent(&address, SHARE + WAITING).await;
+    for _ in 0..3 {
+        let (bytes, _) = dial(&address).await.rest_and_end().await;
+        assert!(bytes.is_empty());
+    }
+    assert_eq!(proxy.metric(refused).await, 3.0);
+    let other = dial_from("127.0.0.2", &address).await;
+    let answer = asked_by(other, "GET /status", &shown(&address, READER)).await;
+    assert_eq!(answer.head.status, 200);
+    // And the next is served once they have gone.
+    drop(held);
+    soon("a place", async {
+        loop {
+            let mut wire = dial(&address).await;
+            let asked = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            if wire.try_send(asked).await.is_ok() && wire.next_response_head().await.is_some() {
+                break;
+            }
+        }
+    })
+    .await;
+    // Users of this machine have no address.
+    let socket = format!("unix:{}", proxy.path("admin.sock").display());
+    let _held = silent(&socket, 3 * SHARE).await;
+    assert_eq!(proxy.admin("/status").await.head.status, 200);
+}
+
+/// Lines a minute that are about one address.
+const LINES: usize = 10;
+
+#[tokio::test]
+async fn what_strangers_ask_for_does_not_fill_the_log() {
+    let proxy = with_tokens(&nobody().await).await;
+    let address = address(&proxy).await;
+    let ask = async |ip: &str, path: &str| {
+        let wire = dial_from(ip, &address).await;
+        let answer = asked_by(wire, &format!("POST {path}"), &shown(&address, "wrong")).await;
+        assert_eq!(answer.head.status, 401);
+    };
+    for number in 0..3 * LINES {
+        ask("127.0.0.1", &format!("/nothing/{number}")).await;
+    }
+    ask("127.0.0.2", "/backends").await;
+    let others = [("action", "backend state"), ("who", "unknown")];
+    let line = proxy.log.wait("operator action", &others).await;
+    // One or two more came back with time, on a machine that is slow.
+    let told = proxy
+        .log
+        .all(|line| line.is("operator action", &[("action", "unknown")]));
+    assert!((LINES..2 * LINES).contains(&told.len()), "{}", told.len());
+    let before: u64 = told.iter().map(|line| line.number("suppressed")).sum();
+    let all = before as usize + told.len() + line.number("suppressed") as usize;
+    assert_eq!(all, 3 * LINES);
+    let unauthorized = "longhaul_admin_refusals_total{refusal=\"unauthorized\"}";
+    assert_eq!(proxy.metric(unauthorized).await, (3 * LINES + 1) as f64);
 }
 
 #[tokio::test]

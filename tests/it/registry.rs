@@ -66,6 +66,8 @@ async fn nine_thousand_tunnels_are_listed_at_once_and_closed_by_key_at_a_rate() 
     let key = the_key_of_the_first(&proxy).await;
     every_page_comes_at_once(&proxy, &key).await;
 
+    no_close_lasts_for_days(&proxy).await;
+
     let body = json!({ "key": key, "rate": "300/s", "code": 4001, "reason": "moved" });
     let begun = asked(&proxy, "/tunnels/close", Some(body)).await;
     let start = Instant::now();
@@ -95,6 +97,21 @@ async fn nine_thousand_tunnels_are_listed_at_once_and_closed_by_key_at_a_rate() 
         while asked(&proxy, "/tunnels?limit=0", None).await["matching"] != TUNNELS - OF_A_KEY {}
     };
     soon("the rest to be listed", gone).await;
+}
+
+async fn no_close_lasts_for_days(proxy: &Proxy) {
+    let all = json!({ "all": true, "rate": "1/h" });
+    let (code, answer) = proxy.ask_admin("/tunnels/close", Some(all)).await;
+    assert_eq!(code, 400, "{answer}");
+    let error = answer["error"].as_str().expect("an error");
+    let least = format!("\"{}/h\"", TUNNELS.div_ceil(24));
+    assert!(error.contains(&least), "{error}");
+    let closings = asked(proxy, "/closings", None).await;
+    assert_eq!(closings["closings"], json!([]));
+    let dry =
+        json!({ "all": true, "rate": format!("{}/h", TUNNELS.div_ceil(24)), "dry_run": true });
+    let told = asked(proxy, "/tunnels/close", Some(dry)).await;
+    assert_eq!(told["closing"], TUNNELS);
 }
 
 async fn the_key_of_the_first(proxy: &Proxy) -> String {

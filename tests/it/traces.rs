@@ -1,7 +1,7 @@
 //! Spans of handshakes and tunnels, as a collector gets them: decoded by OpenTelemetry's own
 //! messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -10,7 +10,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::kit::{
-    Authority, Echo, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, nobody, over_each,
+    Authority, Echo, End, Over, Proxy, RawBackend, Setup, Site, Wire, handshake, nobody, over_each,
+    soon,
 };
 
 over_each!(
@@ -233,6 +234,61 @@ async fn what_a_collector_does_not_take_holds_nobody_up_and_comes_later(over: Ov
     assert!(refused().await >= 1.0);
     let exported = "longhaul_spans_total{result=\"exported\"}";
     assert_eq!(proxy.metric(exported).await, 4.0);
+}
+
+/// By its 200 it has taken them: what breaks behind that loses no span and doubles none.
+///
+/// Over HTTP/1.1 alone: it is about the way to the collector.
+#[tokio::test]
+async fn what_a_collector_has_taken_is_not_sent_again_though_its_answer_breaks() {
+    let (backend, collector) = (Echo::start("a").await, RawBackend::start().await);
+    let site = Site::one(backend.address())
+        .route("allowed_origins = ['https://here.test']\nmissing_origin = 'refuse'")
+        .more(&traces(collector.address()));
+    let proxy = Proxy::start(site).await;
+    let mut seen = BTreeSet::new();
+    for end in [End::Eof, End::Reset] {
+        let (mut wire, span) = posted_alone(&proxy, &collector).await;
+        assert!(seen.insert(span), "it came again");
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            .await;
+        match end {
+            End::Eof => drop(wire),
+            End::Reset => wire.abort(),
+        }
+    }
+    let (wire, span) = posted_alone(&proxy, &collector).await;
+    assert!(seen.insert(span), "it came again");
+    answer(wire, "200 OK").await;
+    let spans = async |result: &str| {
+        let name = format!("longhaul_spans_total{{result=\"{result}\"}}");
+        proxy.metric(&name).await
+    };
+    soon("the last to be counted", async {
+        while spans("exported").await < 3.0 {}
+    })
+    .await;
+    assert_eq!(spans("exported").await, 3.0);
+    assert_eq!(spans("refused").await + spans("dropped").await, 0.0);
+    let warned = proxy
+        .log
+        .all(|line| line.message == "spans are not exported");
+    assert!(warned.is_empty(), "{warned:?}");
+}
+
+/// The post with the one span that a refused handshake leaves, not answered yet, and
+/// the span's id.
+async fn posted_alone(proxy: &Proxy, collector: &RawBackend) -> (Wire, Vec<u8>) {
+    let mut wire = proxy.connect().await;
+    wire.send(handshake("/", "localhost", &traceparent("01")))
+        .await;
+    assert_eq!(wire.response_head().await.status, 403);
+    let (post, request) = posted(collector).await;
+    let of = request.resource_spans.into_iter();
+    let mut spans = of.flat_map(|it| it.scope_spans).flat_map(|it| it.spans);
+    let span = spans.next().expect("a span");
+    assert_eq!(spans.next(), None);
+    (post, span.span_id)
 }
 
 async fn a_collector_is_verified_and_is_shown_the_headers_it_wants(over: Over) {

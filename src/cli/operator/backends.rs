@@ -5,6 +5,7 @@ use serde_json::json;
 use super::args::{BackendsArguments, BackendsCommand, BackendsListArguments, SetArguments};
 use super::door::{asked, meant, target};
 use super::{out, print, progress, table};
+use crate::admin::Endpoint;
 
 pub fn backends(arguments: &BackendsArguments) -> anyhow::Result<()> {
     match &arguments.command {
@@ -21,7 +22,7 @@ fn list_backends(arguments: &BackendsListArguments) -> anyhow::Result<()> {
     if arguments.overridden {
         query.push(("overridden", "true".to_owned()));
     }
-    let answer = asked(&door, door.get(&target("/backends", &query)))?;
+    let answer = asked(&door, door.get(&target(Endpoint::Backends, &query)))?;
     if arguments.json {
         return print(&answer);
     }
@@ -46,7 +47,7 @@ fn set_backend(arguments: &SetArguments) -> anyhow::Result<()> {
         "backend": arguments.backend,
         "state": arguments.state,
     });
-    let answer = asked(&door, door.post("/backends", &body))?;
+    let answer = asked(&door, door.post(Endpoint::SetBackend, &body))?;
     if arguments.json {
         return print(&answer);
     }

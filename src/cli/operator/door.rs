@@ -10,7 +10,8 @@ use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::args::{Right, Socket};
-use crate::admin::{AskError, Door};
+use super::ask::{AskError, Door};
+use crate::admin::{Endpoint, first_token};
 use crate::cli::WrongConfig;
 use crate::config::{self, CertificatePair};
 use crate::tls::{self, Pairs};
@@ -104,15 +105,7 @@ fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
 fn token(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file);
     let text = text.with_context(|| format!("the token file {}", file.display()))?;
-    // Of several, the first; before it is its name.
-    let lines = text.lines().map(str::trim);
-    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with("# "));
-    let words = lines.next().unwrap_or_default().split_whitespace();
-    let word = words.last().unwrap_or_default();
-    match word.bytes().all(|byte| byte.is_ascii_graphic()) && !word.is_empty() {
-        true => Ok(word.to_owned()),
-        false => bail!("the token file {} holds no token", file.display()),
-    }
+    first_token(&text).with_context(|| format!("the token file {} is not usable", file.display()))
 }
 
 /// Says which longhaul it was that did not answer.
@@ -123,7 +116,8 @@ pub fn asked(door: &Door, answer: Result<Value, AskError>) -> anyhow::Result<Val
     }
 }
 
-pub(super) fn target(path: &str, query: &[(&str, String)]) -> String {
+pub(super) fn target(endpoint: Endpoint, query: &[(&str, String)]) -> String {
+    let path = endpoint.path();
     let pair = |(key, value): &(&str, String)| format!("{key}={}", encoded(value));
     let pairs: Vec<String> = query.iter().map(pair).collect();
     format!("{path}?{}", pairs.join("&"))
@@ -147,7 +141,7 @@ mod tests {
     fn what_is_asked_for_arrives_as_it_was_typed() {
         let query = [("route", "a b/*?&=".to_owned()), ("limit", "7".to_owned())];
         assert_eq!(
-            target("/tunnels", &query),
+            target(Endpoint::Tunnels, &query),
             "/tunnels?route=a%20b%2F%2A%3F%26%3D&limit=7"
         );
     }

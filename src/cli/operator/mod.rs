@@ -4,6 +4,7 @@
 //! What may be asked and what comes of it is decided by `admin`; here nothing is.
 
 pub mod args;
+mod ask;
 mod backends;
 mod door;
 mod progress;
@@ -18,7 +19,9 @@ use serde_json::{Map, Value};
 
 use self::args::{PaceArguments, RebalanceArguments};
 use self::door::meant;
+use crate::admin::Endpoint;
 
+pub(super) use self::ask::{Door, Running};
 pub(super) use self::backends::backends;
 pub(super) use self::door::{asked, door, door_of};
 pub(super) use self::status::status;
@@ -32,7 +35,7 @@ pub(super) fn rebalance(arguments: &RebalanceArguments) -> anyhow::Result<()> {
     if let Some(to) = arguments.to {
         body.insert("to".to_owned(), to.into());
     }
-    let answer = asked(&door, door.post("/rebalance", &body.into()))?;
+    let answer = asked(&door, door.post(Endpoint::Rebalance, &body.into()))?;
     if arguments.pace.json {
         return print(&answer);
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::ask::Door;
 use super::door::target;
 use super::{asked, out, table::word};
-use crate::admin::Door;
+use crate::admin::Endpoint;
 
 const LOOK: Duration = Duration::from_millis(500);
 /// Columns of a bar.
@@ -38,7 +39,7 @@ pub(super) fn draining(door: &Door, upstream: &str, backend: &str) -> anyhow::Re
 
 /// `None` if longhaul has forgotten it.
 fn left_of_closing(door: &Door, id: u64) -> anyhow::Result<Option<u64>> {
-    let answer = asked(door, door.get("/closings"))?;
+    let answer = asked(door, door.get(Endpoint::Closings.path()))?;
     let mut closings = answer["closings"].as_array().into_iter().flatten();
     let closing = closings.find(|closing| closing["id"] == id);
     Ok(closing.map(|closing| closing["left"].as_u64().unwrap_or(0)))
@@ -47,7 +48,7 @@ fn left_of_closing(door: &Door, id: u64) -> anyhow::Result<Option<u64>> {
 /// Tunnels, and what may become one; `None` if it is drained no longer.
 fn left_of_drain(door: &Door, upstream: &str, name: &str) -> anyhow::Result<Option<u64>> {
     let query = [("upstream", upstream.to_owned())];
-    let answer = asked(door, door.get(&target("/backends", &query)))?;
+    let answer = asked(door, door.get(&target(Endpoint::Backends, &query)))?;
     let mut backends = answer["backends"].as_array().into_iter().flatten();
     let backend = backends.find(|it| it["name"] == name && it["state"] == "draining");
     let count = |one: &Value, key: &str| one[key].as_u64().unwrap_or(0);

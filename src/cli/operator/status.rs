@@ -10,17 +10,18 @@ use serde_json::Value;
 use super::args::StatusArguments;
 use super::door::{asked, meant};
 use super::{out, print, table, table::word};
+use crate::admin::Endpoint;
 
 const PROXY_COUNTED: &str = "limits for each client count what looks like a proxy: name it in \
                              trusted_proxies and have it send X-Forwarded-For";
 
 pub fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     let door = meant(&arguments.socket)?;
-    let answer = asked(&door, door.get("/status"))?;
+    let answer = asked(&door, door.get(Endpoint::Status.path()))?;
     if arguments.json {
         return print(&answer);
     }
-    let live = asked(&door, door.get("/live"))?;
+    let live = asked(&door, door.get(Endpoint::Live.path()))?;
     let at = |live: &Value| Some(live["at_unix_ms"].as_u64()? / 1000);
     let now = at(&live).unwrap_or_else(|| unix(SystemTime::now()));
     out(&text(&answer, &live, now))

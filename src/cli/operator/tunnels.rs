@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::args::{
     CloseArguments, ListArguments, ShowArguments, TunnelsArguments, TunnelsCommand, Which,
 };
+use super::ask::Door;
 use super::door::{asked, meant, target};
 use super::{body, out, print, progress, table};
-use crate::admin::Door;
+use crate::admin::Endpoint;
 
 pub fn tunnels(arguments: &TunnelsArguments) -> anyhow::Result<()> {
     match &arguments.command {
@@ -64,7 +65,7 @@ fn pages(door: &Door, arguments: &ListArguments) -> anyhow::Result<Value> {
         ];
         query.extend(which(&arguments.which));
         query.extend(arguments.search.clone().map(|text| ("search", text)));
-        let mut page = asked(door, door.get(&target("/tunnels", &query)))?;
+        let mut page = asked(door, door.get(&target(Endpoint::Tunnels, &query)))?;
         if let Value::Array(tunnels) = page["tunnels"].take() {
             found.extend(tunnels);
         }
@@ -80,8 +81,7 @@ fn pages(door: &Door, arguments: &ListArguments) -> anyhow::Result<Value> {
 
 fn show_tunnel(arguments: &ShowArguments) -> anyhow::Result<()> {
     let door = meant(&arguments.socket)?;
-    let target = format!("/tunnels/{}", arguments.id);
-    let answer = asked(&door, door.get(&target))?;
+    let answer = asked(&door, door.get(&Endpoint::of_tunnel(arguments.id)))?;
     if arguments.json {
         return print(&answer);
     }
@@ -118,7 +118,7 @@ fn close_tunnels(arguments: &CloseArguments) -> anyhow::Result<()> {
     if let Some(reason) = &arguments.reason {
         body.insert("reason".to_owned(), reason.as_str().into());
     }
-    let answer = asked(&door, door.post("/tunnels/close", &body.into()))?;
+    let answer = asked(&door, door.post(Endpoint::CloseTunnels, &body.into()))?;
     if arguments.pace.json {
         return print(&answer);
     }

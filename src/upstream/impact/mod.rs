@@ -47,18 +47,18 @@ enum Verdict {
     MayMove,
 }
 
-/// How long a comparison may take: it goes by tunnels times routes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Of a comparison, which goes by tunnels times routes.
+pub const LONGEST_COMPARISON: Duration = Duration::from_secs(10);
 
 /// Compares what is in force with `next`, tunnel by tunnel. Backends that are
-/// discovered are taken to stay. `None` if that takes longer than ten seconds.
+/// discovered are taken to stay. `None` if it is not done at `end`.
 pub fn impact(
     registry: &Registry,
     config: &Config,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
     next: &Outlines,
+    end: Instant,
 ) -> Option<Vec<Impact>> {
-    let end = Instant::now() + PATIENCE;
     let mut now = Outlines::of(config);
     let mut next = next.clone();
     let mut closing = Vec::new();

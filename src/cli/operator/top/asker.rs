@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::super::ask::{AskError, Door};
 use super::super::door::target;
-use crate::admin::{AskError, Door};
+use crate::admin::Endpoint;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Tunnels that are asked for; more are found by a search.
@@ -20,7 +21,7 @@ pub(super) enum Order {
     /// From now on, tunnels with this text.
     Search(String),
     Post {
-        path: &'static str,
+        endpoint: Endpoint,
         body: Value,
         /// What it is called when it is done.
         name: String,
@@ -61,8 +62,12 @@ pub(super) fn run(door: &Door, orders: &Receiver<Order>, tell: &SyncSender<Told>
         let rests = EVERY.saturating_sub(begun.elapsed());
         match orders.recv_timeout(rests.max(EVERY / 10)) {
             Ok(Order::Search(text)) => search = text,
-            Ok(Order::Post { path, body, name }) => {
-                let told = match door.post(path, &body) {
+            Ok(Order::Post {
+                endpoint,
+                body,
+                name,
+            }) => {
+                let told = match door.post(endpoint, &body) {
                     Ok(answer) => Told::Done(done(&name, &answer)),
                     Err(error) => Told::Failed(error.to_string()),
                 };
@@ -87,7 +92,7 @@ fn done(name: &str, answer: &Value) -> String {
 
 fn now(door: &Door, search: &str) -> Told {
     let both = door
-        .get("/live")
+        .get(Endpoint::Live.path())
         .and_then(|live| Ok((live, tunnels(door, search)?)));
     match both {
         Ok((live, tunnels)) => Told::Now { live, tunnels },
@@ -105,7 +110,7 @@ fn tunnels(door: &Door, search: &str) -> Result<Tunnels, AskError> {
         if !search.is_empty() {
             query.push(("search", search.to_owned()));
         }
-        let mut page = door.get(&target("/tunnels", &query))?;
+        let mut page = door.get(&target(Endpoint::Tunnels, &query))?;
         if let Value::Array(list) = page["tunnels"].take() {
             found.list.extend(list);
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::super::table::word;
 use super::asker::Order;
 use super::screen::{Question, Screen, Tab};
+use crate::admin::Endpoint;
 
 /// Lines of a page.
 const PAGE: isize = 10;
@@ -124,7 +125,7 @@ impl Screen {
         };
         let body =
             json!({ "upstream": upstream["name"], "backend": backend["name"], "state": state });
-        self.ask(text, "/backends", body, done);
+        self.ask(text, Endpoint::SetBackend, body, done);
     }
 
     /// The tunnel that is chosen, or those of the backend that is.
@@ -141,7 +142,7 @@ impl Screen {
             );
             return self.ask(
                 text,
-                "/tunnels/close",
+                Endpoint::CloseTunnels,
                 body,
                 format!("tunnel {id} is told to close"),
             );
@@ -152,7 +153,12 @@ impl Screen {
         let (name, tunnels) = (word(&backend["name"]), word(&backend["tunnels"]));
         let text = format!("close the {tunnels} tunnels of {name} at the pace of the config?");
         let body = json!({ "upstream": upstream["name"], "backend": backend["name"] });
-        self.ask(text, "/tunnels/close", body, format!("tunnels of {name}"));
+        self.ask(
+            text,
+            Endpoint::CloseTunnels,
+            body,
+            format!("tunnels of {name}"),
+        );
     }
 
     fn chosen_backend(&self) -> Option<(Value, Value)> {
@@ -161,12 +167,16 @@ impl Screen {
         Some((chosen.0.clone(), chosen.1.clone()))
     }
 
-    fn ask(&mut self, text: String, path: &'static str, body: Value, name: String) {
+    fn ask(&mut self, text: String, endpoint: Endpoint, body: Value, name: String) {
         if !self.is_operator {
             self.message = format!("{} may only read", self.who);
             return;
         }
-        let order = Order::Post { path, body, name };
+        let order = Order::Post {
+            endpoint,
+            body,
+            name,
+        };
         self.question = Some(Question { text, order });
     }
 }
@@ -202,10 +212,10 @@ mod tests {
 
     #[test]
     fn nothing_is_done_without_a_yes() {
-        for (keys, path) in [
-            ("d", "/backends"),
-            ("x", "/tunnels/close"),
-            ("2x", "/tunnels/close"),
+        for (keys, endpoint) in [
+            ("d", Endpoint::SetBackend),
+            ("x", Endpoint::CloseTunnels),
+            ("2x", Endpoint::CloseTunnels),
         ] {
             for no in ["n", "\u{1b}", "\n", "d", "q"] {
                 let mut screen = screen("operator");
@@ -215,12 +225,13 @@ mod tests {
                 assert!(screen.question.is_none());
             }
             let mut screen = screen("operator");
-            let Next::Order(Order::Post { path: asked, .. }) =
-                press(&mut screen, &format!("{keys}y"))
+            let Next::Order(Order::Post {
+                endpoint: asked, ..
+            }) = press(&mut screen, &format!("{keys}y"))
             else {
                 panic!("{keys}: nothing is done");
             };
-            assert_eq!(asked, path);
+            assert_eq!(asked, endpoint);
         }
     }
 

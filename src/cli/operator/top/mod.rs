@@ -31,6 +31,7 @@ use self::screen::Screen;
 use super::args::TopArguments;
 use super::asked;
 use super::door::meant;
+use crate::admin::Endpoint;
 
 /// How soon what was told is drawn.
 const DRAW: Duration = Duration::from_millis(100);
@@ -45,7 +46,7 @@ pub fn top(arguments: &TopArguments) -> anyhow::Result<()> {
     }
     let door = meant(&arguments.socket)?;
     // What is wrong is said before the screen is taken.
-    let status = asked(&door, door.get("/status"))?;
+    let status = asked(&door, door.get(Endpoint::Status.path()))?;
     let (telling, told) = sync_channel(WAITING);
     let (ordering, orders) = sync_channel(WAITING);
     let stops = telling.clone();

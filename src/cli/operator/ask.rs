@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
+use crate::admin::Endpoint;
 use crate::config::BackendAddress;
 use crate::tls;
 
@@ -111,11 +112,13 @@ impl Door {
     /// # Errors
     /// Nobody is there (`NotFound`, `ConnectionRefused`), or the answer is none.
     pub fn ask(&self) -> io::Result<Running> {
-        let (_, status) = self.exchange("GET /status", None, PATIENCE)?;
+        let question = format!("GET {}", Endpoint::Status.path());
+        let (_, status) = self.exchange(&question, None, PATIENCE)?;
         running(&status).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// The answer to a GET.
+    /// The answer to a GET; `target` is the path of an [`Endpoint`], with a query if
+    /// there is one.
     ///
     /// # Errors
     /// Nobody is there, or it refuses.
@@ -127,8 +130,9 @@ impl Door {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn post(&self, target: &str, body: &Value) -> Result<Value, AskError> {
-        told(self.exchange(&format!("POST {target}"), Some(body), LONG_PATIENCE)?)
+    pub fn post(&self, endpoint: Endpoint, body: &Value) -> Result<Value, AskError> {
+        let question = format!("POST {}", endpoint.path());
+        told(self.exchange(&question, Some(body), LONG_PATIENCE)?)
     }
 
     fn exchange(
