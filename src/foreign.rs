@@ -1,4 +1,4 @@
-//! The two calls whose promises no compiler can check.
+//! The three calls whose promises no compiler can check.
 //!
 //! The only file with `unsafe` code in longhaul (`tests/tidy.rs` looks). Miri has
 //! nothing to say about it: at stake is who owns a descriptor, and what a library
@@ -58,5 +58,45 @@ pub fn give_back() {
     #[allow(unsafe_code)]
     unsafe {
         libmimalloc_sys::mi_collect(true);
+    }
+}
+
+/// The longest turn on a core that a thread takes when others wait for it, in
+/// nanoseconds.
+const TURN: u64 = 100_000;
+
+/// Has the scheduler give this thread short turns, and so soon: with the same share of a
+/// core as before it is not kept waiting by threads that have much to do. Nothing where
+/// the kernel knows no such wish (before Linux 6.12) or the thread is not scheduled by
+/// shares; `sched_setattr(2)`, `sched_runtime` of `SCHED_OTHER`.
+///
+/// What a tunnel's bytes wait for is most often this turn: a thread that accepts, or
+/// shakes hands, may hold a core for as long as the kernel's tick, 1 to 10 ms.
+pub fn take_short_turns() {
+    let size = size_of::<libc::sched_attr>() as u32;
+    let mut wish = libc::sched_attr {
+        size,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: both calls are about the calling thread (0) and a structure that lives
+    // longer than they do, of the size that is told: the kernel writes no more than that
+    // into it, and only reads it the second time.
+    #[allow(unsafe_code)]
+    unsafe {
+        let wish = &raw mut wish;
+        if libc::syscall(libc::SYS_sched_getattr, 0, wish, size, 0) == 0 {
+            let by_shares = [libc::SCHED_OTHER, libc::SCHED_BATCH];
+            if by_shares.contains(&((*wish).sched_policy as libc::c_int)) {
+                (*wish).sched_runtime = TURN;
+                // Refused, it runs as any other thread.
+                libc::syscall(libc::SYS_sched_setattr, 0, wish, 0);
+            }
+        }
     }
 }

@@ -512,6 +512,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "BYTES_PER_STEP",
     ),
     (
+        "the same of a tunnel that goes with the messages",
+        "src/tunnel/relay/step.rs",
+        "BYTES_OF_MESSAGES",
+    ),
+    (
         "body of a probe's answer that is looked at",
         "src/upstream/health/answer.rs",
         "MOST",
@@ -762,6 +767,11 @@ const IN_CAPACITY: &[(&str, &str, &str)] = &[
         "{} each way give or take",
         "src/tunnel/relay/step.rs",
         "BYTES_PER_STEP",
+    ),
+    (
+        "Who has moved {} in a step",
+        "src/tunnel/relay/step.rs",
+        "BYTES_OF_MESSAGES",
     ),
     ("longhaul asks for {}", "src/server/bind.rs", "BACKLOG"),
 ];

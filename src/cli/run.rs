@@ -2,8 +2,8 @@
 //! server on them.
 //!
 //! The data plane's threads carry connections (a runtime) and tunnels (the
-//! engine, and the runtime where TLS is involved); the control plane, this
-//! thread with a runtime of its own, carries signals, reloads and the admin API.
+//! engine, and a runtime of their own where TLS is involved); the control plane,
+//! this thread with a runtime of its own, carries signals, reloads and the admin API.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::foreign;
 use crate::logging::{Logging, Settings};
-use crate::server::{self, Setup, StartError};
+use crate::server::{self, DataPlane, Setup, StartError};
 use crate::state::State;
 use crate::tunnel::Engine;
 
@@ -38,7 +38,9 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{}: the log cannot be started", *config.log.place))?;
     let open_files = server::raise_open_files();
     let state = Arc::new(State::new());
-    let data_plane = data_plane(&config)?;
+    let worker = runtime("worker", &config, || {})?;
+    let relay = runtime("relay", &config, foreign::take_short_turns)?;
+    state.registry.relay_in(relay.handle().clone());
     let engine = Engine::start(&state.registry, workers(&config))
         .context("the tunnel engine cannot start")?;
     let control_plane = Builder::new_current_thread()
@@ -49,21 +51,26 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
         config: path,
         loaded,
         state: Arc::clone(&state),
-        data_plane: data_plane.handle().clone(),
+        data_plane: DataPlane {
+            worker: worker.handle().clone(),
+            relay: relay.handle().clone(),
+        },
         logging,
         open_files,
     };
     let served = control_plane.block_on(serve(&config, setup, state));
-    end(control_plane, data_plane);
+    end(control_plane, [worker, relay]);
     drop(engine);
     served
 }
 
-/// Ends both runtimes, whatever their threads wait for: dropping one would wait
+/// Ends all runtimes, whatever their threads wait for: dropping one would wait
 /// for a lookup that hangs in the resolver, past every deadline.
-fn end(control_plane: Runtime, data_plane: Runtime) {
+fn end(control_plane: Runtime, data_plane: [Runtime; 2]) {
     control_plane.shutdown_background();
-    data_plane.shutdown_timeout(LAST_STEPS);
+    for runtime in data_plane {
+        runtime.shutdown_timeout(LAST_STEPS);
+    }
 }
 
 async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> anyhow::Result<()> {
@@ -84,18 +91,20 @@ async fn serve(config: &Config, setup: Setup, state: Arc<State>) -> anyhow::Resu
     }
 }
 
-fn data_plane(config: &Config) -> anyhow::Result<Runtime> {
+/// One of the data plane's, whose threads begin with `start`.
+fn runtime(name: &str, config: &Config, start: fn()) -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(workers(config))
-        .thread_name("worker")
+        .thread_name(name)
+        .on_thread_start(start)
         .on_thread_park(foreign::give_back)
         .enable_all()
         .build()
         .context("the data plane cannot start")
 }
 
-/// The data plane's threads: so many of tokio's, for connections and TLS, and
-/// as many of the engine's, for tunnels between plain sockets.
+/// The data plane's threads: so many for connections, as many for tunnels between
+/// plain sockets, and as many for tunnels with TLS.
 fn workers(config: &Config) -> usize {
     config
         .workers
@@ -113,7 +122,7 @@ mod tests {
     #[test]
     fn a_lookup_that_hangs_does_not_keep_the_process() {
         let control_plane = Builder::new_current_thread().build().unwrap();
-        let data_plane = Builder::new_multi_thread().build().unwrap();
+        let [data_plane, relays] = [(); 2].map(|()| Builder::new_multi_thread().build().unwrap());
         let hung: Vec<mpsc::Sender<()>> = [&control_plane, &data_plane]
             .map(|runtime| {
                 let (release, released) = mpsc::channel();
@@ -128,7 +137,7 @@ mod tests {
             .into();
         let (ended, has_ended) = mpsc::channel();
         thread::spawn(move || {
-            end(control_plane, data_plane);
+            end(control_plane, [data_plane, relays]);
             ended.send(()).unwrap();
         });
         let patience = Duration::from_secs(60);

@@ -183,14 +183,14 @@ metrics! {
     /// Questions for the backends of an upstream, by result
     discoveries: Table<Discovered, Counter> [keep];
 
-    /// How late a thread, or the runtime, came to a question of each second
+    /// How late a thread, or a runtime, came to a question of each second
     worker_lag as "worker_lag_seconds":
         Table<OfWorker, Histogram> = Table::new(|| Histogram::new(LAGS));
     /// Lines that the log or the place of access lines did not take
     log_lines_lost: Table<LostFrom, Counter>;
     /// Connections and requests of which the admin API did not hear more, by reason
     admin_refusals: Table<Refused, Counter>;
-    /// Time that a thread of the runtime was not waiting
+    /// Time that a thread of a runtime was not waiting
     worker_busy as "worker_busy_seconds": Table<OfWorker, Counter<f64, AtomicU64>>;
 }
 

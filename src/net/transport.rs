@@ -42,6 +42,18 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// By a second descriptor, since TLS does not let go of its stream.
+    fn follow(&mut self) -> io::Result<()> {
+        let descriptor = self.as_fd().try_clone_to_owned()?;
+        *self = match self {
+            Self::Tcp(_) => Self::Tcp(TcpStream::from_std(descriptor.into())?),
+            Self::Unix(_) => Self::Unix(UnixStream::from_std(descriptor.into())?),
+        };
+        Ok(())
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -62,6 +74,22 @@ impl Transport {
 
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// Has the events of the socket below come to the runtime that this is called
+    /// in, and no more to the one before.
+    ///
+    /// # Errors
+    /// No descriptor or no memory to be had; then nothing has changed.
+    pub fn follow(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.follow(),
+            Self::Tls(stream) => match &mut **stream {
+                TlsStream::Client(stream) => stream.get_mut().0.follow(),
+                TlsStream::Server(stream) => stream.get_mut().0.follow(),
+            },
+            Self::Http2(_) => Ok(()),
+        }
     }
 
     /// The socket below; a stream of HTTP/2 has none of its own.

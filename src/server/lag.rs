@@ -1,5 +1,5 @@
 //! How late the threads come to what they are asked: once a second each thread
-//! of the engine and the data plane's runtime get a question, and say when they
+//! of the engine and the data plane's runtimes get a question, and say when they
 //! came to it.
 //!
 //! It only measures; the watchdog draws conclusions of its own.
@@ -13,20 +13,21 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use super::DataPlane;
 use crate::metrics::{Metrics, OfWorker};
 use crate::state::State;
 use crate::tunnel::Registry;
 
-/// The names of what is asked, as the threads are called.
-const RUNTIME: &str = "worker";
+/// The names of who is asked beside the runtimes, as the threads are called.
 const ENGINE: &str = "tunnels";
 const CONTROL: &str = "control";
 
 pub(super) struct Lag {
-    data_plane: Handle,
+    data_plane: DataPlane,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    runtime: Option<Question>,
+    /// In the order of the data plane.
+    runtimes: [Option<Question>; 2],
     engine: Vec<Option<Question>>,
 }
 
@@ -36,12 +37,12 @@ struct Question {
 }
 
 impl Lag {
-    pub(super) fn new(data_plane: &Handle, state: &State) -> Self {
+    pub(super) fn new(data_plane: &DataPlane, state: &State) -> Self {
         Self {
             data_plane: data_plane.clone(),
             registry: Arc::clone(&state.registry),
             metrics: Arc::clone(&state.metrics),
-            runtime: None,
+            runtimes: [None, None],
             engine: Vec::new(),
         }
     }
@@ -49,20 +50,17 @@ impl Lag {
     /// Takes the answers and asks again. `due` is when this should have happened.
     pub(super) fn look(&mut self, due: Instant) {
         observe(&self.metrics, CONTROL, due.elapsed().as_secs_f64());
-        let open = self.runtime.take();
-        let open = self.hear(RUNTIME, open);
-        self.runtime = Some(open.unwrap_or_else(|| self.ask_runtime()));
+        self.look_at_runtimes();
         self.look_at_engine();
-        self.look_at_runtime();
     }
 
-    fn ask_runtime(&self) -> Question {
-        let (answer, answered) = oneshot::channel();
-        let asked = Instant::now();
-        self.data_plane.spawn(async move {
-            let _ = answer.send(Instant::now());
-        });
-        Question { asked, answered }
+    fn look_at_runtimes(&mut self) {
+        for (index, (name, runtime)) in self.data_plane.each().into_iter().enumerate() {
+            let open = self.runtimes[index].take();
+            let open = self.hear(name, open);
+            self.runtimes[index] = Some(open.unwrap_or_else(|| ask(runtime)));
+            self.look_at_threads(name, runtime);
+        }
     }
 
     fn look_at_engine(&mut self) {
@@ -103,15 +101,24 @@ impl Lag {
         }
     }
 
-    fn look_at_runtime(&self) {
-        let runtime = self.data_plane.metrics();
+    fn look_at_threads(&self, name: &str, runtime: &Handle) {
+        let runtime = runtime.metrics();
         for thread in 0..runtime.num_workers() {
-            let worker = format!("{RUNTIME}-{thread}");
+            let worker = format!("{name}-{thread}");
             let busy = self.metrics.worker_busy.get(&OfWorker { worker });
             let total = runtime.worker_total_busy_duration(thread).as_secs_f64();
             busy.inc_by((total - busy.get()).max(0.0));
         }
     }
+}
+
+fn ask(runtime: &Handle) -> Question {
+    let (answer, answered) = oneshot::channel();
+    let asked = Instant::now();
+    runtime.spawn(async move {
+        let _ = answer.send(Instant::now());
+    });
+    Question { asked, answered }
 }
 
 fn observe(metrics: &Metrics, worker: &str, seconds: f64) {
@@ -143,7 +150,8 @@ mod tests {
         });
         begun.recv().unwrap();
         let state = State::new();
-        let mut lag = Lag::new(data_plane.handle(), &state);
+        let [worker, relay] = [(); 2].map(|()| data_plane.handle().clone());
+        let mut lag = Lag::new(&DataPlane { worker, relay }, &state);
         let counted = |count: usize| {
             let line = format!("longhaul_worker_lag_seconds_count{{worker=\"worker\"}} {count}\n");
             state.metrics.text().contains(&line)
@@ -167,7 +175,7 @@ mod tests {
             least += asked.elapsed().as_secs_f64() - 0.005;
             lag.look(Instant::now());
             assert!(counted(count), "{count}");
-            let late = sum(RUNTIME);
+            let late = sum("worker");
             let most = f64::from(count as u32) * asked.elapsed().as_secs_f64();
             assert!((least..=most).contains(&late), "{count}: {late}");
         }

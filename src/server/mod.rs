@@ -65,11 +65,26 @@ pub struct Setup {
     /// What the file and its includes said at the start.
     pub loaded: Loaded,
     pub state: Arc<State>,
-    /// The runtime that connections run on.
-    pub data_plane: Handle,
+    pub data_plane: DataPlane,
     pub logging: Logging,
     /// The limit of open files, from which default limits are derived.
     pub open_files: u64,
+}
+
+/// The runtimes of the data plane.
+#[derive(Clone, Debug)]
+pub struct DataPlane {
+    /// Connections run here.
+    pub worker: Handle,
+    /// Tunnels between sockets of which one has TLS are relayed here.
+    pub relay: Handle,
+}
+
+impl DataPlane {
+    /// Each by the name of its threads.
+    fn each(&self) -> [(&'static str, &Handle); 2] {
+        [("worker", &self.worker), ("relay", &self.relay)]
+    }
 }
 
 /// Why a server did not start.
@@ -102,9 +117,8 @@ pub async fn run(setup: Setup) -> Result<(), StartError> {
     let mut reloader = Reloader::new(&setup, manager.clone(), watcher, watch);
     reloader.start(setup.loaded, inherit::sockets())?;
     let state = Arc::clone(&setup.state);
-    setup
-        .data_plane
-        .spawn(Arc::clone(&state.registry).sweep_forever());
+    let sweep = Arc::clone(&state.registry).sweep_forever();
+    setup.data_plane.relay.spawn(sweep);
     let mut overseer = Overseer::new(&state);
     let mut keeper = Keeper::new(&state.acme, &state.metrics);
     let mut key_fetches = KeyFetches::default();

@@ -61,7 +61,7 @@ impl Reloader {
             state: Arc::clone(&setup.state),
             limiter: Limiter::new(max_connections, None),
         });
-        let data_plane = setup.data_plane.clone();
+        let data_plane = setup.data_plane.worker.clone();
         Self {
             path: setup.config.clone(),
             state: Arc::clone(&setup.state),

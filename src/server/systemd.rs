@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sd_notify::NotifyState;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::DataPlane;
 use super::listener::Probe;
 use super::notices::{Kind, Notices};
 use crate::tunnel::Registry;
@@ -106,7 +106,7 @@ fn send(text: &str) {
 /// everyone who does some has answered.
 pub(super) struct Watchdog {
     manager: Manager,
-    data_plane: Handle,
+    data_plane: DataPlane,
     registry: Arc<Registry>,
     interval: Option<Duration>,
     next: Instant,
@@ -116,7 +116,7 @@ pub(super) struct Watchdog {
 type Question = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Watchdog {
-    pub(super) fn new(manager: Manager, data_plane: Handle, registry: Arc<Registry>) -> Self {
+    pub(super) fn new(manager: Manager, data_plane: DataPlane, registry: Arc<Registry>) -> Self {
         let interval = sd_notify::watchdog_enabled().map(|deadline| deadline / 3);
         Self {
             manager,
@@ -135,7 +135,7 @@ impl Watchdog {
         }
     }
 
-    /// Asks the accept loops, the data plane's runtime and the threads of the
+    /// Asks the accept loops, the data plane's runtimes and the threads of the
     /// tunnel engine and, if all answer in time, tells systemd.
     pub(super) fn beat(&mut self, loops: Vec<Probe>) {
         let Some(interval) = self.interval else {
@@ -154,9 +154,11 @@ impl Watchdog {
 
     /// Resolves when all have answered.
     fn ask(&self, loops: Vec<Probe>) -> impl Future<Output = ()> + use<> {
-        let task = self.data_plane.spawn(async {});
         let mut questions: Vec<Question> = loops.into_iter().map(question).collect();
-        questions.push(Box::pin(async move { drop(task.await) }));
+        for (_, runtime) in self.data_plane.each() {
+            let task = runtime.spawn(async {});
+            questions.push(Box::pin(async move { drop(task.await) }));
+        }
         for answered in self.registry.ask_engine() {
             questions.push(Box::pin(async move {
                 // An error: the thread is over.
@@ -219,18 +221,21 @@ mod tests {
     /// As during a stop, when there are no accept loops to ask.
     #[tokio::test]
     async fn a_data_plane_that_is_stuck_does_not_answer() {
-        let data_plane = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .build()
-            .unwrap();
-        let handle = data_plane.handle().clone();
-        let watchdog = Watchdog::new(Manager(None), handle, Registry::new());
+        let runtimes = [(); 2].map(|()| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(1).build().unwrap()
+        });
+        let [worker, relay] = [0, 1].map(|index: usize| runtimes[index].handle().clone());
+        let data_plane = DataPlane { worker, relay };
+        let watchdog = Watchdog::new(Manager(None), data_plane, Registry::new());
         watchdog.ask(Vec::new()).await;
-        let (release, stuck) = std::sync::mpsc::channel::<()>();
-        data_plane.spawn(async move { assert!(stuck.recv().is_err()) });
-        assert!(timeout(LIMIT, watchdog.ask(Vec::new())).await.is_err());
-        drop(release);
-        watchdog.ask(Vec::new()).await;
-        data_plane.shutdown_background();
+        for runtime in runtimes {
+            let (release, stuck) = std::sync::mpsc::channel::<()>();
+            runtime.spawn(async move { assert!(stuck.recv().is_err()) });
+            assert!(timeout(LIMIT, watchdog.ask(Vec::new())).await.is_err());
+            drop(release);
+            watchdog.ask(Vec::new()).await;
+            runtime.shutdown_background();
+        }
     }
 }

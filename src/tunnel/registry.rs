@@ -11,12 +11,13 @@ mod page;
 mod shard;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{self, Duration};
 
 use arc_swap::ArcSwapOption;
 use rand::seq::SliceRandom;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -46,6 +47,8 @@ pub struct Registry {
     ended: LastEnded,
     /// Where tunnels between plain sockets go.
     engine: ArcSwapOption<Doors>,
+    /// Where those go that have TLS on a side.
+    relays: OnceLock<Handle>,
 }
 
 /// A tunnel's place in the registry, which its relay holds. Dropping it takes
@@ -81,6 +84,7 @@ impl Registry {
             none_left: Notify::new(),
             ended: LastEnded::default(),
             engine: ArcSwapOption::empty(),
+            relays: OnceLock::new(),
         })
     }
 
@@ -198,6 +202,12 @@ impl Registry {
         (inward, outward)
     }
 
+    /// Tunnels between sockets of which one has TLS are relayed in this runtime from
+    /// now on, and not where they are opened; the first call counts.
+    pub fn relay_in(&self, runtime: Handle) {
+        let _ = self.relays.set(runtime);
+    }
+
     pub(super) fn set_engine(&self, engine: Option<Arc<Doors>>) {
         self.engine.store(engine);
     }
@@ -261,6 +271,11 @@ impl Ticket {
     /// The engine, while one runs.
     pub(super) fn engine(&self) -> Option<Arc<Doors>> {
         self.registry.engine.load_full()
+    }
+
+    /// The runtime of relays, if there is one.
+    pub(super) fn relays(&self) -> Option<&Handle> {
+        self.registry.relays.get()
     }
 
     /// Has the sweep wake the relay at `deadline`.

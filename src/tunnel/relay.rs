@@ -26,7 +26,7 @@ use super::options::Framing;
 use super::outcome::{Cause, Outcome, Side};
 use super::registry::Ticket;
 
-pub(super) use self::step::Step;
+pub(super) use self::step::{Quantum, Step};
 
 /// One side of a tunnel.
 pub struct Leg<S> {
@@ -158,9 +158,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.get_mut();
         let expired = this.ticket.tunnel().listen(cx.waker());
-        match this.step(cx, expired) {
+        match this.step(cx, expired, Quantum::Bulk) {
             Step::Done(outcome) => Poll::Ready(outcome),
-            Step::Waits => Poll::Pending,
+            Step::Waits(_) => Poll::Pending,
             Step::Again => {
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -7,6 +7,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use tokio::runtime::Handle;
+
 use super::bulk::{Bulk, Moved};
 use super::engine::{Adoption, OnEnd};
 use super::outcome::{Cause, Side};
@@ -63,8 +65,26 @@ pub fn run(client: Leg<Transport>, backend: Leg<Transport>, ticket: Ticket, on_e
     }
 }
 
-fn spawn(client: Leg<Transport>, backend: Leg<Transport>, ticket: Ticket, on_end: OnEnd) {
-    tokio::spawn(Task {
+/// In the relays' runtime, if there is one and both sides can go there: on the
+/// threads of connections a flood of strangers would hold the tunnel up.
+fn spawn(mut client: Leg<Transport>, mut backend: Leg<Transport>, ticket: Ticket, on_end: OnEnd) {
+    let relays = ticket.relays().cloned();
+    let sides = [&mut client.stream, &mut backend.stream];
+    let runtime = match relays {
+        Some(relays) if sides.iter().all(|side| side.socket().is_some()) => {
+            let _entered = relays.enter();
+            for side in sides {
+                if let Err(error) = side.follow() {
+                    // It stays where it was: slower, and whole.
+                    tracing::debug!(%error, "a socket keeps its runtime");
+                }
+            }
+            relays
+        }
+        // A stream of HTTP/2 is where its connection is.
+        _ => Handle::current(),
+    };
+    runtime.spawn(Task {
         relay: Some(Relay::new(client, backend, ticket)),
         on_end: Some(on_end),
     });

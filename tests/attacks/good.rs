@@ -1,5 +1,6 @@
 //! The tunnels of others: a thousand clients, with and without TLS, that have a message
-//! echoed every second, on a thread of their own, and some that go to the backend directly.
+//! echoed every second, and some that go to the backend directly; they and their backend
+//! on a thread of their own.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::interval_at;
 
 use crate::ground::Proxied;
-use crate::kit::{Opcode, TlsClient, Wire, dial, eventually, handshake, masked};
+use crate::kit::{Echo, Opcode, TlsClient, Wire, dial, eventually, handshake, masked};
+use crate::place;
 
 pub const TUNNELS: u64 = 1_000;
 /// One of as many comes over TLS.
@@ -21,6 +23,15 @@ const SECURE: u64 = 5;
 const DIRECT: u64 = 200;
 const BEAT: Duration = Duration::from_secs(1);
 
+/// Those whose backend is there.
+pub struct Arrived {
+    backend: String,
+    seen: Arc<Seen>,
+    go: oneshot::Sender<(Places, oneshot::Sender<()>)>,
+    thread: JoinHandle<()>,
+}
+
+/// Those who have their tunnels.
 pub struct Crowd {
     seen: Arc<Seen>,
     thread: JoinHandle<()>,
@@ -50,25 +61,51 @@ pub struct Latency {
     pub direct: Duration,
 }
 
-impl Crowd {
-    pub async fn gather(proxied: &Proxied) -> Self {
-        let seen = Arc::new(Seen::default());
+impl Arrived {
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    pub async fn gather(self, proxied: &Proxied) -> Crowd {
         let (all, gathered) = oneshot::channel();
         let places = Places {
             plain: proxied.ground.plain.clone(),
             tls: proxied.ground.tls.clone(),
             client: proxied.client.clone(),
-            backend: proxied.echo.address().to_owned(),
+            backend: self.backend,
         };
-        let theirs = Arc::clone(&seen);
-        let thread = thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build();
-            runtime
-                .expect("a runtime")
-                .block_on(live(places, theirs, all));
-        });
+        assert!(self.go.send((places, all)).is_ok(), "a crowd that waits");
         gathered.await.expect("every tunnel");
-        Self { seen, thread }
+        Crowd {
+            seen: self.seen,
+            thread: self.thread,
+        }
+    }
+}
+
+impl Crowd {
+    pub async fn arrive() -> Arrived {
+        let seen = Arc::new(Seen::default());
+        let theirs = Arc::clone(&seen);
+        let (is, place) = oneshot::channel();
+        let (go, gone) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            place::first();
+            let runtime = Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let echo = Echo::start("a").await;
+                is.send(echo.address().to_owned())
+                    .expect("someone who waits");
+                let (places, all) = gone.await.expect("places");
+                live(places, theirs, all).await;
+            });
+        });
+        Arrived {
+            backend: place.await.expect("a backend"),
+            seen,
+            go,
+            thread,
+        }
     }
 
     /// Waits until every tunnel has had its echo, and twice.
@@ -140,7 +177,7 @@ async fn live(places: Places, seen: Arc<Seen>, all: oneshot::Sender<()>) {
 
 /// A tunnel whose backend has greeted.
 async fn open(mut wire: Wire) -> Wire {
-    wire.send(handshake("/", "localhost", "")).await;
+    wire.send(handshake("/good", "localhost", "")).await;
     assert_eq!(wire.response_head().await.status, 101);
     assert_eq!(&wire.take(14).await[2..], b"hello from a");
     wire

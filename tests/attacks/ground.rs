@@ -6,8 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Builder;
@@ -17,6 +15,7 @@ use crate::Attack;
 use crate::kit::{
     Authority, Echo, Fixed, Proxy, RawBackend, Setup, Site, TlsClient, handshake, soon,
 };
+use crate::place::{self, LONGHAULS_CORE};
 
 /// Bytes of resident memory for each connection that says nothing.
 pub const WAITING: u64 = 8 * 1024;
@@ -59,7 +58,8 @@ pub struct Ground {
 
 pub struct Proxied {
     pub proxy: Proxy,
-    pub echo: Echo,
+    /// Of the attackers.
+    _echo: Echo,
     pub ground: Arc<Ground>,
     pub client: TlsClient,
     _fixed: Fixed,
@@ -68,13 +68,14 @@ pub struct Proxied {
 }
 
 impl Proxied {
-    pub async fn start() -> Self {
+    /// `backend` is that of the tunnels of others.
+    pub async fn start(backend: &str) -> Self {
         let echo = Echo::start("a").await;
         let fixed = Fixed::start("HTTP/1.1 200 OK").await;
         let (raw, deaf) = (RawBackend::start().await, RawBackend::start().await);
         let authority = Authority::new();
         let pair = authority.pair(&["localhost"]);
-        let setup = Setup::new();
+        let setup = Setup::new().after(LONGHAULS_CORE);
         setup.write("site.pem", &pair.chain);
         setup.write("site.key", &pair.key);
         let token = setup.write("token", "sixteen-characters");
@@ -84,6 +85,8 @@ impl Proxied {
              certificates = [{{ chain = 'site.pem', key = 'site.key' }}]\n\
              [listeners.dressed]\naddress = '127.0.0.1:0'\n\
              proxy_protocol = {{ from = ['127.0.0.0/8'], timeout = '2s' }}\n\
+             [[routes]]\npath = '/good'\nupstream = 'good'\n\
+             [upstreams.good]\nbackends = [{{ name = 'g', address = '{backend}' }}]\n\
              [[routes]]\npath = '/fixed'\nupstream = 'fixed'\n\
              [upstreams.fixed]\nbackends = [{{ name = 'f', address = '{}' }}]\n\
              [[routes]]\npath = '/raw'\nupstream = 'raw'\n\
@@ -114,7 +117,7 @@ impl Proxied {
         };
         Self {
             proxy,
-            echo,
+            _echo: echo,
             ground: Arc::new(ground),
             client: authority.client(),
             _fixed: fixed,
@@ -127,7 +130,7 @@ impl Proxied {
         let ground = Arc::clone(&self.ground);
         let (over, is_over) = oneshot::channel();
         let attacker = thread::spawn(move || {
-            setpriority_process(Some(gettid()), 19).expect("to be nice");
+            place::last();
             let runtime = Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(attack(ground));
             over.send(()).expect("someone who waits");

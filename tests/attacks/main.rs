@@ -1,9 +1,10 @@
 //! Attacks from the open internet, bounded and on loopback, beside a thousand tunnels
 //! of others: none is lost, none is late, and afterwards longhaul is as before.
 //!
-//! An attack is a row of `ATTACKS`. Its clients run on a thread of their own with the
-//! lowest priority: what they need of the machine for themselves is no cost of
-//! longhaul's, what they make longhaul do is.
+//! An attack is a row of `ATTACKS`. longhaul has a core for itself; on another are all who
+//! use it, the tunnels of others and their backend before everyone and the attackers after
+//! everyone: what an attack needs of the machine for itself is no cost of longhaul's, what
+//! it makes longhaul do is.
 
 mod floods;
 mod frames;
@@ -18,6 +19,7 @@ mod handshakes;
 )]
 #[path = "../it/kit/mod.rs"]
 mod kit;
+mod place;
 mod silence;
 mod verdict;
 
@@ -26,6 +28,7 @@ use std::sync::Arc;
 
 use good::Crowd;
 use ground::{Ground, Proxied};
+use tokio::runtime::Builder;
 use verdict::Verdict;
 
 type Attack = fn(Arc<Ground>) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -70,11 +73,21 @@ fn the_document_says_what_is_allowed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn none_hurts_the_tunnels_of_others() {
+#[test]
+fn none_hurts_the_tunnels_of_others() {
     kit::raise_file_limit(19_000);
-    let proxied = Proxied::start().await;
-    let crowd = Crowd::gather(&proxied).await;
+    place::keep_off_longhauls_core();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(all_of_them());
+}
+
+async fn all_of_them() {
+    let crowd = Crowd::arrive().await;
+    let proxied = Proxied::start(crowd.backend()).await;
+    let crowd = crowd.gather(&proxied).await;
     let mut verdict = Verdict::of_the_quiet(&proxied, &crowd).await;
     for (name, attack, most) in ATTACKS {
         verdict.beside(name, most, &proxied, &crowd, attack).await;

@@ -50,10 +50,10 @@ impl Verdict {
         attack: Attack,
     ) {
         let proxy = &proxied.proxy;
-        crowd.latency();
         let counted = proxy.samples().await;
         let before = proxy.cpu();
         forget_peak(proxy);
+        crowd.latency();
         tokio::join!(proxied.suffer(attack), crowd.two_rounds());
         let beside = crowd.latency();
         let spent = proxy.cpu() - before;

@@ -72,6 +72,7 @@ mod start;
 mod stop;
 mod stream;
 mod terminal;
+mod threads;
 mod top;
 mod traces;
 mod tunnel;

@@ -18,7 +18,7 @@ async fn hostile_clients_make_no_series(over: Over) {
         .await;
     let proxy = proxy.over(over);
     // What comes with time and not with clients.
-    for worker in ["control", "worker", "tunnels-0"] {
+    for worker in ["control", "worker", "relay", "tunnels-0"] {
         let lag = format!("longhaul_worker_lag_seconds_count{{worker=\"{worker}\"}}");
         let told = async { while !proxy.samples().await.contains_key(&lag) {} };
         soon(lag.clone(), told).await;

@@ -115,14 +115,14 @@ async fn the_process_and_its_limits() {
 async fn every_thread_says_how_late_it_is() {
     let backend = Echo::start("a").await;
     let proxy = Proxy::start(Site::one(backend.address()).top("workers = 2")).await;
-    for worker in ["control", "worker", "tunnels-0", "tunnels-1"] {
+    for worker in ["control", "worker", "relay", "tunnels-0", "tunnels-1"] {
         let lag = format!("longhaul_worker_lag_seconds_count{{worker=\"{worker}\"}}");
         let seen = async { while proxy.samples().await.get(&lag).is_none_or(|n| *n < 1.0) {} };
         soon(lag.clone(), seen).await;
     }
     let busy = |worker: &str| format!("longhaul_worker_busy_seconds_total{{worker=\"{worker}\"}}");
     let page = proxy.samples().await;
-    for worker in ["worker-0", "worker-1"] {
+    for worker in ["worker-0", "worker-1", "relay-0", "relay-1"] {
         assert!(page.contains_key(&busy(worker)), "{worker}");
     }
 }

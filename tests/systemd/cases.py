@@ -324,7 +324,10 @@ def it_runs_as_nobody_in_particular_in_its_sandbox(case):
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
     # All of it works in there: low ports, the key by its group, dialling, the
-    # admin socket.
+    # admin socket, short turns where the kernel has them (Linux 6.12).
+    if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (6, 12):
+        turns = turns_of(case.manager.main_pid(), "relay")
+        assert turns and turns == {100_000}, turns
     assert get(TLS, tls=True) == 200
     Tunnel(TLS, tls=True).echo("from the sandbox")
     assert Path("/run/longhaul/admin.sock").is_socket()
@@ -334,6 +337,16 @@ def it_runs_as_nobody_in_particular_in_its_sandbox(case):
     soft, hard = map(int, line.split()[3:5])
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert soft == hard and hard in (1048576, most), line
+
+
+def turns_of(process, name):
+    """The turns, in nanoseconds, of all threads that are called so."""
+    turns = set()
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        if (thread / "comm").read_text().strip() == name:
+            found = re.search(r"^se\.slice\s*:\s*(\d+)", (thread / "sched").read_text(), re.M)
+            turns.add(int(found.group(1)))
+    return turns
 
 
 def without_the_group_the_key_cannot_be_read(case):

@@ -7,6 +7,7 @@
 //! Invariant: whoever was adopted has its `on_end` called exactly once, on a
 //! thread that relays nothing.
 
+mod due;
 mod inbox;
 mod pipes;
 mod slab;

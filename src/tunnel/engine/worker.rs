@@ -4,8 +4,9 @@
 //! What is cheap per event is here; what a tunnel does is in `relay`.
 //!
 //! Invariant: the cost of an event does not depend on how many tunnels there
-//! are, and no tunnel has a second step before every other one that is due has
-//! had its first.
+//! are; who exchanges messages waits for one step of those who move much, however
+//! many they are, and none of those has a second step before every other one that
+//! is due has had its first.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::due::Due;
 use super::slab::Slab;
 use super::sock::Sock;
 use super::splice::Splicing;
@@ -26,7 +28,7 @@ use crate::foreign;
 use crate::tunnel::clock::Ticks;
 use crate::tunnel::outcome::{Cause, Outcome, Side};
 use crate::tunnel::registry::{Registry, Ticket};
-use crate::tunnel::relay::{Leg, Relay, Step};
+use crate::tunnel::relay::{Leg, Quantum, Relay, Step};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
@@ -52,8 +54,7 @@ pub(in crate::tunnel) struct Worker {
     door: Arc<Door>,
     registry: Arc<Registry>,
     tunnels: Slab<Entry>,
-    /// Slots to step in this turn, each once.
-    due: Vec<u32>,
+    due: Due,
     /// Slots that may hold a pipe, each once.
     held: Vec<u32>,
     looked: Ticks,
@@ -66,6 +67,8 @@ pub(in crate::tunnel) struct Worker {
 struct Entry {
     relay: Relay<Sock, Sock, Splicing>,
     on_end: OnEnd,
+    /// Of its next step.
+    quantum: Quantum,
     is_due: bool,
     is_held: bool,
 }
@@ -81,7 +84,7 @@ impl Worker {
             door,
             registry: Arc::clone(registry),
             tunnels: Slab::new(),
-            due: Vec::new(),
+            due: Due::default(),
             held: Vec::new(),
             looked: 0,
             messages: Vec::new(),
@@ -96,6 +99,7 @@ impl Worker {
 
     /// Relays until the inbox is closed.
     pub(super) fn run(mut self) {
+        foreign::take_short_turns();
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             let timeout = match (self.due.is_empty(), self.held.is_empty()) {
@@ -148,14 +152,7 @@ impl Worker {
             CLIENT => entry.relay.client().note(flags),
             BACKEND.. => entry.relay.backend().note(flags),
         }
-        Self::make_due(&mut self.due, slot, entry);
-    }
-
-    fn make_due(due: &mut Vec<u32>, slot: u32, entry: &mut Entry) {
-        if !entry.is_due {
-            entry.is_due = true;
-            due.push(slot);
-        }
+        self.due.push(slot, entry.quantum, &mut entry.is_due);
     }
 
     /// `false` when the inbox is closed.
@@ -177,7 +174,7 @@ impl Worker {
                     if let Some(entry) = self.tunnels.get_mut(slot)
                         && Arc::ptr_eq(entry.relay.ticket().tunnel(), &tunnel)
                     {
-                        Self::make_due(&mut self.due, slot, entry);
+                        self.due.push(slot, entry.quantum, &mut entry.is_due);
                     }
                 }
             }
@@ -197,6 +194,7 @@ impl Worker {
         let slot = self.tunnels.insert(Entry {
             relay: Relay::new(sock(client), sock(backend), ticket),
             on_end,
+            quantum: Quantum::Messages,
             is_due: false,
             is_held: false,
         });
@@ -215,19 +213,28 @@ impl Worker {
     }
 
     fn step_due(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        for &slot in &due {
-            let Some(entry) = self.tunnels.get_mut(slot) else {
-                continue;
-            };
-            entry.is_due = false;
-            let expired = entry.relay.ticket().tunnel().heed();
-            self.step(slot, expired);
+        let (messages, bulk) = self.due.turn();
+        for &slot in &messages {
+            self.step_one(slot);
         }
-        due.clear();
-        // Those due again were pushed meanwhile; the larger buffer is kept.
-        due.append(&mut self.due);
-        self.due = due;
+        self.due.done(messages);
+        // Of those who move much, as many as have little to move this time, and one
+        // that has not.
+        for _ in 0..bulk {
+            let quantum = self.due.next_bulk().and_then(|slot| self.step_one(slot));
+            if quantum == Some(Quantum::Bulk) {
+                break;
+            }
+        }
+    }
+
+    /// What fits the tunnel's next step, if it lives.
+    fn step_one(&mut self, slot: u32) -> Option<Quantum> {
+        let entry = self.tunnels.get_mut(slot)?;
+        entry.is_due = false;
+        let expired = entry.relay.ticket().tunnel().heed();
+        self.step(slot, expired);
+        self.tunnels.get_mut(slot).map(|entry| entry.quantum)
     }
 
     fn step(&mut self, slot: u32, expired: bool) {
@@ -235,11 +242,16 @@ impl Worker {
             return;
         };
         let mut context = Context::from_waker(Waker::noop());
-        let relay = &mut entry.relay;
+        let (relay, quantum) = (&mut entry.relay, entry.quantum);
         // As in tokio, a panic ends one tunnel and not its thread.
-        match catch_unwind(AssertUnwindSafe(|| relay.step(&mut context, expired))) {
-            Ok(Step::Waits) => {}
-            Ok(Step::Again) => Self::make_due(&mut self.due, slot, entry),
+        match catch_unwind(AssertUnwindSafe(|| {
+            relay.step(&mut context, expired, quantum)
+        })) {
+            Ok(Step::Waits(quantum)) => entry.quantum = quantum,
+            Ok(Step::Again) => {
+                entry.quantum = Quantum::Bulk;
+                self.due.push(slot, entry.quantum, &mut entry.is_due);
+            }
             Ok(Step::Done(outcome)) => return self.finish(slot, outcome),
             Err(_) => return self.give_up(slot),
         }

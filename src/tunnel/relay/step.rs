@@ -27,12 +27,42 @@ const TURNS_PER_STEP: usize = 4;
 /// that are spliced are large.
 const BYTES_PER_STEP: usize = 512 * 1024;
 
+/// The same of who exchanges messages: others need not wait to see whether it is more.
+const BYTES_OF_MESSAGES: usize = 32 * 1024;
+
+/// How much a step may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tunnel) enum Quantum {
+    Messages,
+    /// Of who moves much, and takes turns with others who do.
+    Bulk,
+}
+
 /// What a step came to.
 pub(in crate::tunnel) enum Step {
     Done(Outcome),
-    Waits,
-    /// It has had its share and could go on.
+    /// Nothing more can be moved; what fits the next step.
+    Waits(Quantum),
+    /// It has had its quantum and could go on.
     Again,
+}
+
+impl Quantum {
+    /// What fits who has moved so many bytes in a step.
+    fn after(moved: usize) -> Self {
+        match moved < BYTES_OF_MESSAGES {
+            true => Self::Messages,
+            false => Self::Bulk,
+        }
+    }
+
+    /// Of each direction.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Messages => BYTES_OF_MESSAGES,
+            Self::Bulk => BYTES_PER_STEP,
+        }
+    }
 }
 
 impl<C, B, X> Relay<C, B, X>
@@ -41,16 +71,21 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     X: Bulk<C, B> + Bulk<B, C>,
 {
-    /// Moves what can be moved now. `expired`: the sweep has seen that the
-    /// deadline is over.
-    pub(in crate::tunnel) fn step(&mut self, cx: &mut Context<'_>, expired: bool) -> Step {
+    /// Moves what can be moved now, and no more than the quantum. `expired`: the sweep
+    /// has seen that the deadline is over.
+    pub(in crate::tunnel) fn step(
+        &mut self,
+        cx: &mut Context<'_>,
+        expired: bool,
+        quantum: Quantum,
+    ) -> Step {
         let deadline = self.deadline();
         self.obey(expired);
         // A side may have spoken, or have room, though nobody was told: so what it
         // has to say for itself goes before the verdict.
         let mut asks = expired && self.ticket.pulse().is_some();
         let mut scratch = Scratch::take();
-        let mut left = [BYTES_PER_STEP; 2];
+        let mut left = [quantum.bytes(); 2];
         for _ in 0..TURNS_PER_STEP {
             let mut again = false;
             for way in Way::BOTH {
@@ -75,7 +110,8 @@ where
             }
             if !again {
                 self.arm(deadline);
-                return Step::Waits;
+                let moved = left.iter().map(|left| quantum.bytes() - left).sum();
+                return Step::Waits(Quantum::after(moved));
             }
             if left.contains(&0) {
                 break;

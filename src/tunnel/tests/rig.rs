@@ -38,7 +38,7 @@ pub(super) struct Rig {
 
 enum Driver {
     Tokio(Rc<Runtime>),
-    Own(Worker, Ends),
+    Own(Box<Worker>, Ends),
 }
 
 /// A near end: what the tunnel gets.
@@ -93,7 +93,7 @@ impl Rig {
                     on_end,
                 };
                 assert!(worker.door().adopt(adoption).is_ok());
-                Driver::Own(worker, ends)
+                Driver::Own(Box::new(worker), ends)
             }
             Engines::Tokio | Engines::Tls | Engines::Http2 => {
                 let runtime = match &client.stream {

@@ -156,6 +156,67 @@ fn a_flood_waits_for_its_next_turn_and_needs_no_event_for_it() {
 }
 
 #[test]
+fn a_message_waits_for_one_of_those_who_move_much_and_not_for_all() {
+    const READ: usize = 100;
+    const SHARE: u64 = 4 * 8 * READ as u64;
+    let mut thread = Thread::new(NEVER, 0);
+    scratch::shrink_to(READ);
+    let mut floods: Vec<_> = (0..10).map(|_| thread.tunnel()).collect();
+    let mut small = thread.tunnel();
+    for flood in &mut floods {
+        flood.client.write_all(&[7; 50_000]).unwrap();
+    }
+    // Nobody has moved much yet: all go.
+    thread.turn();
+    for flood in &floods {
+        assert_eq!(flood.tunnel.bytes_in(), SHARE);
+    }
+    let mut hello = [0; 5];
+    for round in 2..5 {
+        for turn in 1..=10 {
+            small.client.write_all(b"hello").unwrap();
+            thread.turn();
+            small.backend.read_exact(&mut hello).unwrap();
+            let moved: u64 = floods.iter().map(|flood| flood.tunnel.bytes_in()).sum();
+            assert_eq!(moved, (10 * (round - 1) + turn) * SHARE);
+        }
+        // Each in its turn.
+        for flood in &floods {
+            assert_eq!(flood.tunnel.bytes_in(), round * SHARE);
+        }
+    }
+}
+
+#[test]
+fn who_is_done_with_much_goes_with_the_messages_again() {
+    const MUCH: usize = 100_000;
+    let mut thread = Thread::new(NEVER, 0);
+    let mut done = thread.tunnel();
+    let (written, mut bytes) = (vec![7; MUCH], vec![0; MUCH]);
+    done.client.write_all(&written).unwrap();
+    for _ in 0..10 {
+        thread.turn();
+    }
+    done.backend.read_exact(&mut bytes).unwrap();
+    // The first step after that finds little.
+    done.client.write_all(b"x").unwrap();
+    thread.turn();
+    assert_eq!(done.tunnel.bytes_in() as usize, MUCH + 1);
+    // Now two others move much, and no turn is theirs alone.
+    scratch::shrink_to(100);
+    let mut floods = [thread.tunnel(), thread.tunnel()];
+    for flood in &mut floods {
+        flood.client.write_all(&[7; 50_000]).unwrap();
+    }
+    thread.turn();
+    for more in 2..5 {
+        done.client.write_all(b"y").unwrap();
+        thread.turn();
+        assert_eq!(done.tunnel.bytes_in() as usize, MUCH + more);
+    }
+}
+
+#[test]
 fn a_reader_that_stalls_stalls_the_writer_with_and_without_pipes() {
     for (worth, pipes) in [(NEVER, 0), (ALWAYS, 0), (ALWAYS, 8)] {
         let mut thread = Thread::new(worth, pipes);
