@@ -9,13 +9,8 @@ use crate::kit::{Authority, Echo, Proxy, Setup, Site, Ws, soon};
 async fn who_relays_tls_does_not_accept() {
     let backend = Echo::start("a").await;
     let authority = Authority::new();
-    let pair = authority.pair(&["localhost"]);
-    let setup = Setup::new();
-    setup.write("site.pem", &pair.chain);
-    setup.write("site.key", &pair.key);
-    let site = Site::one(backend.address())
-        .top("workers = 1")
-        .listener("certificates = [{ chain = 'site.pem', key = 'site.key' }]");
+    let setup = Setup::with_pair(&authority.pair(&["localhost"]));
+    let site = Site::one(backend.address()).top("workers = 1").tls();
     let proxy = setup.start(site).await;
     let address = proxy.address("main").await;
     let wire = authority.client().connect(&address, "localhost").await;
