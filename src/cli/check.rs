@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::args::CheckArguments;
-use super::operator::{Door, Running};
+use super::operator::{AdminApi, Running};
 use super::{WrongConfig, explain, operator};
 use crate::admin::{self, Endpoint};
 use crate::config::{self, Config, Diagnostic, Diagnostics};
@@ -47,8 +47,8 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     )?;
     match &arguments.against {
         Some(written) => {
-            let door = operator::door(written, &arguments.right)?;
-            against(&config, &door, &mut out)
+            let api = operator::api(written, &arguments.right)?;
+            against(&config, &api, &mut out)
         }
         None => Ok(()),
     }
@@ -91,7 +91,7 @@ fn incumbent(config: &Config, file: &Path) -> Incumbent {
             false => Incumbent::Nobody,
         };
     };
-    let asked = operator::door_of(admin).map(|door| door.ask());
+    let asked = operator::api_of(admin).map(|api| api.ask());
     match asked.unwrap_or_else(|_| Err(ErrorKind::PermissionDenied.into())) {
         Ok(Running { pid, listeners }) => Incumbent::Known { pid, listeners },
         Err(error) => match error.kind() {
@@ -128,9 +128,9 @@ fn somebody_runs(file: &Path) -> bool {
 }
 
 /// What it would do to the live tunnels of whoever answers there.
-fn against(config: &Config, door: &Door, out: &mut dyn Write) -> anyhow::Result<()> {
+fn against(config: &Config, api: &AdminApi, out: &mut dyn Write) -> anyhow::Result<()> {
     let body = serde_json::to_value(Outlines::of(config))?;
-    let answer = operator::asked(door, door.post(Endpoint::Impact, &body))?;
+    let answer = operator::asked(api, api.post(Endpoint::Impact, &body))?;
     let impacts: Vec<Impact> = serde_json::from_value(answer["impact"].clone())?;
     let live = answer["tunnels"].as_u64().unwrap_or_default() as usize;
     let sum = |of: fn(&Impact) -> u64| impacts.iter().map(of).sum::<u64>();

@@ -47,7 +47,7 @@ pub enum AskError {
 
 /// Where a running longhaul answers operators.
 #[derive(Clone, Debug)]
-pub enum Door {
+pub enum AdminApi {
     Socket(PathBuf),
     Tcp {
         /// Host and port, as a URL has them.
@@ -65,7 +65,7 @@ pub struct Tls {
     pub name: ServerName<'static>,
 }
 
-impl Door {
+impl AdminApi {
     /// As a person writes it: a path, or `http://` or `https://` with host and port.
     /// `token` and `config` are for the latter two and the last.
     ///
@@ -180,7 +180,7 @@ impl Door {
     }
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for AdminApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "the admin socket {}", path.display()),

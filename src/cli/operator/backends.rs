@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::api::{asked, meant, target};
 use super::args::{BackendsArguments, BackendsCommand, BackendsListArguments, SetArguments};
-use super::door::{asked, meant, target};
 use super::{out, print, progress, table};
 use crate::admin::Endpoint;
 
@@ -16,13 +16,13 @@ pub fn backends(arguments: &BackendsArguments) -> anyhow::Result<()> {
 }
 
 fn list_backends(arguments: &BackendsListArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
+    let api = meant(&arguments.socket)?;
     let mut query = Vec::new();
     query.extend(arguments.upstream.clone().map(|name| ("upstream", name)));
     if arguments.overridden {
         query.push(("overridden", "true".to_owned()));
     }
-    let answer = asked(&door, door.get(&target(Endpoint::Backends, &query)))?;
+    let answer = asked(&api, api.get(&target(Endpoint::Backends, &query)))?;
     if arguments.json {
         return print(&answer);
     }
@@ -41,13 +41,13 @@ fn list_backends(arguments: &BackendsListArguments) -> anyhow::Result<()> {
 }
 
 fn set_backend(arguments: &SetArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
+    let api = meant(&arguments.socket)?;
     let body = json!({
         "upstream": arguments.upstream,
         "backend": arguments.backend,
         "state": arguments.state,
     });
-    let answer = asked(&door, door.post(Endpoint::SetBackend, &body))?;
+    let answer = asked(&api, api.post(Endpoint::SetBackend, &body))?;
     if arguments.json {
         return print(&answer);
     }
@@ -66,7 +66,7 @@ fn set_backend(arguments: &SetArguments) -> anyhow::Result<()> {
     out(&(text + "\n"))?;
     match answer["state"].as_str() {
         Some("draining") if !arguments.no_wait => {
-            progress::draining(&door, &arguments.upstream, &arguments.backend)
+            progress::draining(&api, &arguments.upstream, &arguments.backend)
         }
         _ => Ok(()),
     }

@@ -3,10 +3,10 @@
 //!
 //! What may be asked and what comes of it is decided by `admin`; here nothing is.
 
+mod api;
 pub mod args;
 mod ask;
 mod backends;
-mod door;
 mod progress;
 mod status;
 mod table;
@@ -17,31 +17,31 @@ use std::io::{Write, stdout};
 
 use serde_json::{Map, Value};
 
+use self::api::meant;
 use self::args::{PaceArguments, RebalanceArguments};
-use self::door::meant;
 use crate::admin::Endpoint;
 
-pub(super) use self::ask::{Door, Running};
+pub(super) use self::api::{api, api_of, asked};
+pub(super) use self::ask::{AdminApi, Running};
 pub(super) use self::backends::backends;
-pub(super) use self::door::{asked, door, door_of};
 pub(super) use self::status::status;
 pub(super) use self::top::top;
 pub(super) use self::tunnels::tunnels;
 
 pub(super) fn rebalance(arguments: &RebalanceArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
+    let api = meant(&arguments.socket)?;
     let mut body = body(&arguments.pace);
     body.insert("upstream".to_owned(), arguments.upstream.as_str().into());
     if let Some(to) = arguments.to {
         body.insert("to".to_owned(), to.into());
     }
-    let answer = asked(&door, door.post(Endpoint::Rebalance, &body.into()))?;
+    let answer = asked(&api, api.post(Endpoint::Rebalance, &body.into()))?;
     if arguments.pace.json {
         return print(&answer);
     }
     let columns = ["name", "tunnels", "share", "closing", "stays"];
     out(&table::table(&answer["backends"], &columns))?;
-    progress::closing(&door, &answer, !arguments.pace.no_wait)
+    progress::closing(&api, &answer, !arguments.pace.no_wait)
 }
 
 fn body(pace: &PaceArguments) -> Map<String, Value> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ask::Door;
-use super::door::target;
+use super::api::target;
+use super::ask::AdminApi;
 use super::{asked, out, table::word};
 use crate::admin::Endpoint;
 
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const WIDTH: u64 = 30;
 
 /// Says what the answer of a close says, and `waits` if somebody watches.
-pub(super) fn closing(door: &Door, answer: &Value, waits: bool) -> anyhow::Result<()> {
+pub(super) fn closing(api: &AdminApi, answer: &Value, waits: bool) -> anyhow::Result<()> {
     let (closing, seconds) = (word(&answer["closing"]), word(&answer["seconds"]));
     let verb = match answer["dry_run"].as_bool() {
         Some(true) => "would be",
@@ -27,28 +27,28 @@ pub(super) fn closing(door: &Door, answer: &Value, waits: bool) -> anyhow::Resul
         "{closing} tunnels {verb} closed over {seconds} s\n"
     ))?;
     match answer["id"].as_u64() {
-        Some(id) if waits => watch(|| left_of_closing(door, id)),
+        Some(id) if waits => watch(|| left_of_closing(api, id)),
         _ => Ok(()),
     }
 }
 
 /// Waits for a backend that is being drained, if somebody watches.
-pub(super) fn draining(door: &Door, upstream: &str, backend: &str) -> anyhow::Result<()> {
-    watch(|| left_of_drain(door, upstream, backend))
+pub(super) fn draining(api: &AdminApi, upstream: &str, backend: &str) -> anyhow::Result<()> {
+    watch(|| left_of_drain(api, upstream, backend))
 }
 
 /// `None` if longhaul has forgotten it.
-fn left_of_closing(door: &Door, id: u64) -> anyhow::Result<Option<u64>> {
-    let answer = asked(door, door.get(Endpoint::Closings.path()))?;
+fn left_of_closing(api: &AdminApi, id: u64) -> anyhow::Result<Option<u64>> {
+    let answer = asked(api, api.get(Endpoint::Closings.path()))?;
     let mut closings = answer["closings"].as_array().into_iter().flatten();
     let closing = closings.find(|closing| closing["id"] == id);
     Ok(closing.map(|closing| closing["left"].as_u64().unwrap_or(0)))
 }
 
 /// Tunnels, and what may become one; `None` if it is drained no longer.
-fn left_of_drain(door: &Door, upstream: &str, name: &str) -> anyhow::Result<Option<u64>> {
+fn left_of_drain(api: &AdminApi, upstream: &str, name: &str) -> anyhow::Result<Option<u64>> {
     let query = [("upstream", upstream.to_owned())];
-    let answer = asked(door, door.get(&target(Endpoint::Backends, &query)))?;
+    let answer = asked(api, api.get(&target(Endpoint::Backends, &query)))?;
     let mut backends = answer["backends"].as_array().into_iter().flatten();
     let backend = backends.find(|it| it["name"] == name && it["state"] == "draining");
     let count = |one: &Value, key: &str| one[key].as_u64().unwrap_or(0);

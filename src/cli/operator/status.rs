@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::api::{asked, meant};
 use super::args::StatusArguments;
-use super::door::{asked, meant};
 use super::{out, print, table, table::word};
 use crate::admin::Endpoint;
 
@@ -16,12 +16,12 @@ const PROXY_COUNTED: &str = "limits for each client count what looks like a prox
                              trusted_proxies and have it send X-Forwarded-For";
 
 pub fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
-    let answer = asked(&door, door.get(Endpoint::Status.path()))?;
+    let api = meant(&arguments.socket)?;
+    let answer = asked(&api, api.get(Endpoint::Status.path()))?;
     if arguments.json {
         return print(&answer);
     }
-    let live = asked(&door, door.get(Endpoint::Live.path()))?;
+    let live = asked(&api, api.get(Endpoint::Live.path()))?;
     let at = |live: &Value| Some(live["at_unix_ms"].as_u64()? / 1000);
     let now = at(&live).unwrap_or_else(|| unix(SystemTime::now()));
     out(&text(&answer, &live, now))

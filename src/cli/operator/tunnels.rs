@@ -3,11 +3,11 @@
 use anyhow::bail;
 use serde_json::{Value, json};
 
+use super::api::{asked, meant, target};
 use super::args::{
     CloseArguments, ListArguments, ShowArguments, TunnelsArguments, TunnelsCommand, Which,
 };
-use super::ask::Door;
-use super::door::{asked, meant, target};
+use super::ask::AdminApi;
 use super::{body, out, print, progress, table};
 use crate::admin::Endpoint;
 
@@ -21,8 +21,8 @@ pub fn tunnels(arguments: &TunnelsArguments) -> anyhow::Result<()> {
 }
 
 fn list_tunnels(arguments: &ListArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
-    let answer = pages(&door, arguments)?;
+    let api = meant(&arguments.socket)?;
+    let answer = pages(&api, arguments)?;
     if arguments.json {
         return print(&answer);
     }
@@ -55,7 +55,7 @@ fn list_tunnels(arguments: &ListArguments) -> anyhow::Result<()> {
 
 /// One answer of as many pages as it takes: where few tunnels are meant among
 /// many, a page may have fewer than were asked for.
-fn pages(door: &Door, arguments: &ListArguments) -> anyhow::Result<Value> {
+fn pages(api: &AdminApi, arguments: &ListArguments) -> anyhow::Result<Value> {
     let mut after = arguments.after;
     let mut found = Vec::new();
     loop {
@@ -65,7 +65,7 @@ fn pages(door: &Door, arguments: &ListArguments) -> anyhow::Result<Value> {
         ];
         query.extend(which(&arguments.which));
         query.extend(arguments.search.clone().map(|text| ("search", text)));
-        let mut page = asked(door, door.get(&target(Endpoint::Tunnels, &query)))?;
+        let mut page = asked(api, api.get(&target(Endpoint::Tunnels, &query)))?;
         if let Value::Array(tunnels) = page["tunnels"].take() {
             found.extend(tunnels);
         }
@@ -80,8 +80,8 @@ fn pages(door: &Door, arguments: &ListArguments) -> anyhow::Result<Value> {
 }
 
 fn show_tunnel(arguments: &ShowArguments) -> anyhow::Result<()> {
-    let door = meant(&arguments.socket)?;
-    let answer = asked(&door, door.get(&Endpoint::of_tunnel(arguments.id)))?;
+    let api = meant(&arguments.socket)?;
+    let answer = asked(&api, api.get(&Endpoint::of_tunnel(arguments.id)))?;
     if arguments.json {
         return print(&answer);
     }
@@ -100,7 +100,7 @@ fn close_tunnels(arguments: &CloseArguments) -> anyhow::Result<()> {
              --route, --upstream, --backend, --state), or --all"
         );
     }
-    let door = meant(&arguments.socket)?;
+    let api = meant(&arguments.socket)?;
     let mut body = body(&arguments.pace);
     for (key, value) in which(&arguments.which) {
         body.insert(key.to_owned(), value.into());
@@ -118,11 +118,11 @@ fn close_tunnels(arguments: &CloseArguments) -> anyhow::Result<()> {
     if let Some(reason) = &arguments.reason {
         body.insert("reason".to_owned(), reason.as_str().into());
     }
-    let answer = asked(&door, door.post(Endpoint::CloseTunnels, &body.into()))?;
+    let answer = asked(&api, api.post(Endpoint::CloseTunnels, &body.into()))?;
     if arguments.pace.json {
         return print(&answer);
     }
-    progress::closing(&door, &answer, !arguments.pace.no_wait)
+    progress::closing(&api, &answer, !arguments.pace.no_wait)
 }
 
 fn which(which: &Which) -> impl Iterator<Item = (&'static str, String)> {

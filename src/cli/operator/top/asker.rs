@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::super::ask::{AskError, Door};
-use super::super::door::target;
+use super::super::api::target;
+use super::super::ask::{AdminApi, AskError};
 use crate::admin::Endpoint;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -52,11 +52,11 @@ pub(super) struct Tunnels {
 }
 
 /// Until nobody orders or hears any more.
-pub(super) fn run(door: &Door, orders: &Receiver<Order>, tell: &SyncSender<Told>) {
+pub(super) fn run(api: &AdminApi, orders: &Receiver<Order>, tell: &SyncSender<Told>) {
     let mut search = String::new();
     loop {
         let begun = Instant::now();
-        if tell.send(now(door, &search)).is_err() {
+        if tell.send(now(api, &search)).is_err() {
             return;
         }
         let rests = EVERY.saturating_sub(begun.elapsed());
@@ -67,7 +67,7 @@ pub(super) fn run(door: &Door, orders: &Receiver<Order>, tell: &SyncSender<Told>
                 body,
                 name,
             }) => {
-                let told = match door.post(endpoint, &body) {
+                let told = match api.post(endpoint, &body) {
                     Ok(answer) => Told::Done(done(&name, &answer)),
                     Err(error) => Told::Failed(error.to_string()),
                 };
@@ -90,10 +90,10 @@ fn done(name: &str, answer: &Value) -> String {
     }
 }
 
-fn now(door: &Door, search: &str) -> Told {
-    let both = door
+fn now(api: &AdminApi, search: &str) -> Told {
+    let both = api
         .get(Endpoint::Live.path())
-        .and_then(|live| Ok((live, tunnels(door, search)?)));
+        .and_then(|live| Ok((live, tunnels(api, search)?)));
     match both {
         Ok((live, tunnels)) => Told::Now { live, tunnels },
         // It answers, and says what is wrong with the question.
@@ -102,7 +102,7 @@ fn now(door: &Door, search: &str) -> Told {
     }
 }
 
-fn tunnels(door: &Door, search: &str) -> Result<Tunnels, AskError> {
+fn tunnels(api: &AdminApi, search: &str) -> Result<Tunnels, AskError> {
     let (mut found, mut after) = (Tunnels::default(), 0);
     for _ in 0..MOST_PAGES {
         let limit = MOST_TUNNELS - found.list.len();
@@ -110,7 +110,7 @@ fn tunnels(door: &Door, search: &str) -> Result<Tunnels, AskError> {
         if !search.is_empty() {
             query.push(("search", search.to_owned()));
         }
-        let mut page = door.get(&target(Endpoint::Tunnels, &query))?;
+        let mut page = api.get(&target(Endpoint::Tunnels, &query))?;
         if let Value::Array(list) = page["tunnels"].take() {
             found.list.extend(list);
         }

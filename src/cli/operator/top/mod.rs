@@ -28,9 +28,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::asker::{Order, Told};
 use self::keys::Next;
 use self::screen::Screen;
+use super::api::meant;
 use super::args::TopArguments;
 use super::asked;
-use super::door::meant;
 use crate::admin::Endpoint;
 
 /// How soon what was told is drawn.
@@ -44,13 +44,13 @@ pub fn top(arguments: &TopArguments) -> anyhow::Result<()> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         bail!("`longhaul top` needs a terminal; `longhaul status` prints what is once");
     }
-    let door = meant(&arguments.socket)?;
+    let api = meant(&arguments.socket)?;
     // What is wrong is said before the screen is taken.
-    let status = asked(&door, door.get(Endpoint::Status.path()))?;
+    let status = asked(&api, api.get(Endpoint::Status.path()))?;
     let (telling, told) = sync_channel(WAITING);
     let (ordering, orders) = sync_channel(WAITING);
     let stops = telling.clone();
-    thread::spawn(move || asker::run(&door, &orders, &telling));
+    thread::spawn(move || asker::run(&api, &orders, &telling));
     let mut terminal = ratatui::try_init().context("the terminal")?;
     let hung_up = stops.clone();
     thread::spawn(move || leave_when(until_signalled, &stops));

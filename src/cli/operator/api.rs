@@ -10,21 +10,21 @@ use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::args::{Right, Socket};
-use super::ask::{AskError, Door};
+use super::ask::{AdminApi, AskError};
 use crate::admin::{Endpoint, first_token};
 use crate::cli::WrongConfig;
 use crate::config::{self, CertificatePair};
 use crate::tls::{self, Pairs};
 
 /// Where the longhaul that is meant answers.
-pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
+pub(super) fn meant(socket: &Socket) -> anyhow::Result<AdminApi> {
     let place = &socket.place;
     match (&place.admin, &place.config) {
-        (Some(admin), _) => door(admin, &socket.right),
+        (Some(admin), _) => api(admin, &socket.right),
         (None, Some(file)) => {
             let loaded = config::load(file).result.map_err(WrongConfig)?;
             match &loaded.admin {
-                Some(admin) => door_of(admin),
+                Some(admin) => api_of(admin),
                 None => bail!(
                     "{} has no [admin], so nobody can be asked; put in, for instance:\n\n\
                      [admin]\nsocket = \"/run/longhaul/admin.sock\"",
@@ -36,8 +36,8 @@ pub(super) fn meant(socket: &Socket) -> anyhow::Result<Door> {
     }
 }
 
-/// The door that somebody has written, and what is shown there.
-pub fn door(written: &str, right: &Right) -> anyhow::Result<Door> {
+/// The API where somebody has written, and what is shown there.
+pub fn api(written: &str, right: &Right) -> anyhow::Result<AdminApi> {
     if is_authority(written) && !Path::new(written).exists() {
         bail!("there is no socket {written}; over TCP it is --admin http://{written}");
     }
@@ -49,7 +49,7 @@ pub fn door(written: &str, right: &Right) -> anyhow::Result<Door> {
         }
         false => None,
     };
-    Door::parse(written, token, config).map_err(|error| anyhow!(error))
+    AdminApi::parse(written, token, config).map_err(|error| anyhow!(error))
 }
 
 fn client_config(right: &Right) -> anyhow::Result<Arc<ClientConfig>> {
@@ -72,10 +72,10 @@ fn is_authority(written: &str) -> bool {
     }
 }
 
-/// The door of a config: its socket, if there is one.
-pub fn door_of(admin: &config::Admin) -> anyhow::Result<Door> {
+/// The API of a config: at its socket, if there is one.
+pub fn api_of(admin: &config::Admin) -> anyhow::Result<AdminApi> {
     if let Some(socket) = &admin.socket {
-        return Ok(Door::Socket(socket.clone()));
+        return Ok(AdminApi::Socket(socket.clone()));
     }
     let address = admin.listen.context("[admin] has no address")?;
     if !admin.certificates.is_empty() {
@@ -84,7 +84,7 @@ pub fn door_of(admin: &config::Admin) -> anyhow::Result<Door> {
     }
     let token_file = admin.token_file.as_ref().or(admin.read_token_file.as_ref());
     let token = token_file.map(|file| token(file)).transpose()?;
-    Ok(Door::Tcp {
+    Ok(AdminApi::Tcp {
         authority: reachable(address).to_string(),
         token,
         tls: None,
@@ -109,9 +109,9 @@ fn token(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Says which longhaul it was that did not answer.
-pub fn asked(door: &Door, answer: Result<Value, AskError>) -> anyhow::Result<Value> {
+pub fn asked(api: &AdminApi, answer: Result<Value, AskError>) -> anyhow::Result<Value> {
     match answer {
-        Err(error @ AskError::Io(_)) => Err(error).with_context(|| door.to_string()),
+        Err(error @ AskError::Io(_)) => Err(error).with_context(|| api.to_string()),
         answer => Ok(answer?),
     }
 }
