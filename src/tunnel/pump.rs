@@ -26,6 +26,10 @@ use crate::metrics::delay;
 /// Reads of one direction before the other gets its turn.
 const READS_PER_TURN: usize = 8;
 
+/// What a message takes of a step beside its own bytes, as so many bytes more: thousands
+/// of small ones are as long in hand as one that is large.
+const BYTES_PER_MESSAGE: usize = 64;
+
 /// What became of a direction's turn.
 pub(super) enum Turn {
     Waits,
@@ -180,6 +184,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
     /// Passes on bytes, as far as they are to be.
     pub(super) fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         let (forwarded, messages) = self.direction.accept(bytes);
+        *self.left = self
+            .left
+            .saturating_sub(messages as usize * BYTES_PER_MESSAGE);
         self.touch();
         if forwarded == 0 {
             return Ok(());

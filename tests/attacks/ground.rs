@@ -15,7 +15,7 @@ use crate::Attack;
 use crate::kit::{
     Authority, Echo, Fixed, Proxy, RawBackend, Setup, Site, TlsClient, handshake, soon,
 };
-use crate::place::{self, LONGHAULS_CORE};
+use crate::place;
 
 /// Bytes of resident memory for each connection that says nothing.
 pub const WAITING: u64 = 8 * 1024;
@@ -75,7 +75,7 @@ impl Proxied {
         let (raw, deaf) = (RawBackend::start().await, RawBackend::start().await);
         let authority = Authority::new();
         let pair = authority.pair(&["localhost"]);
-        let setup = Setup::new().after(LONGHAULS_CORE);
+        let setup = Setup::new().after(place::of_longhaul());
         setup.write("site.pem", &pair.chain);
         setup.write("site.key", &pair.key);
         let token = setup.write("token", "sixteen-characters");

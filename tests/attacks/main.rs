@@ -76,9 +76,11 @@ fn the_document_says_what_is_allowed() {
 #[test]
 fn none_hurts_the_tunnels_of_others() {
     kit::raise_file_limit(19_000);
-    place::keep_off_longhauls_core();
+    place::one_core_for_all();
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
+        // The attackers' backends.
+        .on_thread_start(place::last)
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(all_of_them());

@@ -4,15 +4,22 @@ use std::process::Command;
 
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 
-/// What longhaul is started behind.
-pub const LONGHAULS_CORE: &str = "taskset --cpu-list --pid 0 $$ >/dev/null";
-
-/// This thread, and those that it starts, on another core than longhaul.
-pub fn keep_off_longhauls_core() {
+/// This thread, and all that it starts, keep to one core: nobody waits for a core to
+/// wake, and an attack goes as fast as longhaul and the tunnels of others leave it time.
+pub fn one_core_for_all() {
     let mut core = CpuSet::new();
     core.set(1);
-    // Where there is one core alone they share it.
+    // Where there is one core alone they share it anyway.
     let _ = sched_setaffinity(None, &core);
+}
+
+/// With `LONGHAUL_FLOOD` in the environment longhaul is on a core of its own instead:
+/// then attackers have all that is left of the other, and flood it.
+pub fn of_longhaul() -> &'static str {
+    match std::env::var_os("LONGHAUL_FLOOD") {
+        Some(_) => "taskset --cpu-list --pid 0 $$ >/dev/null",
+        None => "true",
+    }
 }
 
 /// This thread goes before every other on its core: its clock is what is read.

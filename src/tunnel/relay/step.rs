@@ -25,7 +25,7 @@ const TURNS_PER_STEP: usize = 4;
 
 /// Bytes of each direction in one step, give or take the last read: reads
 /// that are spliced are large.
-const BYTES_PER_STEP: usize = 512 * 1024;
+const BYTES_PER_STEP: usize = 128 * 1024;
 
 /// The same of who exchanges messages: others need not wait to see whether it is more.
 const BYTES_OF_MESSAGES: usize = 32 * 1024;

@@ -55,12 +55,16 @@ impl Thread {
     }
 
     fn tunnel(&mut self) -> Far<UnixStream> {
+        self.tunnel_of(Framing::Opaque)
+    }
+
+    fn tunnel_of(&mut self, framing: Framing) -> Far<UnixStream> {
         let [(client, near_client), (backend, near_backend)] =
             [(); 2].map(|()| UnixStream::pair().unwrap());
         for stream in [&client, &near_client, &backend, &near_backend] {
             stream.set_nonblocking(true).unwrap();
         }
-        let tunnel = self.adopt(near_client, near_backend);
+        let tunnel = self.adopt_as(framing, near_client, near_backend);
         Far {
             client,
             backend,
@@ -73,7 +77,16 @@ impl Thread {
         client: impl Into<std::os::fd::OwnedFd>,
         backend: impl Into<std::os::fd::OwnedFd>,
     ) -> Arc<Tunnel> {
-        let ticket = self.registry.open(facts(1), &options(Framing::Opaque));
+        self.adopt_as(Framing::Opaque, client, backend)
+    }
+
+    fn adopt_as(
+        &mut self,
+        framing: Framing,
+        client: impl Into<std::os::fd::OwnedFd>,
+        backend: impl Into<std::os::fd::OwnedFd>,
+    ) -> Arc<Tunnel> {
+        let ticket = self.registry.open(facts(1), &options(framing));
         let tunnel = Arc::clone(ticket.tunnel());
         let adoption = Adoption {
             client: leg(client.into()),
@@ -213,6 +226,27 @@ fn who_is_done_with_much_goes_with_the_messages_again() {
         done.client.write_all(b"y").unwrap();
         thread.turn();
         assert_eq!(done.tunnel.bytes_in() as usize, MUCH + more);
+    }
+}
+
+#[test]
+fn a_thousand_small_messages_are_bulk() {
+    const EMPTY: [u8; 6] = [0x81, 0x80, 0, 0, 0, 0];
+    let mut thread = Thread::new(NEVER, 0);
+    let mut floods = [(); 2].map(|()| thread.tunnel_of(Framing::WebSocket));
+    let messages = EMPTY.repeat(1_000);
+    for flood in &mut floods {
+        flood.client.write_all(&messages).unwrap();
+    }
+    thread.turn();
+    for flood in &mut floods {
+        flood.client.write_all(&messages).unwrap();
+    }
+    // They go with each other, and not both in one turn.
+    for turn in 3..=4 {
+        thread.turn();
+        let moved: u64 = floods.iter().map(|flood| flood.tunnel.bytes_in()).sum();
+        assert_eq!(moved as usize, turn * messages.len());
     }
 }
 
