@@ -40,7 +40,8 @@ impl Verdict {
         }
     }
 
-    /// Runs the attack beside the crowd and judges it.
+    /// Runs the attack beside the crowd and judges it: where latency counts three times,
+    /// and by the one in the middle.
     pub async fn beside(
         &mut self,
         name: &str,
@@ -49,6 +50,22 @@ impl Verdict {
         crowd: &Crowd,
         attack: Attack,
     ) {
+        let mut seen = Vec::new();
+        for _ in 0..if is_quiet() { 3 } else { 1 } {
+            seen.push(self.once(name, most, proxied, crowd, attack).await);
+        }
+        seen.sort_unstable_by_key(|latency| latency.through);
+        self.judge(name, seen[seen.len() / 2]);
+    }
+
+    async fn once(
+        &mut self,
+        name: &str,
+        most: u64,
+        proxied: &Proxied,
+        crowd: &Crowd,
+        attack: Attack,
+    ) -> Latency {
         let proxy = &proxied.proxy;
         let counted = proxy.samples().await;
         let before = proxy.cpu();
@@ -60,18 +77,18 @@ impl Verdict {
         let grown = peak(proxy).saturating_sub(self.memory);
         println!("{name}: {beside:?}, {spent:?} on a core, memory +{grown} B of {most}");
         assert!(grown < most + KEPT, "{name}: memory grew by {grown} B");
-        self.judge(name, beside);
         settle(proxy).await;
         self.back(name, proxy).await;
         counted_rightly(name, &counted, &proxy.samples().await);
+        beside
     }
 
     /// On a machine that does nothing else, twice the quiet figure; on any other nothing
     /// that somebody would notice. Both beside what the machine makes of it.
     fn judge(&self, name: &str, beside: Latency) {
-        let allowed = match std::env::var_os("LONGHAUL_QUIET") {
-            Some(_) => 2 * self.quiet.through + beside.direct.saturating_sub(self.quiet.direct),
-            None => LATE + 3 * beside.direct,
+        let allowed = match is_quiet() {
+            true => 2 * self.quiet.through + beside.direct.saturating_sub(self.quiet.direct),
+            false => LATE + 3 * beside.direct,
         };
         let quiet = self.quiet;
         assert!(beside.through < allowed, "{name}: {beside:?}, {quiet:?}");
@@ -92,6 +109,11 @@ impl Verdict {
         println!("at the end: {memory} B, {descriptors} descriptors");
         assert!(proxied.proxy.running());
     }
+}
+
+/// Whether the machine does nothing else.
+fn is_quiet() -> bool {
+    std::env::var_os("LONGHAUL_QUIET").is_some()
 }
 
 /// What longhaul says of it: nobody was turned away for the numbers, and who began a
