@@ -769,6 +769,11 @@ const IN_CAPACITY: &[(&str, &str, &str)] = &[
         "BYTES_PER_STEP",
     ),
     (
+        "a message counts as {} bytes more",
+        "src/tunnel/pump.rs",
+        "BYTES_PER_MESSAGE",
+    ),
+    (
         "Who has moved {} in a step",
         "src/tunnel/relay/step.rs",
         "BYTES_OF_MESSAGES",

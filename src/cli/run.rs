@@ -9,7 +9,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
@@ -68,8 +68,9 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
 /// for a lookup that hangs in the resolver, past every deadline.
 fn end(control_plane: Runtime, data_plane: [Runtime; 2]) {
     control_plane.shutdown_background();
+    let last = Instant::now() + LAST_STEPS;
     for runtime in data_plane {
-        runtime.shutdown_timeout(LAST_STEPS);
+        runtime.shutdown_timeout(last.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -40,9 +40,7 @@ impl Socket {
             Self::Unix(stream) => stream.into_std()?.into(),
         })
     }
-}
 
-impl Socket {
     /// By a second descriptor, since TLS does not let go of its stream.
     fn follow(&mut self) -> io::Result<()> {
         let descriptor = self.as_fd().try_clone_to_owned()?;

@@ -1,10 +1,9 @@
 //! Attacks from the open internet, bounded and on loopback, beside a thousand tunnels
 //! of others: none is lost, none is late, and afterwards longhaul is as before.
 //!
-//! An attack is a row of `ATTACKS`. longhaul has a core for itself; on another are all who
-//! use it, the tunnels of others and their backend before everyone and the attackers after
-//! everyone: what an attack needs of the machine for itself is no cost of longhaul's, what
-//! it makes longhaul do is.
+//! An attack is a row of `ATTACKS`. All are on one core, the tunnels of others and their
+//! backend before everyone, the attackers after everyone (see `place`): what an attack
+//! needs of the machine for itself is no cost of longhaul's, what it makes longhaul do is.
 
 mod floods;
 mod frames;
@@ -32,6 +31,8 @@ use tokio::runtime::Builder;
 use verdict::Verdict;
 
 type Attack = fn(Arc<Ground>) -> Pin<Box<dyn Future<Output = ()>>>;
+/// With its name, and the memory that it may cost.
+type Row = (&'static str, Attack, u64);
 
 /// What a connection of each kind may cost, as the document says it.
 const CAPACITY: &str = include_str!("../../docs/capacity.md");
@@ -44,7 +45,7 @@ macro_rules! attacks {
 
 /// Each with the memory that it may cost while it lasts, in bytes: what its connections
 /// hold at most by docs/capacity.md, "What an attack costs".
-const ATTACKS: [(&str, Attack, u64); 15] = attacks! {
+const ATTACKS: [Row; 15] = attacks! {
     "silent connections": silence::connect, at most 10_000 x WAITING;
     "half ClientHellos": silence::half_hellos, at most 10_000 x HELLO;
     "slow headers": silence::slow_heads, at most 1_000 x HEAD;
@@ -91,8 +92,8 @@ async fn all_of_them() {
     let proxied = Proxied::start(crowd.backend()).await;
     let crowd = crowd.gather(&proxied).await;
     let mut verdict = Verdict::of_the_quiet(&proxied, &crowd).await;
-    for (name, attack, most) in ATTACKS {
-        verdict.beside(name, most, &proxied, &crowd, attack).await;
+    for row in ATTACKS {
+        verdict.beside(row, &proxied, &crowd).await;
     }
     verdict.at_the_end(&proxied).await;
     crowd.leave().await;

@@ -5,7 +5,7 @@ use std::fs;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::Attack;
+use crate::Row;
 use crate::good::{Crowd, Latency, TUNNELS};
 use crate::ground::Proxied;
 use crate::kit::{Proxy, eventually};
@@ -42,30 +42,18 @@ impl Verdict {
 
     /// Runs the attack beside the crowd and judges it: where latency counts three times,
     /// and by the one in the middle.
-    pub async fn beside(
-        &mut self,
-        name: &str,
-        most: u64,
-        proxied: &Proxied,
-        crowd: &Crowd,
-        attack: Attack,
-    ) {
+    pub async fn beside(&mut self, row: Row, proxied: &Proxied, crowd: &Crowd) {
+        let rounds = if is_quiet() { 3 } else { 1 };
         let mut seen = Vec::new();
-        for _ in 0..if is_quiet() { 3 } else { 1 } {
-            seen.push(self.once(name, most, proxied, crowd, attack).await);
+        for _ in 0..rounds {
+            seen.push(self.once(row, proxied, crowd).await);
         }
         seen.sort_unstable_by_key(|latency| latency.through);
-        self.judge(name, seen[seen.len() / 2]);
+        self.judge(row.0, seen[rounds / 2]);
     }
 
-    async fn once(
-        &mut self,
-        name: &str,
-        most: u64,
-        proxied: &Proxied,
-        crowd: &Crowd,
-        attack: Attack,
-    ) -> Latency {
+    async fn once(&mut self, row: Row, proxied: &Proxied, crowd: &Crowd) -> Latency {
+        let (name, attack, most) = row;
         let proxy = &proxied.proxy;
         let counted = proxy.samples().await;
         let before = proxy.cpu();
