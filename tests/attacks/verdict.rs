@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Row;
 use crate::good::{Crowd, Latency, TUNNELS};
 use crate::ground::Proxied;
-use crate::kit::{Proxy, eventually};
+use crate::kit::{Proxy, eventually, soon};
 
 /// An echo that is later has been late, even through a build that is not optimised, on a
 /// machine that does other things.
@@ -124,9 +124,8 @@ fn counted_rightly(name: &str, before: &Samples, after: &Samples) {
 
 /// Waits until the tunnels are those of the crowd.
 async fn settle(proxy: &Proxy) {
-    while proxy.status().await["tunnels"] != TUNNELS {
-        tokio::task::yield_now().await;
-    }
+    let settled = async { while proxy.status().await["tunnels"] != TUNNELS {} };
+    soon("the tunnels to be those of the crowd", settled).await;
 }
 
 /// Has the kernel measure the highest resident memory from now on (proc(5),
