@@ -76,15 +76,14 @@ pub async fn broken(ground: Arc<Ground>) {
     }
 }
 
-/// As many messages as go, of no bytes at all, by fifty clients that read nothing.
+/// Messages of no bytes at all, two hundred thousand each way by fifty clients at once.
 pub async fn tiny(ground: Arc<Ground>) {
-    let messages = masked(Opcode::Text, true, b"").repeat(5_000);
-    let mut held = Vec::new();
-    for number in 0..50 {
-        let mut tunnel = ground.tunnel("/", "", number).await;
-        stuff(&mut tunnel, &messages, 10 * messages.len()).await;
-        held.push(tunnel);
-    }
+    let none = [
+        masked(Opcode::Text, true, b""),
+        plain(Opcode::Text, true, b""),
+    ];
+    let [there, back] = none.map(|frame| frame.repeat(200_000));
+    exchange(50, &ground, "", there, back).await;
 }
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
@@ -94,40 +93,54 @@ const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 /// looks into, and holds only a little of.
 pub async fn zip_bombs(ground: Arc<Ground>) {
     let bomb = bomb();
-    let [there, back] = [
+    let [mut there, mut back] = [
         masked(Opcode::Binary, true, &bomb),
         plain(Opcode::Binary, true, &bomb),
-    ]
-    .map(|mut frame| {
+    ];
+    for frame in [&mut there, &mut back] {
         frame[0] |= 0x40;
-        Arc::<[u8]>::from(frame)
-    });
-    let mut bombs = JoinSet::new();
-    for number in 0..60 {
-        let (ground, there, back) = (Arc::clone(&ground), there.clone(), back.clone());
-        bombs.spawn(async move { zip_bomb(&ground, number, &there, &back).await });
     }
-    bombs.join_all().await;
+    exchange(60, &ground, DEFLATE, there, back).await;
 }
 
-/// Which of the backends' ends it gets is all the same: each sends the same.
-async fn zip_bomb(ground: &Ground, number: usize, there: &[u8], back: &[u8]) {
+/// So many tunnels at once, of each of which the client sends the one and the attackers'
+/// own backend the other, as fast as they go.
+async fn exchange(
+    count: usize,
+    ground: &Arc<Ground>,
+    extra: &'static str,
+    there: Vec<u8>,
+    back: Vec<u8>,
+) {
+    let bytes = Arc::new([there, back]);
+    let mut tunnels = JoinSet::new();
+    for number in 0..count {
+        let (ground, bytes) = (Arc::clone(ground), Arc::clone(&bytes));
+        tunnels.spawn(async move { exchange_one(&ground, number, extra, &bytes).await });
+    }
+    tunnels.join_all().await;
+}
+
+/// Which of the backend's ends it gets is all the same: each sends the same.
+async fn exchange_one(ground: &Ground, number: usize, extra: &str, bytes: &[Vec<u8>; 2]) {
+    let [there, back] = bytes;
     let behind = async {
         let mut server = ground.raw.accept().await;
         let asked = server.request().await;
-        assert!(asked.header("sec-websocket-extensions").is_some());
-        server.switch(DEFLATE).await;
+        let offers = asked.header("sec-websocket-extensions").is_some();
+        assert_eq!(offers, !extra.is_empty());
+        server.switch(extra).await;
         server
     };
-    let (mut client, mut server) = tokio::join!(ground.tunnel("/raw", DEFLATE, number), behind);
+    let (mut client, mut server) = tokio::join!(ground.tunnel("/raw", extra, number), behind);
     let (sent, came) = tokio::join!(client.write_all(there), server.take(there.len()));
     sent.expect("to send");
-    assert!(came == there, "it came as another");
+    assert!(came == *there, "it came as another");
     let mut came = vec![0; back.len()];
-    let read = client.read_exact(&mut came);
-    let (read, ()) = tokio::join!(soon("a bomb", read), server.send(back));
-    read.expect("a bomb");
-    assert!(came == back, "it came back as another");
+    let read = soon("all of it", client.read_exact(&mut came));
+    let (read, ()) = tokio::join!(read, server.send(back));
+    read.expect("all of it");
+    assert!(came == *back, "it came back as another");
 }
 
 /// 100,000,000 zeros, deflated with the fixed codes (RFC 1951 section 3.2.6): one of
