@@ -52,8 +52,9 @@ use rustls::crypto::CryptoProvider;
 /// hold for a peer that does not read: `set_buffer_limit(Some(SEND_BUFFER))`.
 ///
 /// [`accept()`] sets it; whoever dials a backend must set it on the client's
-/// side. One full record is the least that makes sense (RFC 8446 section 5.1).
-pub const SEND_BUFFER: usize = 16 * 1024;
+/// side. Two full records (RFC 8446 section 5.1), since that is what the relay reads at
+/// once: with less each record would be a system call of its own.
+pub const SEND_BUFFER: usize = 32 * 1024;
 
 /// The protocols that are negotiated (RFC 7301). A client that offers only
 /// others is refused; one that offers none is not, and speaks HTTP/1.1.

@@ -3,6 +3,7 @@
 use tokio::net::TcpStream;
 
 use super::super::engine::testing::ENTRY;
+use super::super::scratch::{self, Scratch};
 use super::*;
 
 #[test]
@@ -16,4 +17,12 @@ fn a_plain_tunnel_is_small() {
     assert!(relay <= 208, "the relay in tokio is {relay}");
     let place = ENTRY;
     assert!(place <= 200, "the engine's entry is {place}");
+}
+
+#[test]
+fn the_scratch_buffer_begins_in_the_middle_of_a_page() {
+    let mut scratch = Scratch::take();
+    let bytes = scratch.bytes();
+    assert_eq!(bytes.as_ptr().addr() % 4096, 2048);
+    assert_eq!(bytes.len(), scratch::SIZE);
 }
