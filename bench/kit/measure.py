@@ -108,8 +108,9 @@ def idle_memory(target, tls, most, http2=False):
             line = process.stdout.readline()
             if not line:
                 raise Failed(why(process.stderr.read()))
-            # What happens right after the last handshake (idle connections closed, buffers given back) belongs to it.
-            time.sleep(1.0)
+            # What happens right after the last handshake (idle connections closed, buffers given back) belongs to it;
+            # and who gives memory back once a second has had time to.
+            time.sleep(3.0)
             seen.append((resident(target.pid()) if target.pid() else 0, kernel()))
             process.stdin.write("\n")
             process.stdin.flush()
