@@ -482,6 +482,11 @@ const FIXED: &[(&str, &str, &str)] = &[
         "SIZE",
     ),
     (
+        "the same that TLS holds in records",
+        "src/tls/mod.rs",
+        "SEND_BUFFER",
+    ),
+    (
         "the same moved at once by the kernel",
         "src/tunnel/engine/splice.rs",
         "MOST",
