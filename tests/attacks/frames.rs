@@ -76,8 +76,19 @@ pub async fn broken(ground: Arc<Ground>) {
     }
 }
 
-/// Messages of no bytes at all, two hundred thousand each way by fifty clients at once.
+/// As many messages as go, of no bytes at all, by fifty clients that read nothing.
 pub async fn tiny(ground: Arc<Ground>) {
+    let messages = masked(Opcode::Text, true, b"").repeat(5_000);
+    let mut held = Vec::new();
+    for number in 0..50 {
+        let mut tunnel = ground.tunnel("/", "", number).await;
+        stuff(&mut tunnel, &messages, 10 * messages.len()).await;
+        held.push(tunnel);
+    }
+}
+
+/// Messages of no bytes at all, two hundred thousand each way by fifty clients at once.
+pub async fn tiny_both_ways(ground: Arc<Ground>) {
     let none = [
         masked(Opcode::Text, true, b""),
         plain(Opcode::Text, true, b""),

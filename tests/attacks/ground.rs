@@ -18,7 +18,7 @@ use crate::kit::{
 use crate::place;
 
 /// Bytes of resident memory for each connection that says nothing.
-pub const WAITING: u64 = 10 * 1024;
+pub const WAITING: u64 = 8 * 1024;
 /// For each that has sent half of a ClientHello.
 pub const HELLO: u64 = 20 * 1024;
 /// For each that has sent a part of a head: `max_request_head`, and its own.

@@ -45,7 +45,7 @@ macro_rules! attacks {
 
 /// Each with the memory that it may cost while it lasts, in bytes: what its connections
 /// hold at most by docs/capacity.md, "What an attack costs".
-const ATTACKS: [Row; 15] = attacks! {
+const ATTACKS: [Row; 16] = attacks! {
     "silent connections": silence::connect, at most 10_000 x WAITING;
     "half ClientHellos": silence::half_hellos, at most 10_000 x HELLO;
     "slow headers": silence::slow_heads, at most 1_000 x HEAD;
@@ -58,9 +58,10 @@ const ATTACKS: [Row; 15] = attacks! {
     "slow readers": frames::slow_readers, at most 200 x STALLED;
     "giant frames": frames::giants, at most 200 x STALLED;
     "frames that are none": frames::broken, at most 100 x TUNNEL;
-    "tiny frames": frames::tiny, at most 50 x STALLED;
+    "tiny frames both ways": frames::tiny_both_ways, at most 50 x STALLED;
     "zip bombs that pass": frames::zip_bombs, at most 60 x STALLED;
     "mutated handshakes": handshakes::mutated, at most 700 x TUNNEL;
+    "tiny frames": frames::tiny, at most 50 x STALLED;
 };
 
 #[test]
