@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::kit::{
-    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, close_payload, handshake,
-    masked, nobody, over_each, plain,
+    Authority, Echo, Opcode, Over, Proxy, RawBackend, Setup, Site, Transport, Wire, close_payload,
+    handshake, masked, nobody, over_each, plain, soon,
 };
 
 const TUNNELS: &str = "route=\"all\",upstream=\"app\",backend=\"a\"";
@@ -179,7 +179,8 @@ async fn what_a_handshake_and_a_dial_took_is_what_they_took(over: Over) {
     const HELD: Duration = Duration::from_millis(300);
     let authority = Authority::new();
     let pair = authority.pair(&["localhost"]);
-    let backend = RawBackend::tls(authority.acceptor(&pair, None)).await;
+    let acceptor = authority.acceptor(&pair, None);
+    let backend = RawBackend::start().await;
     let setup = Setup::new();
     setup.write("ca.pem", authority.pem());
     let site = Site::one(backend.address())
@@ -187,9 +188,14 @@ async fn what_a_handshake_and_a_dial_took_is_what_they_took(over: Over) {
     let proxy = setup.start(site).await.over(over);
     let mut client = proxy.connect().await;
     client.send(handshake("/", "h", "")).await;
-    // It is connected to, and answers nothing of TLS yet.
+    // From here on the dial lasts: it is connected to, and answers nothing of TLS yet.
+    let (Transport::Tcp(stream), _) = backend.accept().await.into_parts() else {
+        panic!("a socket of TCP");
+    };
     client.silent_for(HELD).await;
-    let mut server = backend.accept().await;
+    let stream = soon("TLS at the backend", acceptor.accept(stream)).await;
+    let stream = stream.expect("TLS at the backend").into();
+    let mut server = Wire::new(Transport::Tls(Box::new(stream)));
     let request = server.request().await;
     client.silent_for(HELD).await;
     server.send(request.switching("")).await;
