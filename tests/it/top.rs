@@ -153,13 +153,12 @@ impl Top {
             .await
             .expect("to wait")
             .expect("to wait");
-        soon(
-            "the last that was shown",
-            self.screen.wait_for(|it| it.raw.contains(CURSOR)),
-        )
-        .await
-        .map(drop)
-        .expect("a cursor again");
+        // Each is a write of its own, and comes when whoever reads the terminal has read it.
+        let all = |it: &Screen| it.raw.contains(CURSOR) && it.raw.contains(GIVES_BACK);
+        soon("the last that was shown", self.screen.wait_for(all))
+            .await
+            .map(drop)
+            .expect("a cursor again");
         let raw = self.screen.borrow().raw.clone();
         let (takes, back) = (raw.rfind(TAKES), raw.rfind(GIVES_BACK));
         assert!(takes.is_some() && back > takes, "{raw:?}");
