@@ -112,7 +112,7 @@ struct Context {
 pub async fn run(setup: Setup) -> Result<(), StartError> {
     let (drain, watch) = drain::channel();
     let mut signals = Signals::new()?;
-    let (watcher, mut edits) = Watcher::new();
+    let (watcher, mut edits) = Watcher::new(setup.config.clone());
     let manager = Manager::start();
     let mut reloader = Reloader::new(&setup, manager.clone(), watcher, watch);
     reloader.start(setup.loaded, inherit::sockets())?;

@@ -44,8 +44,9 @@ struct Stamp {
 }
 
 impl Watcher {
-    /// A watcher of nothing yet, and where it says "maybe".
-    pub(super) fn new() -> (Self, Edits) {
+    /// A watcher of nothing yet, and where it says "maybe"; `main` is the file that
+    /// there must be.
+    pub(super) fn new(main: PathBuf) -> (Self, Edits) {
         // One slot: a burst of events is one reason to look.
         let (maybe, signs) = mpsc::channel(1);
         let tell = maybe.clone();
@@ -68,6 +69,7 @@ impl Watcher {
             maybe,
         };
         let edits = Edits {
+            main,
             maybe: signs,
             pending: None,
         };
@@ -122,6 +124,7 @@ impl Watcher {
 
 /// Where edits are waited for.
 pub(super) struct Edits {
+    main: PathBuf,
     maybe: mpsc::Receiver<()>,
     /// First and last sign of an edit that is not over yet. Kept here and not
     /// in a future, which is dropped whenever something else happens first.
@@ -140,7 +143,10 @@ impl Edits {
                 }
                 continue;
             };
-            let over = (last + QUIET).min(first + LONGEST);
+            // Whoever removes a file before writing it anew is not done in between, and
+            // a busy disk may make that long.
+            let quiet = if self.main.exists() { QUIET } else { LONGEST };
+            let over = (last + quiet).min(first + LONGEST);
             match timeout_at(over, self.maybe.recv()).await {
                 Ok(_) => self.pending = Some((first, Instant::now())),
                 Err(_) => {
@@ -193,5 +199,26 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             size: metadata.size(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_not_there_is_given_more_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let main = directory.path().join("longhaul.toml");
+        let (watcher, mut edits) = Watcher::new(main.clone());
+        let mut takes = async || {
+            let start = Instant::now();
+            watcher.maybe.try_send(()).expect("room for a sign");
+            edits.settled().await;
+            start.elapsed()
+        };
+        assert_eq!(takes().await, LONGEST);
+        std::fs::write(&main, "").expect("to write");
+        assert_eq!(takes().await, QUIET);
     }
 }

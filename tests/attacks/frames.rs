@@ -10,7 +10,10 @@ use tokio::time::timeout;
 
 use crate::ground::{Ground, drain};
 use crate::kit::{Opcode, masked, plain, soon};
+use crate::place::give_way;
 
+/// What an attacker hands the kernel or takes from it at once.
+const PART: usize = 16 * 1024;
 /// Nothing taken for so long: the other side is full.
 const FULL: Duration = Duration::from_millis(100);
 
@@ -30,7 +33,7 @@ async fn stuff(tunnel: &mut TcpStream, message: &[u8], most: usize) {
     for _ in 0..most / message.len() {
         // A half of one may be sent: nobody will miss the rest.
         match timeout(FULL, tunnel.write_all(message)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => give_way(),
             _ => return,
         }
     }
@@ -144,14 +147,36 @@ async fn exchange_one(ground: &Ground, number: usize, extra: &str, bytes: &[Vec<
         server
     };
     let (mut client, mut server) = tokio::join!(ground.tunnel("/raw", extra, number), behind);
-    let (sent, came) = tokio::join!(client.write_all(there), server.take(there.len()));
-    sent.expect("to send");
-    assert!(came == *there, "it came as another");
-    let mut came = vec![0; back.len()];
-    let read = soon("all of it", client.read_exact(&mut came));
-    let (read, ()) = tokio::join!(read, server.send(back));
-    read.expect("all of it");
-    assert!(came == *back, "it came back as another");
+    let sent = async {
+        for part in there.chunks(PART) {
+            client.write_all(part).await.expect("to send");
+            give_way();
+        }
+    };
+    let came = async {
+        for part in there.chunks(PART) {
+            let bytes = server.take_exactly(part.len()).await;
+            assert!(bytes == part, "it came as another");
+            give_way();
+        }
+    };
+    tokio::join!(sent, came);
+    let sent = async {
+        for part in back.chunks(PART) {
+            server.send(part).await;
+            give_way();
+        }
+    };
+    let came = async {
+        let mut bytes = [0; PART];
+        for part in back.chunks(PART) {
+            let read = soon("all of it", client.read_exact(&mut bytes[..part.len()])).await;
+            read.expect("all of it");
+            assert!(bytes[..part.len()] == *part, "it came back as another");
+            give_way();
+        }
+    };
+    tokio::join!(sent, came);
 }
 
 /// 100,000,000 zeros, deflated with the fixed codes (RFC 1951 section 3.2.6): one of

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Instant;
 
 use futures_util::{SinkExt, StreamExt};
@@ -158,6 +159,9 @@ async fn echo(mut wire: Wire, request: &Request, name: &'static str) {
         return;
     }
     while let Some(Ok(message)) = socket.next().await {
+        // Behind a flood of them the core would be this thread's until the next tick,
+        // whoever else waits for it.
+        thread::yield_now();
         if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
             return;
         }
