@@ -153,6 +153,7 @@ impl Ground {
             .bind(local.parse().expect("an address"))
             .expect("a port");
         let address = address.parse().expect("an address");
+        place::give_way();
         soon("a connection", socket.connect(address))
             .await
             .expect("to connect")
