@@ -198,7 +198,10 @@ async fn dress(
     let deadlines = read_deadlines(&snapshot.config.limits);
     let (transport, tls, http, opening) = match &state.tls {
         Some(config) => {
-            let (mut transport, tls, http) = handshake(socket, config, snapshot).await?;
+            // Boxed: most of what a connection takes while it says nothing would be room
+            // for this, with TLS or without.
+            let done = Box::pin(handshake(socket, config, snapshot)).await;
+            let (mut transport, tls, http) = done?;
             let opening = match http {
                 Http::One => Ok(Opening::Http1(nothing)),
                 Http::Two => {

@@ -122,6 +122,11 @@ impl Direction {
         (forwarded, messages)
     }
 
+    /// Messages that have come whole so far.
+    pub(super) fn messages(&self) -> u64 {
+        self.cursor.messages()
+    }
+
     /// How many bytes are sure to be forwarded whatever they are, so that nobody
     /// need look at them: the open frame's payload, or everything where there
     /// are no frames.

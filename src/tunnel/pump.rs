@@ -183,10 +183,10 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
 
     /// Passes on bytes, as far as they are to be.
     pub(super) fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let before = self.direction.messages();
         let (forwarded, messages) = self.direction.accept(bytes);
-        *self.left = self
-            .left
-            .saturating_sub(messages as usize * BYTES_PER_MESSAGE);
+        let passed = (messages - before) as usize;
+        *self.left = self.left.saturating_sub(passed * BYTES_PER_MESSAGE);
         self.touch();
         if forwarded == 0 {
             return Ok(());

@@ -251,6 +251,24 @@ fn a_thousand_small_messages_are_bulk() {
 }
 
 #[test]
+fn who_has_had_thousands_of_messages_one_by_one_goes_with_the_messages() {
+    const EMPTY: [u8; 6] = [0x81, 0x80, 0, 0, 0, 0];
+    let mut thread = Thread::new(NEVER, 0);
+    let mut all = [(); 2].map(|()| thread.tunnel_of(Framing::WebSocket));
+    for count in 1..=3_000 {
+        for one in &mut all {
+            one.client.write_all(&EMPTY).unwrap();
+        }
+        // Each has its step in every turn.
+        thread.turn();
+        for one in &mut all {
+            assert_eq!(one.tunnel.messages_in(), count);
+            one.backend.read_exact(&mut [0; EMPTY.len()]).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_reader_that_stalls_stalls_the_writer_with_and_without_pipes() {
     for (worth, pipes) in [(NEVER, 0), (ALWAYS, 0), (ALWAYS, 8)] {
         let mut thread = Thread::new(worth, pipes);
