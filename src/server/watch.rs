@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 /// An edit is over when nothing has happened for this long: editors write,
 /// rename and remove in a burst.
 const QUIET: Duration = Duration::from_millis(100);
-/// A directory that is never quiet is looked at all the same.
+/// A directory that is never quiet is looked at all the same, and one in which the main
+/// file is missing.
 const LONGEST: Duration = Duration::from_millis(500);
 /// Between two looks at the files themselves.
 const NET: Duration = Duration::from_secs(5);
@@ -143,8 +144,8 @@ impl Edits {
                 }
                 continue;
             };
-            // Whoever removes a file before writing it anew is not done in between, and
-            // a busy disk may make that long.
+            // Whoever removes the main file before writing it anew is not done in between,
+            // and a busy disk may make that long.
             let quiet = if self.main.exists() { QUIET } else { LONGEST };
             let over = (last + quiet).min(first + LONGEST);
             match timeout_at(over, self.maybe.recv()).await {

@@ -185,8 +185,9 @@ impl<S: AsyncRead + Unpin, K: AsyncWrite + Unpin> Pump<'_, S, K> {
     pub(super) fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         let before = self.direction.messages();
         let (forwarded, messages) = self.direction.accept(bytes);
-        let passed = (messages - before) as usize;
-        *self.left = self.left.saturating_sub(passed * BYTES_PER_MESSAGE);
+        // Also of those that are dropped: they were followed all the same.
+        let followed = (self.direction.messages() - before) as usize;
+        *self.left = self.left.saturating_sub(followed * BYTES_PER_MESSAGE);
         self.touch();
         if forwarded == 0 {
             return Ok(());

@@ -92,10 +92,10 @@ async fn all_of_them() {
     let crowd = Crowd::arrive().await;
     let proxied = Proxied::start(crowd.backend()).await;
     let crowd = crowd.gather(&proxied).await;
-    let mut verdict = Verdict::of_the_quiet(&proxied, &crowd).await;
+    let verdict = Verdict::of_the_quiet(&proxied, &crowd).await;
     for row in ATTACKS {
         verdict.beside(row, &proxied, &crowd).await;
     }
-    verdict.at_the_end(&proxied).await;
+    verdict.at_the_end(&proxied, &crowd).await;
     crowd.leave().await;
 }
