@@ -78,7 +78,7 @@ impl Handoff {
             tunnel: Arc::clone(ticket.tunnel()),
             route,
             lease,
-            _place: Arc::clone(&entry.client.place),
+            place: Arc::clone(&entry.client.place),
         };
         let span = entry.span.map(|span| Box::new(span.part()));
         let on_end: OnEnd = match (permit, span) {
@@ -104,7 +104,7 @@ struct Last {
     tunnel: Arc<Tunnel>,
     route: Arc<Route>,
     lease: Lease,
-    _place: Arc<Place>,
+    place: Arc<Place>,
 }
 
 /// The backend's side, once it has agreed.
@@ -185,8 +185,10 @@ fn opened(route: &Route, entry: &mut Entry, lease: &Lease) {
 impl Last {
     fn closed(self, outcome: &Outcome) {
         let backend = Arc::clone(self.lease.backend());
+        // A stopping process waits for the line, too.
+        let _watch = self.place.watch.clone();
         // Given back before anyone can read that it is over.
-        drop(self.lease);
+        drop((self.lease, self.place));
         report::ended(&self.route.metrics, &backend, outcome);
         settle(&self.route.metrics, self.tunnel.facts(), outcome);
         let ended = self.route.registry.ended();

@@ -149,7 +149,8 @@ async fn exchange_one(ground: &Ground, number: usize, extra: &str, bytes: &[Vec<
     let (mut client, mut server) = tokio::join!(ground.tunnel("/raw", extra, number), behind);
     let sent = async {
         for part in there.chunks(PART) {
-            client.write_all(part).await.expect("to send");
+            let written = soon("room", client.write_all(part)).await;
+            written.expect("to send");
             give_way();
         }
     };

@@ -4,13 +4,16 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
+use tokio::io::{AsyncWriteExt, duplex};
 
 use super::super::engine::Adoption;
 use super::super::engine::testing::{Ends, Worker, Worth, at_most, held, lent, set_worth};
+use super::super::relay::{Quantum, Step};
 use super::super::scratch;
 use super::*;
 
@@ -266,6 +269,27 @@ fn who_has_had_thousands_of_messages_one_by_one_goes_with_the_messages() {
             one.backend.read_exact(&mut [0; EMPTY.len()]).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn messages_that_are_dropped_count_in_a_step() {
+    const EMPTY: [u8; 6] = [0x81, 0x80, 0, 0, 0, 0];
+    let registry = Registry::new();
+    let ticket = registry.open(facts(1), &options(Framing::WebSocket));
+    let tunnel = Arc::clone(ticket.tunnel());
+    let (mut client, near_client) = duplex(64 * 1024);
+    let (_backend, near_backend) = duplex(64 * 1024);
+    let mut relay = relay(leg(near_client), leg(near_backend), ticket);
+    let mut step = || {
+        let mut context = Context::from_waker(Waker::noop());
+        relay.step(&mut context, false, Quantum::Messages)
+    };
+    // After longhaul's Close nothing of the client is passed on.
+    assert!(tunnel.close(Arc::new(drain(Some(1012)))));
+    assert!(matches!(step(), Step::Waits(Quantum::Messages)));
+    client.write_all(&EMPTY.repeat(1_000)).await.unwrap();
+    assert!(matches!(step(), Step::Again));
+    assert_eq!(tunnel.bytes_in(), 0);
 }
 
 #[test]
