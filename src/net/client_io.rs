@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::departure::Departure;
 use super::head_guard::HeadGuard;
 use super::patience::Patience;
@@ -57,8 +58,8 @@ pub struct ClientIo {
     /// While a request is pending and nothing reads.
     departure: Option<Departure>,
     patience: Patience,
-    // Boxed so that it can go when the connection becomes a tunnel.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// The read deadline.
+    alarm: Alarm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl ClientIo {
             reads: false,
             departure: None,
             patience: Patience::default(),
-            timer: None,
+            alarm: Alarm::default(),
         };
         io.arm(Some(deadlines.first_byte));
         io
@@ -127,14 +128,8 @@ impl ClientIo {
     }
 
     fn arm(&mut self, timeout: Option<Duration>) {
-        match (
-            timeout.map(|timeout| Instant::now() + timeout),
-            &mut self.timer,
-        ) {
-            (Some(deadline), Some(timer)) => timer.as_mut().reset(deadline),
-            (Some(deadline), None) => self.timer = Some(Box::pin(sleep_until(deadline))),
-            (None, _) => self.timer = None,
-        }
+        self.alarm
+            .set(timeout.map(|timeout| Instant::now() + timeout));
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -152,10 +147,7 @@ impl ClientIo {
 
     /// Ready with the read deadline that has passed.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
-        let Some(timer) = &mut self.timer else {
-            return Poll::Pending;
-        };
-        ready!(timer.as_mut().poll(cx));
+        ready!(self.alarm.poll(cx));
         Poll::Ready(match self.phase {
             Phase::First => ClientFault::FirstByte,
             Phase::Idle => ClientFault::Keepalive,

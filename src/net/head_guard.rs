@@ -11,6 +11,8 @@
 //! It knows a PROXY header that stands where a head must begin, so that whoever has
 //! set up one side of two is told that.
 
+use memchr::memchr2;
+
 /// Follows one head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadGuard {
@@ -75,12 +77,15 @@ impl HeadGuard {
     /// Looks at the bytes that follow. After the head's end it agrees to
     /// everything.
     pub(crate) fn check(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
-        for &byte in bytes {
-            if self.done {
-                self.ahead = true;
-                break;
-            }
-            match byte {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.done {
+            let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            let (text, more) = rest.split_at(end);
+            self.take(text);
+            let Some((&end, more)) = more.split_first() else {
+                return Ok(());
+            };
+            match end {
                 b'\n' if self.previous != b'\r' => {
                     return Err(match (self.first, self.line()) {
                         (First::Nul, b"quit") => Ambiguous::ProxyHeader,
@@ -88,18 +93,29 @@ impl HeadGuard {
                     });
                 }
                 b'\n' => self.end_line()?,
-                b'\r' => {}
-                _ => {
-                    if let Some(place) = self.line.get_mut(self.length as usize) {
-                        *place = byte.to_ascii_lowercase();
-                    }
-                    self.length = self.length.saturating_add(1);
-                    self.begun = true;
-                }
+                _ => {}
             }
-            self.previous = byte;
+            self.previous = end;
+            rest = more;
         }
+        self.ahead |= !rest.is_empty();
         Ok(())
+    }
+
+    /// Takes in bytes of the current line.
+    fn take(&mut self, text: &[u8]) {
+        let Some(&last) = text.last() else {
+            return;
+        };
+        let known = self.line().len();
+        let places = self.line[known..].iter_mut();
+        places
+            .zip(text)
+            .for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.length = self.length.saturating_add(length);
+        self.begun = true;
+        self.previous = last;
     }
 
     fn end_line(&mut self) -> Result<(), Ambiguous> {

@@ -5,6 +5,7 @@
 //!
 //! Knows nothing of routes or configuration files.
 
+mod alarm;
 mod asked;
 mod backend_io;
 mod client_io;
@@ -27,6 +28,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub use alarm::Alarm;
 pub use backend_io::{BackendIo, Finish};
 pub use client_io::{ClientIo, ReadDeadlines};
 pub use connect::{ConnectFault, connect};

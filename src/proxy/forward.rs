@@ -1,5 +1,6 @@
 //! One plain request to a backend and its answer back, both streamed.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Attempt, Purpose, Towards, connect};
 use super::response_body::ResponseBody;
@@ -17,7 +18,7 @@ use super::sticky::affinity;
 use super::{Route, report};
 use crate::exchange::headers::{strip_answer, strip_hop_by_hop};
 use crate::exchange::{Body, BodyError, ContinueGate, Exchange, Refusal};
-use crate::net::ClientLink;
+use crate::net::{Alarm, ClientLink};
 
 /// How long a request body is held back for a backend's `100 Continue`
 /// (RFC 9110 section 10.1.1 asks for some such bound).
@@ -115,10 +116,11 @@ async fn respond(
 ) -> Result<Result<Response<Incoming>, TrySendError<Request<Body>>>, Refusal> {
     let gate = request.extensions().get::<ContinueGate>().cloned();
     let finish = attempt.connection.finish_handle();
-    let mut response = pin!(attempt.connection.send(request));
-    let mut patience = pin!(sleep_until(deadline.at));
-    let mut continues = pin!(sleep(CONTINUE_TIMEOUT));
-    let mut gated = gate.is_some();
+    let (response, patience) = attempt.connection.send_within(request);
+    let mut response = pin!(response);
+    patience.set(Some(deadline.at));
+    let mut continues = Alarm::default();
+    continues.set(gate.is_some().then(|| Instant::now() + CONTINUE_TIMEOUT));
     let mut left = false;
     loop {
         tokio::select! {
@@ -129,22 +131,22 @@ async fn respond(
                 left = true;
                 finish.finish();
                 let rest = Instant::now() + route.settings.clocks.half_close_timeout;
-                patience.set(sleep_until(rest.min(deadline.at)));
+                patience.set(Some(rest.min(deadline.at)));
             }
-            () = &mut continues, if gated => {
-                gated = false;
+            () = poll_fn(|cx| continues.poll(cx)) => {
+                continues.set(None);
                 if let Some(gate) = &gate {
                     gate.open();
                 }
             }
-            () = &mut patience => {
+            () = poll_fn(|cx| patience.poll(cx)) => {
                 if deadline.is_over() {
                     return Err(Refusal::BackendTimeout("response_timeout"));
                 }
                 if left {
                     return Err(Refusal::BackendTimeout("half_close_timeout"));
                 }
-                patience.set(sleep_until(deadline.at));
+                patience.set(Some(deadline.at));
             }
         }
     }

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use super::http2::{Answered, Carrier, Shared, absolute};
 use super::{Backend, DialError, Dialer};
 use crate::exchange::Body;
-use crate::net::{BackendIo, Finish};
+use crate::net::{Alarm, BackendIo, Finish};
 use crate::proxy_protocol::Header;
 
 /// Most bytes of a response head, and of what is read ahead.
@@ -35,6 +35,8 @@ pub struct Connection {
     /// Until the connection has that task.
     driver: Option<Driver>,
     finish: Finish,
+    /// For whoever waits for an answer.
+    alarm: Alarm,
     /// What it was dialled by: an edit may have changed how.
     dialer: Arc<Dialer>,
     /// Whether requests went over it before.
@@ -51,6 +53,9 @@ enum Sender {
     /// For a WebSocket (RFC 8441).
     Stream(Shared<Carrier>),
 }
+
+/// What came of a plain request.
+type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
 
 /// A backend's answer to an upgrade.
 #[derive(Debug)]
@@ -124,6 +129,7 @@ impl Connection {
             sender: Sender::Http2(sender),
             driver: None,
             finish: Finish::default(),
+            alarm: Alarm::default(),
             dialer: Arc::clone(dialer),
             reused,
         })
@@ -145,6 +151,7 @@ impl Connection {
                 sender: Sender::Stream(shared),
                 driver: None,
                 finish: Finish::default(),
+                alarm: Alarm::default(),
                 dialer: Arc::clone(dialer),
                 reused: true,
             }),
@@ -210,6 +217,7 @@ impl Connection {
             sender: Sender::Http1(sender),
             driver: Some(Box::pin(driver)),
             finish,
+            alarm: Alarm::default(),
             dialer: Arc::clone(dialer),
             reused: false,
         })
@@ -219,21 +227,30 @@ impl Connection {
     ///
     /// # Errors
     /// hyper's, with the request if it was not sent.
-    pub async fn send(
+    pub async fn send(&mut self, request: Request<Body>) -> Sent {
+        self.send_within(request).0.await
+    }
+
+    /// The same, and an alarm for whoever does not want to wait for ever.
+    pub fn send_within(
         &mut self,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    ) -> (impl Future<Output = Sent>, &mut Alarm) {
         if let Some(driver) = self.driver.take() {
             tokio::spawn(driver);
         }
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(shared) => {
-                absolute(&mut request, self.dialer.tls.is_some());
-                shared.sender.try_send_request(request).await
+        let (sender, secure) = (&mut self.sender, self.dialer.tls.is_some());
+        let sent = async move {
+            match sender {
+                Sender::Http1(sender) => sender.try_send_request(request).await,
+                Sender::Http2(shared) => {
+                    absolute(&mut request, secure);
+                    shared.sender.try_send_request(request).await
+                }
+                Sender::Stream(_) => std::future::pending().await,
             }
-            Sender::Stream(_) => std::future::pending().await,
-        }
+        };
+        (sent, &mut self.alarm)
     }
 
     /// The handle that passes on a client's half-close.
