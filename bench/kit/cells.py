@@ -20,6 +20,8 @@ class Cell:
             return False
         if target.name == "bare hyper":
             return self.key in ("handshake", "request")
+        if target.name == "bare relay, splice":
+            return self.key == "bulk"
         # Without the cursor only the echo is of interest.
         return target.name != "longhaul, no cursor" or self.key in ("echo-64", "echo-1000")
 

@@ -356,6 +356,15 @@ class Relay(Target):
         return [LOAD, "relay", f"127.0.0.1:{self.port}", BACKEND]
 
 
+class SpliceRelay(Relay):
+    """The same with splice(2): the floor of bulk."""
+
+    name = "bare relay, splice"
+
+    def command(self):
+        return [*super().command(), "--splice"]
+
+
 class BareHyper(Relay):
     """hyper and tokio without longhaul, one thread as all: the floor of what parses heads with them."""
 
@@ -385,4 +394,4 @@ class Direct(Target):
         return BACKEND
 
 
-ALL = [Longhaul, Nginx, NginxLarge, Haproxy, HaproxyLarge, Caddy, Envoy, Sozu, LonghaulRaw, Relay, BareHyper, Direct]
+ALL = [Longhaul, Nginx, NginxLarge, Haproxy, HaproxyLarge, Caddy, Envoy, Sozu, LonghaulRaw, Relay, SpliceRelay, BareHyper, Direct]

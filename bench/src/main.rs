@@ -46,6 +46,9 @@ enum Cli {
     Relay {
         listen: SocketAddr,
         backend: SocketAddr,
+        /// Move bytes by splice(2) instead of copying them.
+        #[arg(long)]
+        splice: bool,
     },
     /// Bare HTTP proxy of hyper.
     Hyper {
@@ -123,7 +126,11 @@ fn main() -> Result<()> {
     match Cli::parse() {
         Cli::Cert { dir } => cert::write(&dir),
         Cli::Backend { listen } => backend::run(listen),
-        Cli::Relay { listen, backend } => relay::run(listen, backend),
+        Cli::Relay {
+            listen,
+            backend,
+            splice,
+        } => relay::run(listen, backend, splice),
         Cli::Hyper { listen, backend } => hyper_proxy::run(listen, backend),
         Cli::Load { common, load } => run_load(&common, &load),
     }

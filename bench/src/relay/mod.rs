@@ -1,31 +1,69 @@
 //! A bare TCP relay: the floor that any proxy in user space stands on.
 //!
 //! It deliberately knows no protocol, no timeouts, no limits and no logs: accept, connect, copy through one shared
-//! buffer of 64 KiB, half-close. Edge-triggered epoll, one thread.
+//! buffer of 64 KiB or splice through a pipe for each direction, half-close. Edge-triggered epoll, one thread.
 //! Invariant: bytes that could not be written are kept and nothing more is read for that direction until they are gone.
+
+mod pipe;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::Result;
 
+use self::pipe::Pipe;
 use crate::poll::{Poll, Ready};
 
 const LISTENER: u64 = u64::MAX;
 
 struct Side {
     socket: TcpStream,
-    /// Bytes that wait to be written to this side.
-    rest: Vec<u8>,
+    rest: Rest,
     ended: bool,
     read_done: bool,
+}
+
+/// Bytes that wait to be written to a side.
+enum Rest {
+    Copied(Vec<u8>),
+    Spliced(Pipe),
+}
+
+impl Rest {
+    fn new(splices: bool) -> io::Result<Self> {
+        Ok(match splices {
+            true => Self::Spliced(Pipe::new()?),
+            false => Self::Copied(Vec::new()),
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Copied(bytes) => bytes.is_empty(),
+            Self::Spliced(pipe) => pipe.is_empty(),
+        }
+    }
+
+    fn write_to(&mut self, socket: &mut TcpStream) -> io::Result<()> {
+        match self {
+            Self::Copied(bytes) => {
+                let written = write(socket, bytes)?;
+                bytes.drain(..written);
+                if bytes.is_empty() {
+                    *bytes = Vec::new();
+                }
+                Ok(())
+            }
+            Self::Spliced(pipe) => pipe.drain(socket),
+        }
+    }
 }
 
 /// Relays every connection of `listen` to `backend`, for ever.
 ///
 /// # Errors
 /// When the listener or epoll fails.
-pub fn run(listen: SocketAddr, backend: SocketAddr) -> Result<()> {
+pub fn run(listen: SocketAddr, backend: SocketAddr, splices: bool) -> Result<()> {
     let listener = TcpListener::bind(listen)?;
     rustix::net::listen(&listener, 16_384)?;
     listener.set_nonblocking(true)?;
@@ -40,7 +78,7 @@ pub fn run(listen: SocketAddr, backend: SocketAddr) -> Result<()> {
         poll.wait(None, &mut events)?;
         for ready in &events {
             if ready.token == LISTENER {
-                accept(&listener, backend, &poll, &mut pairs, &mut free)?;
+                accept(&listener, (backend, splices), &poll, &mut pairs, &mut free)?;
                 continue;
             }
             let slot = (ready.token >> 1) as usize;
@@ -57,7 +95,7 @@ pub fn run(listen: SocketAddr, backend: SocketAddr) -> Result<()> {
 
 fn accept(
     listener: &TcpListener,
-    backend: SocketAddr,
+    (backend, splices): (SocketAddr, bool),
     poll: &Poll,
     pairs: &mut Vec<Option<[Side; 2]>>,
     free: &mut Vec<usize>,
@@ -85,13 +123,15 @@ fn accept(
             socket.set_nodelay(true)?;
             poll.add(socket, (slot as u64) << 1 | i as u64)?;
         }
-        let side = |socket| Side {
-            socket,
-            rest: Vec::new(),
-            ended: false,
-            read_done: false,
+        let side = |socket| {
+            Ok::<_, io::Error>(Side {
+                socket,
+                rest: Rest::new(splices)?,
+                ended: false,
+                read_done: false,
+            })
         };
-        pairs[slot] = Some([side(client), side(server)]);
+        pairs[slot] = Some([side(client)?, side(server)?]);
     }
 }
 
@@ -107,38 +147,47 @@ fn serve(pair: &mut [Side; 2], ready: Ready, buffer: &mut [u8]) -> bool {
 
 fn pump(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> io::Result<()> {
     if !to.rest.is_empty() {
-        let written = write(&mut to.socket, &to.rest)?;
-        to.rest.drain(..written);
+        to.rest.write_to(&mut to.socket)?;
         if !to.rest.is_empty() {
             return Ok(());
         }
-        to.rest = Vec::new();
         if from.read_done {
             to.socket.shutdown(Shutdown::Write).ok();
         }
     }
     while !from.read_done {
-        let n = match from.socket.read(buffer) {
-            Ok(n) => n,
+        let (moved, may_be_more) = match carry(from, to, buffer) {
+            Ok(carried) => carried,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) => return Err(e),
         };
-        if n == 0 {
+        if moved == 0 {
             from.read_done = true;
             to.socket.shutdown(Shutdown::Write).ok();
-            return Ok(());
         }
-        let written = write(&mut to.socket, &buffer[..n])?;
-        if written < n {
-            to.rest.extend_from_slice(&buffer[written..n]);
-            return Ok(());
-        }
-        // A short read emptied the socket; the next byte raises a new edge. After FIN no new edge comes.
-        if n < buffer.len() && !from.ended {
+        if !to.rest.is_empty() || !may_be_more {
             return Ok(());
         }
     }
     Ok(())
+}
+
+// Moves some bytes; says how many, and whether more may be there: after a short read the next byte raises a new edge.
+// After FIN no new edge comes, and a short splice says nothing.
+fn carry(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    match &mut to.rest {
+        Rest::Copied(rest) => {
+            let n = from.socket.read(buffer)?;
+            let written = write(&mut to.socket, &buffer[..n])?;
+            rest.extend_from_slice(&buffer[written..n]);
+            Ok((n, n == buffer.len() || from.ended))
+        }
+        Rest::Spliced(pipe) => {
+            let n = pipe.fill(&from.socket)?;
+            pipe.drain(&to.socket)?;
+            Ok((n, true))
+        }
+    }
 }
 
 fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
