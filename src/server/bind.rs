@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{Config, ListenAddress};
-use crate::net::{Peer, Socket, remove_stale_socket};
+use crate::net::{Keepalive, Peer, Socket, remove_stale_socket, tune_tcp};
 
 /// Connections that may wait for accept. The kernel caps it at
 /// `net.core.somaxconn`.
@@ -36,11 +36,16 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket, ready for an asynchronous runtime.
-pub(super) fn bind(address: &ListenAddress) -> io::Result<(Listening, Option<SocketFile>)> {
+/// Binds a socket, ready for an asynchronous runtime, whose connections are born with
+/// these options.
+pub(super) fn bind(
+    address: &ListenAddress,
+    options: &Keepalive,
+) -> io::Result<(Listening, Option<SocketFile>)> {
     match address {
         ListenAddress::Tcp(address) => {
-            Ok((Listening::Tcp(bind_tcp(*address, Share::Never)?), None))
+            let socket = bind_tcp(*address, Share::Never, options)?;
+            Ok((Listening::Tcp(socket), None))
         }
         ListenAddress::Unix { path, mode } => {
             let (socket, file) = bind_unix(path, *mode)?;
@@ -64,7 +69,11 @@ pub(super) fn set_mode(address: &ListenAddress) {
 /// The kernel lets sockets of one user share an address if all of them say so
 /// (`SO_REUSEPORT`). They say so for this moment only: who does not say it later
 /// finds the address in use, as ever.
-pub(super) fn bind_over(address: SocketAddr, leaving: &[&Listening]) -> io::Result<Listening> {
+pub(super) fn bind_over(
+    address: SocketAddr,
+    leaving: &[&Listening],
+    options: &Keepalive,
+) -> io::Result<Listening> {
     let share = |on| {
         let tcp = leaving.iter().filter_map(|one| match one {
             Listening::Tcp(socket) => Some(SockRef::from(socket)),
@@ -73,7 +82,7 @@ pub(super) fn bind_over(address: SocketAddr, leaving: &[&Listening]) -> io::Resu
         tcp.map(|socket| socket.set_reuse_port(on))
             .fold(Ok(()), io::Result::and)
     };
-    let bound = share(true).and_then(|()| bind_tcp(address, Share::ForNow));
+    let bound = share(true).and_then(|()| bind_tcp(address, Share::ForNow, options));
     share(false)?;
     Ok(Listening::Tcp(bound?))
 }
@@ -184,7 +193,11 @@ pub(super) enum Share {
     ForNow,
 }
 
-pub(super) fn bind_tcp(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(
+    address: SocketAddr,
+    share: Share,
+    options: &Keepalive,
+) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -200,6 +213,8 @@ pub(super) fn bind_tcp(address: SocketAddr, share: Share) -> io::Result<TcpListe
         socket.set_reuse_port(true)?;
     }
     socket.bind(&address.into())?;
+    // Before anybody can come: see `tuning`.
+    tune_tcp(&socket, options)?;
     socket.listen(BACKLOG)?;
     if share == Share::ForNow {
         socket.set_reuse_port(false)?;

@@ -73,7 +73,7 @@ impl AcceptLoop {
     /// socket that was left comes in too.
     pub(super) fn start(
         name: Arc<str>,
-        acceptor: Acceptor,
+        (acceptor, tuning): (Acceptor, Tuning),
         left: Option<Left>,
         context: Arc<Context>,
         watch: Watch,
@@ -94,7 +94,7 @@ impl AcceptLoop {
             tokio::spawn(listener.clone().admit_waiting(socket, ended));
         }
         tokio::spawn(async move {
-            accept_loop(listener, acceptor, probes).await;
+            accept_loop(listener, (acceptor, tuning), probes).await;
             let _ = ends.send(());
         });
         Self {
@@ -118,14 +118,13 @@ impl AcceptLoop {
 
 async fn accept_loop(
     listener: Listener,
-    acceptor: Acceptor,
+    (acceptor, mut tuning): (Acceptor, Tuning),
     mut probes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let name = &*listener.name;
     let mut stopping = listener.watch.clone();
     let mut shortage = Shortage::default();
     let mut warned_full = false;
-    let mut tuning = Tuning::default();
     loop {
         let accepted = tokio::select! {
             biased;

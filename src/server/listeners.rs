@@ -13,8 +13,10 @@ use super::Context;
 use super::bind::{Listening, SocketFile, bind, bind_over, excludes_another, set_mode};
 use super::inherit::Inherited;
 use super::listener::{AcceptLoop, Acceptor, Probe};
+use super::tuning::Tuning;
 use crate::config::{self, Config, Diagnostic, Diagnostics, ListenAddress};
 use crate::drain::Watch;
+use crate::net::Keepalive;
 
 /// By name.
 pub(super) struct Listeners {
@@ -39,6 +41,7 @@ struct Opened {
     socket: Listening,
     file: Option<SocketFile>,
     acceptor: Acceptor,
+    tuning: Tuning,
 }
 
 impl Listeners {
@@ -120,6 +123,7 @@ impl Listeners {
                 socket,
                 mut file,
                 acceptor,
+                tuning,
             } = opened;
             // A socket under a new name: its file must not go with the old one.
             let before = gone.values_mut().find(|old| old.socket.is_at(&configured));
@@ -135,7 +139,8 @@ impl Listeners {
             let old = if moves { gone.remove(&name) } else { None };
             let left = old.map(|old| old.accept_loop.leave(old.socket));
             let name_of_loop = name.as_str().into();
-            let accept_loop = AcceptLoop::start(name_of_loop, acceptor, left, context, watch);
+            let accept_loop =
+                AcceptLoop::start(name_of_loop, (acceptor, tuning), left, context, watch);
             let running = Running {
                 configured,
                 socket,
@@ -165,12 +170,15 @@ impl Listeners {
             .running
             .values()
             .find(|running| running.socket.is_at(address));
+        let mut tuning = Tuning::default();
         let (socket, file) = if let Some(index) = inherited.iter().position(fits) {
             (inherited.swap_remove(index).socket, None)
         } else if let Some(running) = in_service {
             (running.socket.try_clone()?, None)
         } else {
-            self.bind_anew(config, listener)?
+            let options = config.tcp.into();
+            tuning = Tuning::before_listening(options);
+            self.bind_anew(config, listener, &options)?
         };
         let _runtime = self.data_plane.enter();
         let acceptor = Acceptor::new(socket.try_clone()?)?;
@@ -179,6 +187,7 @@ impl Listeners {
             socket,
             file,
             acceptor,
+            tuning,
         })
     }
 
@@ -188,8 +197,10 @@ impl Listeners {
         &self,
         config: &Config,
         listener: &config::Listener,
+        options: &Keepalive,
     ) -> io::Result<(Listening, Option<SocketFile>)> {
-        let (error, address) = match (bind(&listener.address), &listener.address) {
+        let bound = bind(&listener.address, options);
+        let (error, address) = match (bound, &listener.address) {
             (Err(error), ListenAddress::Tcp(address))
                 if error.kind() == io::ErrorKind::AddrInUse =>
             {
@@ -205,7 +216,7 @@ impl Listeners {
         if leaving.is_empty() || excludes_another(config, &listener.name, address) {
             return Err(error);
         }
-        Ok((bind_over(address, &leaving)?, None))
+        Ok((bind_over(address, &leaving, options)?, None))
     }
 }
 

@@ -20,6 +20,14 @@ pub(super) struct Tuning {
 }
 
 impl Tuning {
+    /// Of a socket that had these options before it listened.
+    pub(super) fn before_listening(keepalive: Keepalive) -> Self {
+        Self {
+            keepalive: Some(keepalive),
+            older: 0,
+        }
+    }
+
     /// Whether a socket that has just been accepted has these options. After they
     /// have changed, as many have not as may have been waiting.
     pub(super) fn covers(&mut self, acceptor: &Acceptor, keepalive: Keepalive) -> bool {
@@ -58,6 +66,7 @@ mod tests {
     use socket2::SockRef;
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::bind::{Share, bind_tcp};
     use super::*;
 
     const FIRST: Keepalive = Keepalive {
@@ -105,6 +114,24 @@ mod tests {
             assert!(!tuning.covers(&acceptor, keepalive));
             assert_eq!(born_with(socket).await, (true, true, keepalive));
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_longhaul_binds_covers_its_first_connection() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let socket = bind_tcp(address, Share::Never, &FIRST).unwrap();
+        let acceptor = Acceptor::Tcp(TcpListener::from_std(socket).unwrap());
+        let Acceptor::Tcp(socket) = &acceptor else {
+            return;
+        };
+        assert_eq!(born_with(socket).await, (true, true, FIRST));
+        let mut tuning = Tuning::before_listening(FIRST);
+        assert!(tuning.covers(&acceptor, FIRST));
+        // An edit may have come in between.
+        let second = Keepalive { probes: 5, ..FIRST };
+        assert!(!tuning.covers(&acceptor, second));
+        assert_eq!(born_with(socket).await, (true, true, second));
+        assert!(!tuning.covers(&acceptor, second));
     }
 
     #[tokio::test]

@@ -108,7 +108,7 @@ impl Attempt<'_> {
         }
         if let Some(address) = admin.listen {
             let what = format!("the admin API cannot be bound to {address}");
-            let tried = match (bind_tcp(address, Share::Never), self.incumbent) {
+            let tried = match (self.bind(address), self.incumbent) {
                 (Ok(socket), _) => {
                     self.bound.push(socket);
                     Ok(())
@@ -120,11 +120,15 @@ impl Attempt<'_> {
         }
     }
 
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        bind_tcp(address, Share::Never, &self.config.tcp.into())
+    }
+
     fn tcp(&mut self, name: &str, address: SocketAddr) -> Result<(), Obstacle> {
         if self.holds(&address.to_string()) {
             return Ok(());
         }
-        let tried = bind_tcp(address, Share::Never).map(|socket| self.bound.push(socket));
+        let tried = self.bind(address).map(|socket| self.bound.push(socket));
         let may = match self.incumbent {
             Incumbent::Known { pid, .. } => Some(may_bind(*pid, address.port())),
             _ => None,
