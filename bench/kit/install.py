@@ -22,7 +22,7 @@ def run(command, **options):
     return subprocess.run(command, check=False, **options).returncode == 0
 
 
-def prepare(peers, build=True, hotspots=False):
+def prepare(peers, build=True, tools=()):
     os.makedirs(targets.CERTS, exist_ok=True)
     if build:
         ok = run(["cargo", "build", "--release", "--locked"], cwd=targets.HERE)
@@ -37,9 +37,7 @@ def prepare(peers, build=True, hotspots=False):
         os.chmod(os.path.join(targets.CERTS, name), 0o644)
     if not build:
         return
-    names = [p for p in ("nginx", "haproxy", "caddy") if p in peers]
-    if hotspots:
-        names.append("linux-perf")
+    names = [*(p for p in ("nginx", "haproxy", "caddy") if p in peers), *tools]
     if "sozu" in peers and targets.Sozu(0).find() is None:
         # Sozu's build compiles its protocol.
         names.append("protobuf-compiler")

@@ -1,10 +1,11 @@
 """bench/run: measures longhaul beside its peers, in turn, on the same work.
 
-all     full, scale and hotspots, one after the other (what it does without a mode)
+all     full, scale, hotspots and instructions, one after the other (what it does without a mode)
 quick   echo, bulk and memory, few rounds: under four minutes (without the first build)
 full    every cell of the issue's table
 scale   how cost grows with tunnels, routes and backends
 hotspots  where the CPU goes, by perf, in the cells whose target the last whole run missed
+instructions  what a handshake and a request take outside of the kernel, by callgrind
 report  writes the tables and plots again from the results that are there"""
 
 import argparse
@@ -19,6 +20,7 @@ import cells
 import check
 import hotspots
 import install
+import instructions
 import measure
 import namespace
 import report
@@ -33,7 +35,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", nargs="?", default="all",
-                        choices=["all", "quick", "full", "scale", "hotspots", "report"])
+                        choices=["all", "quick", "full", "scale", "hotspots", "instructions", "report"])
     parser.add_argument("--rounds", type=int, help="rounds of each cell (quick: 2, full: 5, scale: 3)")
     parser.add_argument("--seconds", type=float, help="measured window of each round (1; quick: 0.6)")
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help="which peers, with commas")
@@ -214,7 +216,9 @@ class Bench:
 def main():
     args = arguments()
     if sys.argv[1:2] == ["prepare"]:
-        install.prepare(args.peers.split(","), build=not args.no_build, hotspots=args.mode in ("all", "hotspots"))
+        tools = {"hotspots": "linux-perf", "instructions": "valgrind"}
+        tools = [tool for mode, tool in tools.items() if args.mode in ("all", mode)]
+        install.prepare(args.peers.split(","), build=not args.no_build, tools=tools)
         return
     if args.mode == "report":
         if args.check:
@@ -235,6 +239,8 @@ def measured(args, mode):
             bench.results["scale"] = scale.run(bench, args.rounds or 3)
         elif mode == "hotspots":
             bench.results["hotspots"] = hotspots.run(bench, report.missed())
+        elif mode == "instructions":
+            bench.results["instructions"] = instructions.run(bench)
         else:
             bench.run()
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import statistics
 import capacity
 import cells
 import hotspots
+import instructions
 import plot
 import targets
 from tables import failure, memory_http2_table, memory_table, number, reload_table, table
@@ -15,7 +16,7 @@ from tables import failure, memory_http2_table, memory_table, number, reload_tab
 RESULTS = os.path.join(targets.HERE, "results")
 DOCUMENT = os.path.join(targets.ROOT, "docs", "performance.md")
 CAPACITY = os.path.join(targets.ROOT, "docs", "capacity.md")
-MODES = ("full", "scale", "hotspots")
+MODES = ("full", "scale", "hotspots", "instructions")
 
 
 def path_of(mode):
@@ -34,7 +35,7 @@ def save(results, keep=False):
     os.makedirs(RESULTS, exist_ok=True)
     old = read(results["mode"]) if keep else None
     if old:
-        for part in ("cells", "memory", "reloads", "stamps", "versions", "scale", "hotspots"):
+        for part in ("cells", "memory", "reloads", "stamps", "versions", "scale", "hotspots", "instructions"):
             if part in old:
                 results[part] = merged(old[part], results.get(part, {}), deep=part in ("memory", "hotspots"))
     with open(path_of(results["mode"]), "w", encoding="utf-8") as file:
@@ -245,7 +246,8 @@ def memory_plot(results, name, title, kinds):
 
 def sections():
     """The generated parts of the documents: file, name of the part, text."""
-    makers = {"full": full_section, "scale": scale_section, "hotspots": hotspots.section}
+    makers = {"full": full_section, "scale": scale_section, "hotspots": hotspots.section,
+              "instructions": instructions.section}
     for mode in MODES:
         results = read(mode)
         if not results:
@@ -259,7 +261,7 @@ def sections():
 def write_all(docs):
     for mode in MODES:
         results = read(mode)
-        if results and mode != "hotspots":
+        if results and mode in ("full", "scale"):
             plots(results)
     for path, name, section in sections():
         if name in ("full", "scale"):
@@ -281,8 +283,8 @@ def placed(text, name, section):
 def terminal(results):
     if results["mode"] == "scale":
         return scale_section(results)
-    if results["mode"] == "hotspots":
-        return hotspots.section(results)
+    if results["mode"] in ("hotspots", "instructions"):
+        return {"hotspots": hotspots, "instructions": instructions}[results["mode"]].section(results)
     rows = [r for r in goals(results) if r[-1] != "not measured"]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)) for row in rows)

@@ -99,6 +99,8 @@ class Target:
     buffer = 16384
     # Arguments of the load generator that only this target gets.
     load_args = ()
+    # Seconds that it may take to listen.
+    patience = 20
 
     def __init__(self, port):
         self.port = port
@@ -154,9 +156,9 @@ class Target:
             self.process = spawn(self.command(), cores()[1], stdout=log, stderr=log, env=self.environment(),
                                  cwd=self.directory)
         try:
-            wait_for(self.port, self.process)
+            wait_for(self.port, self.process, self.patience)
             if self.tls:
-                wait_for(self.port + 1, self.process)
+                wait_for(self.port + 1, self.process, self.patience)
         except RuntimeError as error:
             with open(os.path.join(self.directory, "log"), encoding="utf-8", errors="replace") as log:
                 tail = log.read()[-600:]
