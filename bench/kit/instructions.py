@@ -29,7 +29,11 @@ def run(bench):
         print(cell.title, flush=True)
         found[cell.key] = {}
         for cls in (targets.BareHyper, targets.Longhaul):
-            (few, less), (many, more) = (counted(cls(10_000), cell, seconds) for seconds in RUNS)
+            try:
+                (few, less), (many, more) = (counted(cls(10_000), cell, seconds) for seconds in RUNS)
+            except (measure.Failed, RuntimeError, OSError) as error:
+                print(f"  {cls.name}: {measure.why(str(error))}", flush=True)
+                continue
             found[cell.key][cls.name] = (more - less) / (many - few)
             print(f"  {cls.name:24} {found[cell.key][cls.name]:10.0f}", flush=True)
     return found
@@ -54,17 +58,19 @@ def counted(target, cell, seconds):
         target.stop()
     with open(out, encoding="utf-8") as file:
         total = re.search(r"^(?:totals|summary): (\d+)", file.read(), re.M)
+    if total is None:
+        raise measure.Failed("callgrind has counted nothing")
     return done["count"], int(total.group(1))
 
 
 def section(results):
     """The table of docs/performance.md."""
     found = results["instructions"]
-    names = list(next(iter(found.values())))
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
     titles = {c.key: c.title for c in cells.CELLS}
     lines = [f"Made by `bench/run instructions` on {results['begun']}.", "",
              "| instructions | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for key, row in found.items():
         lines.append(f"| `{key}`: {titles[key].removeprefix('CPU ')} | "
-                     + " | ".join(f"{round(row[name], -2):,.0f}" for name in names) + " |")
+                     + " | ".join(f"{round(row[name], -2):,.0f}" if name in row else "–" for name in names) + " |")
     return "\n".join(lines)

@@ -231,7 +231,8 @@ impl Connection {
         self.send_within(request).0.await
     }
 
-    /// The same, and an alarm for whoever does not want to wait for ever.
+    /// The same, and an alarm for whoever does not want to wait for ever. It begins at
+    /// once: the task that drives a new connection is spawned here.
     pub fn send_within(
         &mut self,
         mut request: Request<Body>,

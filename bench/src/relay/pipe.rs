@@ -51,6 +51,7 @@ impl Pipe {
     pub fn drain(&mut self, to: &TcpStream) -> io::Result<()> {
         while self.held > 0 {
             match splice(&self.read, None, to, None, self.held, FLAGS) {
+                Ok(0) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Ok(moved) => self.held -= moved,
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
