@@ -6,7 +6,11 @@
 //! nothing happens any more without it: so how fast the machine is makes no
 //! difference to a life.
 
+use std::num::NonZero;
+use std::thread;
+
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::event::Timespec;
@@ -225,14 +229,42 @@ impl Life {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(2000), ..ProptestConfig::default() })]
-    #[test]
-    fn every_life_keeps_the_rules_under_both_engines(case in case(), ground in ground()) {
-        let also = [ground.tls.then_some(Engines::Tls), ground.http2.then_some(Engines::Http2)];
-        for engine in [Engines::Own, Engines::Tokio].into_iter().chain(also.into_iter().flatten()) {
-            let life = Life::begin(&case, ground, engine).play(&case);
-            check(&case, &life).map_err(|error| TestCaseError::fail(format!("{engine:?}: {error}")))?;
-        }
+/// A life waits for its kernel now and then, and lives need nothing of each other: so a
+/// thread for each core plays its share.
+#[test]
+fn every_life_keeps_the_rules_under_both_engines() {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = cases(2000).div_ceil(threads as u32);
+    let play = || {
+        let mut runner = TestRunner::new(ProptestConfig {
+            cases: share,
+            source_file: Some(file!()),
+            ..ProptestConfig::default()
+        });
+        let played = runner.run(&(case(), ground()), |(case, ground)| {
+            under_both(&case, ground)
+        });
+        played.map_err(|failed| failed.to_string())
+    };
+    let found: Vec<_> = thread::scope(|scope| {
+        let players: Vec<_> = (0..threads).map(|_| scope.spawn(play)).collect();
+        players
+            .into_iter()
+            .map(|player| player.join().unwrap())
+            .collect()
+    });
+    assert_eq!(found, vec![Ok(()); threads]);
+}
+
+fn under_both(case: &Case, ground: Ground) -> Result<(), TestCaseError> {
+    let also = [
+        ground.tls.then_some(Engines::Tls),
+        ground.http2.then_some(Engines::Http2),
+    ];
+    let engines = [Engines::Own, Engines::Tokio].into_iter();
+    for engine in engines.chain(also.into_iter().flatten()) {
+        let life = Life::begin(case, ground, engine).play(case);
+        check(case, &life).map_err(|error| TestCaseError::fail(format!("{engine:?}: {error}")))?;
     }
+    Ok(())
 }
