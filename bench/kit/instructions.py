@@ -66,6 +66,8 @@ def counted(target, cell, seconds):
 def section(results):
     """The table of docs/performance.md."""
     found = results["instructions"]
+    if not any(found.values()):
+        return f"Nothing was counted by `bench/run instructions` on {results['begun']}."
     names = list(dict.fromkeys(name for row in found.values() for name in row))
     titles = {c.key: c.title for c in cells.CELLS}
     lines = [f"Made by `bench/run instructions` on {results['begun']}.", "",

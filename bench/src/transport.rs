@@ -212,7 +212,11 @@ impl Transport {
     }
 }
 
-fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+/// Writes as many bytes as the socket takes.
+///
+/// # Errors
+/// As write(2), but for a socket that takes no more.
+pub fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < bytes.len() {
         match socket.write(&bytes[done..]) {

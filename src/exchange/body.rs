@@ -13,11 +13,11 @@ use http::HeaderName;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::{Record, headers};
-use crate::net::ClientLink;
 use crate::net::http2::Broken;
+use crate::net::{Alarm, ClientLink};
 
 /// A request or response body.
 #[derive(Debug)]
@@ -143,7 +143,8 @@ pub struct RequestBody<B> {
     link: Arc<ClientLink>,
     record: Record,
     timeout: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Set once the client has been waited for.
+    alarm: Alarm,
     gate: Option<ContinueGate>,
 }
 
@@ -198,7 +199,7 @@ where
             link,
             record,
             timeout,
-            timer: None,
+            alarm: Alarm::default(),
             gate,
         })
     }
@@ -206,11 +207,10 @@ where
 
 impl<B> RequestBody<B> {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timeout = self.timeout;
-        self.timer
-            .get_or_insert_with(|| Box::pin(sleep(timeout)))
-            .as_mut()
-            .poll(cx)
+        if !self.alarm.is_set() {
+            self.alarm.set(Some(Instant::now() + self.timeout));
+        }
+        self.alarm.poll(cx)
     }
 }
 
@@ -254,8 +254,8 @@ where
                 Poll::Pending => Poll::Pending,
             };
         };
-        if let Some(timer) = &mut this.timer {
-            timer.as_mut().reset(Instant::now() + this.timeout);
+        if this.alarm.is_set() {
+            this.alarm.set(Some(Instant::now() + this.timeout));
         }
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()

@@ -24,6 +24,10 @@ impl Alarm {
         self.due = due;
     }
 
+    pub fn is_set(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Ready once it is due; then it stays so.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else {

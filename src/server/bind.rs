@@ -36,8 +36,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket, ready for an asynchronous runtime, whose connections are born with
-/// these options.
+/// Binds a socket, ready for an asynchronous runtime, whose connections, if it is of
+/// TCP, are born with these options.
 pub(super) fn bind(
     address: &ListenAddress,
     options: &Keepalive,

@@ -73,7 +73,8 @@ impl AcceptLoop {
     /// socket that was left comes in too.
     pub(super) fn start(
         name: Arc<str>,
-        (acceptor, tuning): (Acceptor, Tuning),
+        acceptor: Acceptor,
+        tuning: Tuning,
         left: Option<Left>,
         context: Arc<Context>,
         watch: Watch,
@@ -94,7 +95,7 @@ impl AcceptLoop {
             tokio::spawn(listener.clone().admit_waiting(socket, ended));
         }
         tokio::spawn(async move {
-            accept_loop(listener, (acceptor, tuning), probes).await;
+            accept_loop(listener, acceptor, tuning, probes).await;
             let _ = ends.send(());
         });
         Self {
@@ -118,7 +119,8 @@ impl AcceptLoop {
 
 async fn accept_loop(
     listener: Listener,
-    (acceptor, mut tuning): (Acceptor, Tuning),
+    acceptor: Acceptor,
+    mut tuning: Tuning,
     mut probes: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let name = &*listener.name;

@@ -140,7 +140,7 @@ impl Listeners {
             let left = old.map(|old| old.accept_loop.leave(old.socket));
             let name_of_loop = name.as_str().into();
             let accept_loop =
-                AcceptLoop::start(name_of_loop, (acceptor, tuning), left, context, watch);
+                AcceptLoop::start(name_of_loop, acceptor, tuning, left, context, watch);
             let running = Running {
                 configured,
                 socket,

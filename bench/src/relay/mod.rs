@@ -6,13 +6,14 @@
 
 mod pipe;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::Result;
 
 use self::pipe::Pipe;
 use crate::poll::{Poll, Ready};
+use crate::transport::write;
 
 const LISTENER: u64 = u64::MAX;
 
@@ -188,16 +189,4 @@ fn carry(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> io::Result<(usize
             Ok((n, true))
         }
     }
-}
-
-fn write(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match socket.write(&bytes[done..]) {
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(done)
 }
