@@ -56,17 +56,15 @@ fn set_backend(arguments: &SetArguments) -> anyhow::Result<()> {
         table::word(&answer["state_by"]),
     );
     let mut text = format!("{} is {state}, by {by}", arguments.backend);
-    match answer["closing"].as_u64() {
-        None | Some(0) => {}
-        Some(closing) => {
-            let seconds = table::word(&answer["seconds"]);
-            text.push_str(&format!("; {closing} tunnels are closed over {seconds} s"));
-        }
+    let closing = answer["closing"].as_u64().unwrap_or(0);
+    if closing > 0 {
+        let seconds = table::word(&answer["seconds"]);
+        text.push_str(&format!("; {closing} tunnels are closed over {seconds} s"));
     }
     out(&(text + "\n"))?;
     match answer["state"].as_str() {
         Some("draining") if !arguments.no_wait => {
-            progress::draining(&api, &arguments.upstream, &arguments.backend)
+            progress::draining(&api, &arguments.upstream, &arguments.backend, closing)
         }
         _ => Ok(()),
     }

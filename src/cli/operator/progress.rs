@@ -27,14 +27,22 @@ pub(super) fn closing(api: &AdminApi, answer: &Value, waits: bool) -> anyhow::Re
         "{closing} tunnels {verb} closed over {seconds} s\n"
     ))?;
     match answer["id"].as_u64() {
-        Some(id) if waits => watch(|| left_of_closing(api, id)),
+        Some(id) if waits => {
+            let all = answer["closing"].as_u64().unwrap_or(0);
+            watch(all, || left_of_closing(api, id))
+        }
         _ => Ok(()),
     }
 }
 
-/// Waits for a backend that is being drained, if somebody watches.
-pub(super) fn draining(api: &AdminApi, upstream: &str, backend: &str) -> anyhow::Result<()> {
-    watch(|| left_of_drain(api, upstream, backend))
+/// Waits for a backend that is being drained of `all` its tunnels, if somebody watches.
+pub(super) fn draining(
+    api: &AdminApi,
+    upstream: &str,
+    backend: &str,
+    all: u64,
+) -> anyhow::Result<()> {
+    watch(all, || left_of_drain(api, upstream, backend))
 }
 
 /// `None` if longhaul has forgotten it.
@@ -69,24 +77,33 @@ fn bar(left: u64, all: u64) -> String {
     )
 }
 
-/// At a terminal, until none is left or nobody knows of it any more.
-fn watch(left: impl Fn() -> anyhow::Result<Option<u64>>) -> anyhow::Result<()> {
+/// Shows at a terminal what becomes of `all`.
+fn watch(all: u64, left: impl Fn() -> anyhow::Result<Option<u64>>) -> anyhow::Result<()> {
     let mut errors = stderr();
-    if !errors.is_terminal() {
-        return Ok(());
+    match errors.is_terminal() {
+        true => show(&mut errors, all, left),
+        false => Ok(()),
     }
-    // Of a drain more may come, out of handshakes that were under way.
-    let mut all = 0;
+}
+
+/// Until none is left or nobody knows of it any more. The first may be gone before
+/// there is a first look.
+fn show(
+    to: &mut impl Write,
+    mut all: u64,
+    left: impl Fn() -> anyhow::Result<Option<u64>>,
+) -> anyhow::Result<()> {
     while let Some(left) = left()? {
+        // Of a drain more may come, out of handshakes that were under way.
         all = all.max(left);
-        write!(errors, "\r\u{1b}[K{}", bar(left, all))?;
-        errors.flush()?;
+        write!(to, "\r\u{1b}[K{}", bar(left, all))?;
+        to.flush()?;
         if left == 0 {
             break;
         }
         sleep(LOOK);
     }
-    Ok(writeln!(errors)?)
+    Ok(writeln!(to)?)
 }
 
 #[cfg(test)]
@@ -111,5 +128,18 @@ mod tests {
             last.contains("#.] 999999 of 1000000 closed, 99 %"),
             "{last}"
         );
+    }
+
+    #[test]
+    fn what_has_closed_before_the_first_look_is_counted() {
+        let shown = |all, left| {
+            let mut shown = Vec::new();
+            show(&mut shown, all, || Ok(left)).unwrap();
+            String::from_utf8(shown).unwrap()
+        };
+        let over = "\r\u{1b}[K[##############################]";
+        assert_eq!(shown(6, Some(0)), format!("{over} 6 of 6 closed, 100 %\n"));
+        assert_eq!(shown(0, Some(0)), format!("{over} 0 of 0 closed, 100 %\n"));
+        assert_eq!(shown(6, None), "\n");
     }
 }
