@@ -31,6 +31,7 @@ CRATES = [
     ("rustls", r"rustls"), ("malloc and free", r"^_?mi_|malloc|free$|calloc|realloc|rdl_alloc|rust_alloc|rust_dealloc"),
     ("memcpy", r"memmove|memcpy|memset|memchr|memcmp"), ("longhaul", r"longhaul"), ("hyper", r"hyper"),
     ("tokio", r"tokio|mio::"), ("http", r"http::|httparse|http_body|bytes::"), ("libc and vdso", r"vdso|GI_|__libc|pthread"),
+    ("std", r"^<?&?(?:mut )?\[?(core|alloc|std|hashbrown|smallvec)::"),
 ]
 CRATES = [(name, re.compile(pattern)) for name, pattern in CRATES]
 
@@ -93,10 +94,12 @@ def place(lines):
             if any(pattern.search(s) for s, _ in frames):
                 return f"kernel: {name}"
         return "kernel: other"
-    for name, pattern in CRATES:
-        if pattern.search(symbol):
-            return name
-    return "other user code"
+    return crate(symbol)
+
+
+def crate(symbol):
+    """Whose code outside of the kernel it is, by the name of a function."""
+    return next((name for name, pattern in CRATES if pattern.search(symbol)), "other user code")
 
 
 def section(results):

@@ -3,13 +3,14 @@
 A machine with other work cannot change them. They are the slope between a short and a long run, so that what a start
 costs is not among them."""
 
+import collections
 import os
-import re
 import shutil
 import signal
 import subprocess
 
 import cells
+import hotspots
 import measure
 import targets
 
@@ -34,8 +35,9 @@ def run(bench):
             except (measure.Failed, RuntimeError, OSError) as error:
                 print(f"  {cls.name}: {measure.why(str(error))}", flush=True)
                 continue
-            found[cell.key][cls.name] = (more - less) / (many - few)
-            print(f"  {cls.name:24} {found[cell.key][cls.name]:10.0f}", flush=True)
+            more.subtract(less)
+            found[cell.key][cls.name] = {owner: count / (many - few) for owner, count in more.items()}
+            print(f"  {cls.name:24} {sum(found[cell.key][cls.name].values()):10.0f}", flush=True)
     return found
 
 
@@ -57,10 +59,31 @@ def counted(target, cell, seconds):
     finally:
         target.stop()
     with open(out, encoding="utf-8") as file:
-        total = re.search(r"^(?:totals|summary): (\d+)", file.read(), re.M)
-    if total is None:
+        return done["count"], by_owner(file)
+
+
+def by_owner(file):
+    """The instructions in a file of callgrind, by whose functions they are in; see "Callgrind Format Specification" in
+    the manual of valgrind."""
+    names, sums, owner, is_call = {}, collections.Counter(), None, False
+    for line in file:
+        if line.startswith("fn="):
+            number, _, name = line[3:].rstrip().partition(" ")
+            # A name stands with its number the first time only, be it as caller or as called.
+            owner = names.setdefault(number, hotspots.crate(name))
+        elif line.startswith("cfn="):
+            number, _, name = line[4:].rstrip().partition(" ")
+            names.setdefault(number, hotspots.crate(name))
+        elif line.startswith("calls="):
+            # What the called function has taken is on the next line, and in the called function.
+            is_call = True
+        elif line[0] in "+-*0123456789":
+            if not is_call:
+                sums[owner] += int(line.split()[1])
+            is_call = False
+    if not sums:
         raise measure.Failed("callgrind has counted nothing")
-    return done["count"], int(total.group(1))
+    return sums
 
 
 def section(results):
@@ -68,11 +91,27 @@ def section(results):
     found = results["instructions"]
     if not any(found.values()):
         return f"Nothing was counted by `bench/run instructions` on {results['begun']}."
-    names = list(dict.fromkeys(name for row in found.values() for name in row))
     titles = {c.key: c.title for c in cells.CELLS}
-    lines = [f"Made by `bench/run instructions` on {results['begun']}.", "",
-             "| instructions | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for key, row in found.items():
-        lines.append(f"| `{key}`: {titles[key].removeprefix('CPU ')} | "
-                     + " | ".join(f"{round(row[name], -2):,.0f}" if name in row else "–" for name in names) + " |")
-    return "\n".join(lines)
+    text = [f"Made by `bench/run instructions` on {results['begun']}: by whose functions they are in, as the compiler has "
+            "left them; what is below 100 is in \"rest\"."]
+    for key, by_target in found.items():
+        merged = {name: folded(counts) for name, counts in by_target.items()}
+        if not merged:
+            continue
+        last = list(merged.values())[-1]
+        rows = sorted({row for counts in merged.values() for row in counts},
+                      key=lambda row: (row == "rest", -last.get(row, 0), row))
+        table = [f"| `{key}`: {titles[key].removeprefix('CPU ')} | " + " | ".join(merged) + " |",
+                 "| --- |" + " ---: |" * len(merged)]
+        for row in rows:
+            table.append(f"| {row} | " + " | ".join(f"{counts[row]:,.0f}" if row in counts else "" for counts in
+                                                    merged.values()) + " |")
+        sums = [f"{round(sum(counts.values()), -2):,.0f}" for counts in by_target.values()]
+        table.append("| **in all** | " + " | ".join(sums) + " |")
+        text.append("\n".join(table))
+    return "\n\n".join(text)
+
+
+def folded(counts):
+    kept = {owner: round(count, -2) for owner, count in counts.items() if count >= 100}
+    return {**kept, "rest": round(sum(counts.values()) - sum(kept.values()), -2)}

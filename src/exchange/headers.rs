@@ -29,14 +29,26 @@ pub fn apply_connection(headers: &mut HeaderMap) {
 /// Removes the fields of the connection, after [`apply_connection`]. `TE: trailers`
 /// and `Trailer` stay: longhaul passes trailers on.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let wants_trailers = crate::ws::handshake::tokens(headers, &header::TE)
-        .any(|token| token.eq_ignore_ascii_case("trailers"));
-    for name in HOP_BY_HOP {
+    // A look at each name is cheaper than to hash all of these: most messages have
+    // none of them, or one.
+    let mut there = [false; HOP_BY_HOP.len()];
+    for name in headers.keys() {
+        if let Some(at) = HOP_BY_HOP.iter().position(|hop| hop == name) {
+            there[at] = true;
+        }
+    }
+    for (name, _) in HOP_BY_HOP.iter().zip(there).filter(|(_, there)| *there) {
+        let wants_trailers = *name == header::TE && wants_trailers(headers);
         headers.remove(name);
+        if wants_trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
     }
-    if wants_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    crate::ws::handshake::tokens(headers, &header::TE)
+        .any(|token| token.eq_ignore_ascii_case("trailers"))
 }
 
 /// Both, of an answer.
@@ -92,7 +104,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap, withheld: &[HeaderName]) 
     }
 }
 
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,

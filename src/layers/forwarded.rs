@@ -7,6 +7,7 @@
 //! appended to blindly; from untrusted peers every other `X-Forwarded-*` and
 //! `X-Real-IP` goes too.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::header::{FORWARDED, HOST};
@@ -19,8 +20,9 @@ use crate::exchange::{Body, Exchange};
 
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Bytes of a usual `Forwarded`.
+/// Bytes of a usual chain of addresses; a usual `Forwarded` has as many for the host.
 const USUAL: usize = 64;
+const COMMA: &str = ", ";
 
 /// What a client is called whom a trusted proxy cannot name (RFC 7239 section 6.2;
 /// Squid writes the same into the older header).
@@ -113,11 +115,9 @@ impl View {
 
     fn write(&self, headers: &mut HeaderMap) {
         self.strip(headers);
-        let unnamed = self.unnamed.then(|| UNKNOWN.to_owned());
-        let chain = self.chain.iter().map(ToString::to_string);
-        let chain: Vec<String> = unnamed.into_iter().chain(chain).collect();
+        let chain = self.chain();
         if !chain.is_empty()
-            && let Ok(value) = HeaderValue::try_from(chain.join(", "))
+            && let Ok(value) = HeaderValue::from_str(&chain)
         {
             headers.insert(FOR, value);
         }
@@ -131,6 +131,21 @@ impl View {
         if let Some(value) = self.forwarded(&chain) {
             headers.insert(FORWARDED, value);
         }
+    }
+
+    /// As `X-Forwarded-For` has it.
+    fn chain(&self) -> String {
+        let mut text = String::with_capacity(USUAL);
+        if self.unnamed {
+            text.push_str(UNKNOWN);
+        }
+        for ip in &self.chain {
+            if !text.is_empty() {
+                text.push_str(COMMA);
+            }
+            write_address(*ip, &mut text);
+        }
+        text
     }
 
     /// Takes off whatever the peer said that longhaul does not vouch for.
@@ -157,24 +172,21 @@ impl View {
         }
     }
 
-    /// RFC 7239: one element for each hop; host and proto with the first. `chain`
-    /// has the addresses as text.
-    fn forwarded(&self, chain: &[String]) -> Option<HeaderValue> {
-        let mut text = String::with_capacity(USUAL);
-        for (index, ip) in chain.iter().enumerate() {
+    /// RFC 7239: one element for each hop; host and proto with the first. `chain` as
+    /// in [`View::chain`].
+    fn forwarded(&self, chain: &str) -> Option<HeaderValue> {
+        let chain = if chain.is_empty() { UNKNOWN } else { chain };
+        let mut text = String::with_capacity(2 * USUAL);
+        for (index, ip) in chain.split(COMMA).enumerate() {
             if index > 0 {
-                text.push_str(", ");
+                text.push_str(COMMA);
             }
             write_node(ip, &mut text);
             if index == 0 {
                 self.write_origin(&mut text);
             }
         }
-        if chain.is_empty() {
-            write_node(UNKNOWN, &mut text);
-            self.write_origin(&mut text);
-        }
-        HeaderValue::try_from(text).ok()
+        HeaderValue::from_str(&text).ok()
     }
 
     fn write_origin(&self, text: &mut String) {
@@ -183,6 +195,23 @@ impl View {
             text.extend([";host=\"", host, "\""]);
         }
         text.extend([";proto=", self.proto]);
+    }
+}
+
+/// As it displays itself, but an address of IPv4 without what `fmt` takes for four
+/// numbers, a thousand instructions for each request.
+fn write_address(ip: IpAddr, text: &mut String) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push('.');
+                }
+                text.push_str(itoa::Buffer::new().format(octet));
+            }
+        }
+        // A String takes whatever is written.
+        IpAddr::V6(ip) => drop(write!(text, "{ip}")),
     }
 }
 

@@ -7,11 +7,10 @@ use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
-use super::lives::{
-    Account, BOUND, Case, Event, Peer, QUIET, Witness, answer, case, cases, check, cursor,
-};
+use super::lives::{Account, BOUND, Case, Event, Peer, QUIET, Witness, answer, case, cases, check};
 use super::wire::{Far, wire};
 use super::*;
+use crate::ws::frame::FrameCursor;
 
 /// One peer while it lives.
 struct Actor {
@@ -20,6 +19,24 @@ struct Actor {
     far: Far,
     polite: bool,
     closed: bool,
+    /// Of what has reached it, and of what it has sent.
+    told: Follower,
+    said: Follower,
+}
+
+/// Reads what grows, each byte once.
+#[derive(Default)]
+struct Follower {
+    cursor: FrameCursor,
+    read: usize,
+}
+
+impl Follower {
+    fn follow(&mut self, all: &[u8]) -> &FrameCursor {
+        self.cursor.advance(&all[self.read..]);
+        self.read = all.len();
+        &self.cursor
+    }
 }
 
 impl Actor {
@@ -37,12 +54,10 @@ impl Actor {
             return;
         }
         let inner = self.far.look();
-        let (told, at_boundary) = (
-            cursor(&inner.seen).close(),
-            cursor(&inner.sent).at_message_boundary(),
-        );
+        let told = self.told.follow(&inner.seen).close();
+        let sent = self.said.follow(&inner.sent);
+        let (said, at_boundary) = (sent.close().is_some(), sent.at_message_boundary());
         let shut = inner.shut;
-        let said = cursor(&inner.sent).close().is_some();
         drop(inner);
         if told.is_some() && at_boundary && !said && !self.closed {
             self.far.send(answer(self.side));
@@ -156,6 +171,8 @@ fn actor(side: Side, peer: &Peer, far: Far, read_ahead: bool) -> (Actor, Bytes) 
         far,
         polite: peer.polite,
         closed: false,
+        told: Follower::default(),
+        said: Follower::default(),
     };
     (actor, ahead)
 }
