@@ -10,8 +10,12 @@ import subprocess
 
 import cells
 import measure
+import targets
+from tables import number, table
 
 SECONDS = 3
+# Cells in which the core of load and backend is full before the proxy's, so that what it does decides.
+LOADS_CORE = ("bulk",)
 # What stands below longhaul where it misses: the least that the same calls cost.
 FLOORS = {"bulk": "bare relay, splice", "handshake": "bare hyper", "request": "bare hyper"}
 
@@ -62,22 +66,77 @@ def run(bench, missed):
 
 
 def sample(target, cell):
-    data = os.path.join(target.directory, "perf.data")
+    """Shares of the proxy's CPU, and beside them what is no share of it."""
     pids = ",".join(map(str, measure.family(target.pid())))
-    recorder = subprocess.Popen(["perf", "record", "-q", "-g", "-F", "1999", "-p", pids, "-o", data, "--", "sleep",
-                                 str(SECONDS)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        measure.load(target, cell.load, tls=cell.tls, resume=cell.resume, http2=cell.http2, warm=0.3,
-                     time=SECONDS + 1.0, **cell.options)
-    finally:
-        recorder.wait()
-    script = subprocess.run(["perf", "script", "-i", data, "-F", "ip,sym,dso"], stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    found = {"shares": shares(target, cell, pids), "beside": {}}
+    for which in (calls, loads_core):
+        try:
+            found["beside"].update(which(target, cell, pids))
+        except measure.Failed as error:
+            print(f"  {target.name}: {error}", flush=True)
+    return found
+
+
+def shares(target, cell, pids):
+    """Of what the CPU of the proxy does, in per cent."""
+    script, _ = recorded(target, cell, ["-g", "-F", "1999", "-p", pids], "ip,sym,dso")
     sums = collections.Counter(place(stack.splitlines()) for stack in script.split("\n\n") if stack.strip())
     total = sum(sums.values())
     if total < 200:
         raise measure.Failed(f"only {total} samples")
     return {name: 100 * count / total for name, count in sums.most_common()}
+
+
+def recorded(target, cell, options, fields, meanwhile=f"sleep {SECONDS}"):
+    """What `perf` samples under load for as long as a command takes, and what that says."""
+    data = os.path.join(target.directory, "perf.data")
+    recorder = subprocess.Popen(["perf", "record", "-q", *options, "-o", data, "--", "sh", "-c", meanwhile],
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        loaded(target, cell, warm=0.3, time=SECONDS + 1.0)
+    finally:
+        said, _ = recorder.communicate()
+    script = subprocess.run(["perf", "script", "-i", data, "-F", fields], stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    return script, said
+
+
+def loaded(target, cell, **options):
+    return measure.load(target, cell.load, tls=cell.tls, resume=cell.resume, http2=cell.http2, **options, **cell.options)
+
+
+def calls(target, cell, pids):
+    """System calls of the proxy for each unit of the cell: of some seconds in the middle, both."""
+    counter = subprocess.Popen(["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-D", "500", "-p", pids, "--",
+                                "sleep", str(SECONDS)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        each_second = loaded(target, cell, warm=0.5, time=SECONDS)["per_second"]
+    finally:
+        _, said = counter.communicate()
+    counted = re.search(r"^(\d+),.*sys_enter", said, re.M)
+    if counted is None:
+        raise measure.Failed("perf has counted no system calls")
+    return {"system calls for each": int(counted.group(1)) / (SECONDS - 0.5) / each_second}
+
+
+def loads_core(target, cell, _):
+    """What the core of load and backend does meanwhile: idle and stolen in per cent of its time, copying of its work."""
+    if cell.key not in LOADS_CORE:
+        return {}
+    core = targets.cores()[0]
+    times = f"grep '^cpu{core} ' /proc/stat"
+    script, said = recorded(target, cell, ["-F", "1999", "-C", str(core)], "ip,sym",
+                            f"sleep 0.5; {times}; sleep {SECONDS}; {times}")
+    work = [line for line in script.splitlines() if not re.search(r"idle|halt|hlt", line)]
+    seen = [[int(each) for each in line.split()[1:9]] for line in said.splitlines()]
+    if len(work) < 200 or len(seen) != 2:
+        raise measure.Failed(f"only {len(work)} samples of the load's core")
+    # Of user, nice, system, idle, iowait, irq, softirq and stolen time (proc(5)).
+    passed = [after - before for before, after in zip(*seen)]
+    copied = sum("copy_to_iter" in line for line in work)
+    return {"load's core: idle": 100 * passed[3] / sum(passed),
+            "load's core: stolen by the host": 100 * passed[7] / sum(passed),
+            "load's core: copying out of sockets, of its work": 100 * copied / len(work)}
 
 
 def place(lines):
@@ -107,22 +166,22 @@ def section(results):
     text = [f"Made by `bench/run hotspots` on {results['begun']}: per cent of the samples of `perf record` over "
             f"{SECONDS} s. What is below 1 % is in \"rest\"."]
     for key, by_target in results["hotspots"].items():
-        names = [name for name, shares in by_target.items() if "failed" not in shares]
-        failed = [f"{name} ({shares['failed'][:80]})" for name, shares in by_target.items() if name not in names]
+        sampled = {name: found for name, found in by_target.items() if "failed" not in found}
+        failed = [f"{name} ({by_target[name]['failed'][:80]})" for name in by_target if name not in sampled]
         if failed:
             text.append(f"`{key}`, not sampled: " + "; ".join(failed) + ".")
-        if not names:
+        if not sampled:
             continue
-        merged = {name: folded(by_target[name]) for name in names}
-        rows = sorted({row for shares in merged.values() for row in shares},
-                      key=lambda row: (row == "rest", -merged[names[0]].get(row, 0), row))
-        table = [f"| `{key}` | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-        for row in rows:
-            cells = [f"{merged[name][row]:.0f}" if row in merged[name] else "" for name in names]
-            table.append(f"| {row} | " + " | ".join(cells) + " |")
-        kernel = [f"{sum(v for k, v in merged[name].items() if k.startswith('kernel')):.0f}" for name in names]
-        table.append("| **kernel in all** | " + " | ".join(kernel) + " |")
-        text.append("\n".join(table))
+        merged = [folded(found["shares"]) for found in sampled.values()]
+        rows = sorted({row for shares in merged for row in shares},
+                      key=lambda row: (row == "rest", -merged[0].get(row, 0), row))
+        lines = [[row, *(f"{shares[row]:.0f}" if row in shares else "" for shares in merged)] for row in rows]
+        kernel = (sum(v for k, v in shares.items() if k.startswith("kernel")) for shares in merged)
+        lines.append(["**kernel in all**", *(f"{share:.0f}" for share in kernel)])
+        beside = [found["beside"] for found in sampled.values()]
+        for row in sorted({row for figures in beside for row in figures}):
+            lines.append([f"*{row}*", *(number(figures.get(row)) for figures in beside)])
+        text.append(table([[f"`{key}`", *sampled], *lines]))
     return "\n\n".join(text)
 
 

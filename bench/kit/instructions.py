@@ -13,12 +13,31 @@ import cells
 import hotspots
 import measure
 import targets
+from tables import table
 
 # Seconds of the two runs: callgrind is fifty times slower than the processor.
 RUNS = (2, 8)
 KEYS = ("handshake", "request")
 # Seconds to start or to end in, under callgrind.
 PATIENCE = 60
+# What longhaul does for what it promises, each with all that it calls; what the compiler has put into its callers is
+# not among them.
+PARTS = {"request": [
+    ("an unambiguous target", "longhaul::layers::target::settle"),
+    ("headers that say who the client is", "longhaul::layers::forwarded::settle"),
+    ("a name for the request", "longhaul::layers::trace::settle"),
+    ("a check of the head's bytes", "longhaul::net::head_guard::HeadGuard::check"),
+    ("fields of the connection", "longhaul::exchange::headers::strip_hop_by_hop"),
+    ("what Connection names", "longhaul::exchange::headers::apply_connection"),
+    ("a copy to be sent again", "longhaul::proxy::forward::replay"),
+    ("interim answers passed on", "longhaul::proxy::forward::pass_on_interim"),
+    ("a backend and a connection to it", "longhaul::proxy::attempt::connect::{{closure}}"),
+    ("the route", "longhaul::state::router::find"),
+    ("the body's end and its connection back", "longhaul::proxy::response_body::ResponseBody<B>::wrap"),
+    ("the record for log and metrics", "longhaul::layers::record::conclude"),
+    ("a stop that a connection obeys", "longhaul::drain::Watch::reached::{{closure}}"),
+    ("room for 256 lines of an answer's head", "smallvec::SmallVec<A>::from_elem"),
+]}
 
 
 def run(bench):
@@ -31,18 +50,25 @@ def run(bench):
         found[cell.key] = {}
         for cls in (targets.BareHyper, targets.Longhaul):
             try:
-                (few, less), (many, more) = (counted(cls(10_000), cell, seconds) for seconds in RUNS)
+                (few, *less), (many, *more) = (counted(cls(10_000), cell, seconds) for seconds in RUNS)
             except (measure.Failed, RuntimeError, OSError) as error:
                 print(f"  {cls.name}: {measure.why(str(error))}", flush=True)
                 continue
-            more.subtract(less)
-            found[cell.key][cls.name] = {owner: count / (many - few) for owner, count in more.items()}
-            print(f"  {cls.name:24} {sum(found[cell.key][cls.name].values()):10.0f}", flush=True)
+            owners, functions = (slope(b, a, many - few) for b, a in zip(more, less))
+            parts = {words: functions.get(name, 0) for words, name in PARTS.get(cell.key, ()) if cls is targets.Longhaul}
+            for words in (words for words, count in parts.items() if count < 1):
+                print(f"  {cls.name}: no function of its own is left of {words}", flush=True)
+            found[cell.key][cls.name] = {"owners": owners, "parts": parts}
+            print(f"  {cls.name:24} {sum(owners.values()):10.0f}", flush=True)
     return found
 
 
+def slope(more, less, count):
+    return {name: (value - less.get(name, 0)) / count for name, value in more.items()}
+
+
 def counted(target, cell, seconds):
-    """How many there were in a run, and all its instructions."""
+    """How many there were in a run, and what `summed` says of it."""
     out = os.path.join(target.directory, "callgrind")
     proxy = target.command
     target.command = lambda: ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *proxy()]
@@ -59,59 +85,66 @@ def counted(target, cell, seconds):
     finally:
         target.stop()
     with open(out, encoding="utf-8") as file:
-        return done["count"], by_owner(file)
+        return done["count"], *summed(file)
 
 
-def by_owner(file):
-    """The instructions in a file of callgrind, by whose functions they are in; see "Callgrind Format Specification" in
-    the manual of valgrind."""
-    names, sums, owner, is_call = {}, collections.Counter(), None, False
+def summed(file):
+    """The instructions in a file of callgrind: by whose functions they are in, and by function, each with all that it
+    calls. See "Callgrind Format Specification" in the manual of valgrind."""
+    names, owners, functions = {}, collections.Counter(), collections.Counter()
+    inside = called = None
     for line in file:
-        if line.startswith("fn="):
-            number, _, name = line[3:].rstrip().partition(" ")
-            # A name stands with its number the first time only, be it as caller or as called.
-            owner = names.setdefault(number, hotspots.crate(name))
-        elif line.startswith("cfn="):
-            number, _, name = line[4:].rstrip().partition(" ")
-            names.setdefault(number, hotspots.crate(name))
-        elif line.startswith("calls="):
-            # What the called function has taken is on the next line, and in the called function.
-            is_call = True
+        kind, _, rest = line.partition("=")
+        if kind in ("fn", "cfn"):
+            number, _, name = rest.rstrip().partition(" ")
+            # A name stands with its number the first time only.
+            name = names.setdefault(number, name)
+            if kind == "fn":
+                inside = hotspots.crate(name)
+            else:
+                called = name
+        elif kind == "calls":
+            # What the called function has taken stands in the next line.
+            functions[called] += int(next(file).split()[1])
         elif line[0] in "+-*0123456789":
-            if not is_call:
-                sums[owner] += int(line.split()[1])
-            is_call = False
-    if not sums:
+            owners[inside] += int(line.split()[1])
+    if not owners:
         raise measure.Failed("callgrind has counted nothing")
-    return sums
+    return owners, functions
 
 
 def section(results):
-    """The table of docs/performance.md."""
+    """The tables of docs/performance.md."""
     found = results["instructions"]
     if not any(found.values()):
         return f"Nothing was counted by `bench/run instructions` on {results['begun']}."
-    titles = {c.key: c.title for c in cells.CELLS}
+    titles = {c.key: c.title.removeprefix("CPU ") for c in cells.CELLS}
     text = [f"Made by `bench/run instructions` on {results['begun']}: by whose functions they are in, as the compiler has "
             "left them; what is below 100 is in \"rest\"."]
     for key, by_target in found.items():
-        merged = {name: folded(counts) for name, counts in by_target.items()}
-        if not merged:
+        if not by_target:
             continue
+        merged = {name: folded(counted["owners"]) for name, counted in by_target.items()}
         last = list(merged.values())[-1]
         rows = sorted({row for counts in merged.values() for row in counts},
                       key=lambda row: (row == "rest", -last.get(row, 0), row))
-        table = [f"| `{key}`: {titles[key].removeprefix('CPU ')} | " + " | ".join(merged) + " |",
-                 "| --- |" + " ---: |" * len(merged)]
-        for row in rows:
-            table.append(f"| {row} | " + " | ".join(f"{counts[row]:,.0f}" if row in counts else "" for counts in
-                                                    merged.values()) + " |")
-        sums = [f"{round(sum(counts.values()), -2):,.0f}" for counts in by_target.values()]
-        table.append("| **in all** | " + " | ".join(sums) + " |")
-        text.append("\n".join(table))
+        sums = [hundreds(sum(counted["owners"].values())) for counted in by_target.values()]
+        text.append(table([[f"`{key}`: {titles[key]}", *merged],
+                           *([row, *(hundreds(counts.get(row)) for counts in merged.values())] for row in rows),
+                           ["**in all**", *sums]]))
+        parts = by_target.get("longhaul", {}).get("parts")
+        if parts:
+            rows = sorted(((words, count) for words, count in parts.items() if count >= 1), key=lambda part: -part[1])
+            text.append(table([[f"`{key}`: of longhaul's, each with all that it calls", "longhaul"],
+                               *([words, hundreds(count)] for words, count in rows)]))
     return "\n\n".join(text)
 
 
 def folded(counts):
-    kept = {owner: round(count, -2) for owner, count in counts.items() if count >= 100}
-    return {**kept, "rest": round(sum(counts.values()) - sum(kept.values()), -2)}
+    kept = {owner: count for owner, count in counts.items() if count >= 100}
+    rest = sum(counts.values()) - sum(kept.values())
+    return {**kept, "rest": rest} if abs(rest) >= 50 else kept
+
+
+def hundreds(count):
+    return "" if count is None else f"{round(count / 100) * 100:,.0f}"

@@ -38,6 +38,7 @@ def arguments():
                         choices=["all", "quick", "full", "scale", "hotspots", "instructions", "report"])
     parser.add_argument("--rounds", type=int, help="rounds of each cell (quick: 2, full: 5, scale: 3)")
     parser.add_argument("--seconds", type=float, help="measured window of each round (1; quick: 0.6)")
+    parser.add_argument("--warm", type=float, default=0.3, help="seconds before each window that are not measured (0.3)")
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help="which peers, with commas")
     parser.add_argument("--cells", default="", help="only cells whose key begins with one of these, with commas")
     parser.add_argument("--tunnels", type=int, help="idle tunnels of the memory cells (9000; quick: 4500)")
@@ -122,7 +123,7 @@ class Bench:
         targets.set_realtime(self.backend.pid, realtime)
         started = self.start([c for c in classes if cell.takes(c(0))])
         rows = {t.name: [] for t in started}
-        options = dict(warm=0.3, time=self.args.seconds, **cell.options)
+        options = dict(warm=self.args.warm, time=self.args.seconds, **cell.options)
         try:
             for turn in range(times):
                 # Each round begins with another target, so that no one always runs first.
@@ -133,6 +134,7 @@ class Bench:
                                            **options)
                         row["load_average"] = os.getloadavg()[0]
                         row["realtime"] = realtime
+                        row["warm"] = self.args.warm
                         rows[target.name].append(row)
                     except measure.Failed as error:
                         say(f"  {target.name}: {error}")

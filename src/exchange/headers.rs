@@ -38,9 +38,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     for (name, _) in HOP_BY_HOP.iter().zip(there).filter(|(_, there)| *there) {
-        let wants_trailers = *name == header::TE && wants_trailers(headers);
+        let trailers = *name == header::TE && wants_trailers(headers);
         headers.remove(name);
-        if wants_trailers {
+        if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
