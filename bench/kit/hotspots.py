@@ -172,10 +172,9 @@ def section(results):
             text.append(f"`{key}`, not sampled: " + "; ".join(failed) + ".")
         if not sampled:
             continue
-        merged = [folded(found["shares"]) for found in sampled.values()]
-        rows = sorted({row for shares in merged for row in shares},
-                      key=lambda row: (row == "rest", -merged[0].get(row, 0), row))
-        lines = [[row, *(f"{shares[row]:.0f}" if row in shares else "" for shares in merged)] for row in rows]
+        merged = [folded(found["shares"], 1) for found in sampled.values()]
+        lines = [[row, *(f"{shares[row]:.0f}" if row in shares else "" for shares in merged)]
+                 for row in rows(merged, merged[0])]
         kernel = (sum(v for k, v in shares.items() if k.startswith("kernel")) for shares in merged)
         lines.append(["**kernel in all**", *(f"{share:.0f}" for share in kernel)])
         beside = [found["beside"] for found in sampled.values()]
@@ -185,7 +184,13 @@ def section(results):
     return "\n\n".join(text)
 
 
-def folded(shares):
-    kept = {name: share for name, share in shares.items() if share >= 1}
-    rest = sum(shares.values()) - sum(kept.values())
-    return {**kept, "rest": rest} if rest >= 0.5 else kept
+def folded(values, least):
+    """What is less is summed up."""
+    kept = {name: value for name, value in values.items() if value >= least}
+    rest = sum(values.values()) - sum(kept.values())
+    return {**kept, "rest": rest} if rest >= least / 2 else kept
+
+
+def rows(columns, by):
+    """The rows of a table, in the order of one of its columns."""
+    return sorted({row for values in columns for row in values}, key=lambda row: (row == "rest", -by.get(row, 0), row))

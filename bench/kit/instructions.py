@@ -33,7 +33,7 @@ PARTS = {"request": [
     ("interim answers passed on", "longhaul::proxy::forward::pass_on_interim"),
     ("a backend and a connection to it", "longhaul::proxy::attempt::connect::{{closure}}"),
     ("the route", "longhaul::state::router::find"),
-    ("the body's end and its connection back", "longhaul::proxy::response_body::ResponseBody<B>::wrap"),
+    ("what the end of the answer's body is told", "longhaul::proxy::response_body::ResponseBody<B>::wrap"),
     ("the record for log and metrics", "longhaul::layers::record::conclude"),
     ("a stop that a connection obeys", "longhaul::drain::Watch::reached::{{closure}}"),
     ("room for 256 lines of an answer's head", "smallvec::SmallVec<A>::from_elem"),
@@ -92,7 +92,7 @@ def summed(file):
     """The instructions in a file of callgrind: by whose functions they are in, and by function, each with all that it
     calls. See "Callgrind Format Specification" in the manual of valgrind."""
     names, owners, functions = {}, collections.Counter(), collections.Counter()
-    inside = called = None
+    inside = called = total = None
     for line in file:
         kind, _, rest = line.partition("=")
         if kind in ("fn", "cfn"):
@@ -106,10 +106,12 @@ def summed(file):
         elif kind == "calls":
             # What the called function has taken stands in the next line.
             functions[called] += int(next(file).split()[1])
+        elif line.startswith("totals:"):
+            total = int(line.split()[1])
         elif line[0] in "+-*0123456789":
             owners[inside] += int(line.split()[1])
-    if not owners:
-        raise measure.Failed("callgrind has counted nothing")
+    if not total or sum(owners.values()) != total:
+        raise measure.Failed(f"callgrind has counted {total}, and its functions have {sum(owners.values())}")
     return owners, functions
 
 
@@ -124,26 +126,18 @@ def section(results):
     for key, by_target in found.items():
         if not by_target:
             continue
-        merged = {name: folded(counted["owners"]) for name, counted in by_target.items()}
-        last = list(merged.values())[-1]
-        rows = sorted({row for counts in merged.values() for row in counts},
-                      key=lambda row: (row == "rest", -last.get(row, 0), row))
+        merged = [hotspots.folded(counted["owners"], 100) for counted in by_target.values()]
         sums = [hundreds(sum(counted["owners"].values())) for counted in by_target.values()]
-        text.append(table([[f"`{key}`: {titles[key]}", *merged],
-                           *([row, *(hundreds(counts.get(row)) for counts in merged.values())] for row in rows),
+        text.append(table([[f"`{key}`: {titles[key]}", *by_target],
+                           *([row, *(hundreds(counts.get(row)) for counts in merged)]
+                             for row in hotspots.rows(merged, merged[-1])),
                            ["**in all**", *sums]]))
         parts = by_target.get("longhaul", {}).get("parts")
         if parts:
-            rows = sorted(((words, count) for words, count in parts.items() if count >= 1), key=lambda part: -part[1])
+            parts = {words: count for words, count in parts.items() if count >= 1}
             text.append(table([[f"`{key}`: of longhaul's, each with all that it calls", "longhaul"],
-                               *([words, hundreds(count)] for words, count in rows)]))
+                               *([words, hundreds(parts[words])] for words in hotspots.rows([parts], parts))]))
     return "\n\n".join(text)
-
-
-def folded(counts):
-    kept = {owner: count for owner, count in counts.items() if count >= 100}
-    rest = sum(counts.values()) - sum(kept.values())
-    return {**kept, "rest": rest} if abs(rest) >= 50 else kept
 
 
 def hundreds(count):

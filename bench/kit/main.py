@@ -38,7 +38,7 @@ def arguments():
                         choices=["all", "quick", "full", "scale", "hotspots", "instructions", "report"])
     parser.add_argument("--rounds", type=int, help="rounds of each cell (quick: 2, full: 5, scale: 3)")
     parser.add_argument("--seconds", type=float, help="measured window of each round (1; quick: 0.6)")
-    parser.add_argument("--warm", type=float, default=0.3, help="seconds before each window that are not measured (0.3)")
+    parser.add_argument("--warm", type=float, default=0.3, help="full: seconds before each window that are not measured (0.3)")
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help="which peers, with commas")
     parser.add_argument("--cells", default="", help="only cells whose key begins with one of these, with commas")
     parser.add_argument("--tunnels", type=int, help="idle tunnels of the memory cells (9000; quick: 4500)")
